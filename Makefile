@@ -1,0 +1,56 @@
+# `make repro` runs the pipeline, `make test` the tests; each does all set-up first.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: repro ui test test-full lint format setup setup-dev lock clean
+
+repro: setup  ## set up, run the whole pipeline, show the leaderboard
+	dvc repro
+	@labelstack leaderboard
+
+ui: setup  ## MLflow UI on loopback
+	labelstack ui
+
+test: setup-dev  ## the fast suite, with coverage of src/
+	coverage erase
+	pytest --cov --cov-report=term
+
+test-full: setup-dev  ## everything, the slow cases included
+	pytest -m ""
+
+lint: setup-dev
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: setup-dev
+	ruff check --fix .
+	ruff format .
+
+setup: $(VENV)/.ready
+
+setup-dev: $(VENV)/.ready-dev
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# --no-deps: the lock file is the whole set. --compile: byte-code now, so that no stage pays for it later.
+$(VENV)/.ready: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --no-deps --compile -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
+	$(VENV)/bin/python -m pip install --quiet --no-deps --compile -r requirements-dev.lock
+	@touch $@
+
+lock:  ## rewrite both lock files from requirements*.in (needs uv)
+	uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --no-emit-package opencv-python requirements.in -o requirements.lock
+	uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --no-emit-package opencv-python -c requirements.lock requirements-dev.in -o requirements-dev.lock
+
+clean:  ## remove what the pipeline made (the DVC cache and the MLflow store stay)
+	rm -rf data models/base models/stackers models/ensemble report submission
