@@ -1,0 +1,460 @@
+"""params.yaml as typed models: the only place that knows its keys, defaults and bounds."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from labelstack.errors import InputProblems, UserError
+
+# Name -> smallest image side in pixels that the architecture accepts (keras.applications' own minima;
+# for our small ones: what is left after their strides).
+BACKBONE_MIN_SIZE: dict[str, int] = {
+    "densenet201": 32,
+    "inception_v3": 75,
+    "inception_resnet_v2": 75,
+    "resnet50": 32,
+    "nasnet": 32,
+    "xception": 71,
+    "resnet152_v2": 32,
+    "mobilenet": 32,
+    "mobilenet_v2": 32,
+    "densenet121": 32,
+    "efficientnet_b0": 32,
+    "small_cnn": 16,
+    "small_resnet": 16,
+    "descriptors": 32,
+    "pixels": 16,
+}
+LOSSES = ("bce", "balanced_bce", "focal")
+STACKER_KINDS = ("cnn", "xgboost")
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[float, float]
+Resize = Literal["stretch", "letterbox"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(_Section):
+    """Where the competition files lie and what they may contain."""
+
+    format: Literal["imaterialist2018"] = "imaterialist2018"
+    root: str = "data/sample"
+    label_ids: tuple[int, int] | None = None
+    answers: str | None = None
+
+
+class Sample(_Section):
+    """Size and difficulty of the generated garment data set."""
+
+    n_train: int = Field(1600, ge=20, le=1_000_000)
+    n_validation: int = Field(500, ge=20, le=1_000_000)
+    n_test: int = Field(500, ge=10, le=1_000_000)
+    image_size: int = Field(96, ge=32, le=1024)
+    label_noise: float = Field(0.03, ge=0, le=0.5)
+
+
+class Images(_Section):
+    """Download, storage and decoding."""
+
+    store_size: int = Field(256, ge=16, le=4096)
+    jpeg_quality: int = Field(90, ge=1, le=100)
+    shard_rows: int = Field(1000, ge=1, le=100_000)
+    concurrency: int = Field(16, ge=1, le=512)
+    timeout_s: float = Field(20, gt=0, le=600)
+    retries: int = Field(3, ge=0, le=20)
+    max_bytes: int = Field(20_000_000, ge=1000)
+    allow_schemes: list[Literal["http", "https", "s3", "file"]] = ["http", "https", "s3", "file"]
+    allow_hosts: list[str] = []
+    s3_endpoint_url: str | None = None
+
+
+class Augment(_Section):
+    """The imgaug policy for training; a range of [0, 0] or a chance of 0 switches an operation off."""
+
+    flip: Probability = 0.5
+    rotate: Range = (-10, 10)
+    scale: Range = (1, 1)
+    shift: Range = (0, 0)
+    shear: Range = (0, 0)
+    hue_and_saturation: Range = (-8, 8)
+    gaussian_blur: Range = (0, 0.5)
+    contrast: Range = (0.9, 1.1)
+    sharpen: Range = (0, 0.2)
+    emboss: Range = (0, 0.2)
+    crop: Range = (0, 0.1)
+    chance: Probability = 0.5
+
+    @field_validator(
+        "rotate",
+        "scale",
+        "shift",
+        "shear",
+        "hue_and_saturation",
+        "gaussian_blur",
+        "contrast",
+        "sharpen",
+        "emboss",
+        "crop",
+    )
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if value[0] > value[1]:
+            raise ValueError(f"the range must be [low, high] with low ≤ high, not {list(value)}")
+        return value
+
+    @field_validator("scale", "gaussian_blur", "contrast", "sharpen", "emboss", "crop")
+    @classmethod
+    def _not_negative(cls, value: Range) -> Range:
+        if value[0] < 0:
+            raise ValueError(f"must not be negative, not {list(value)}")
+        return value
+
+    @field_validator("crop")
+    @classmethod
+    def _crop(cls, value: Range) -> Range:
+        if value[1] >= 0.5:
+            raise ValueError(f"is the share cut from each side, so it must stay below 0.5, not {value[1]}")
+        return value
+
+
+class Schedule(_Section):
+    """Learning rate over epochs."""
+
+    kind: Literal["constant", "cosine", "warm_restarts", "plateau"] = "cosine"
+    warmup_epochs: int = Field(0, ge=0, le=1000)
+    restart_epochs: int = Field(10, ge=1, le=1000)
+    minimum: float = Field(0.01, ge=0, le=1)
+    factor: float = Field(0.5, gt=0, lt=1)
+    patience: int = Field(3, ge=1, le=1000)
+
+
+class Training(_Section):
+    """What all base models share."""
+
+    holdout: float = Field(0.1, ge=0, le=0.5)
+    holdout_max: int = Field(5000, ge=1)
+    patience: int | None = Field(5, ge=1, le=1000)
+    mixed_precision: bool = False
+    multi_gpu: bool = False
+    workers: int | None = Field(None, ge=0, le=256)
+    shuffle_shards: int = Field(8, ge=1, le=1000)
+
+
+class Head(_Section):
+    """Pooling and dense layers on top of a backbone; the default is the flagship's head."""
+
+    pooling: Literal["max", "average", "flatten"] = "max"
+    units: list[Annotated[int, Field(ge=1, le=65536)]] = [2048, 2048]
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+
+class Model(_Section):
+    """One base model."""
+
+    backbone: str
+    weights: str = "none"
+    image_size: int = Field(64, ge=16, le=2048)
+    resize: Resize = "stretch"
+    options: dict[str, float | int | str | bool | list[int]] = {}
+    head: Head = Head()
+    batch_size: int = Field(32, ge=1, le=8192)
+    epochs: int = Field(10, ge=1, le=10_000)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    weight_decay: float = Field(0, ge=0, le=1)
+    label_smoothing: float = Field(0, ge=0, lt=0.5)
+    mixup: float = Field(0, ge=0, le=10)
+    ema: float | None = Field(None, gt=0, lt=1)
+    schedule: Schedule = Schedule()
+    loss: str = "bce"
+    augment: bool | Augment = True
+    seed: int = Field(0, ge=0)
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, value: str) -> str:
+        return _known(value, BACKBONE_MIN_SIZE, "backbone")
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, value: str) -> str:
+        return _known(value, LOSSES, "loss")
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> Model:
+        minimum = BACKBONE_MIN_SIZE[self.backbone]
+        if self.image_size < minimum:
+            raise ValueError(
+                f"image_size {self.image_size} is below the minimum of {self.backbone}, which is {minimum} px"
+            )
+        return self
+
+
+class Prediction(_Section):
+    """Inference with base models."""
+
+    tta: list[Literal["identity", "hflip"]] = Field(["identity", "hflip"], min_length=1)
+    batch_size: int = Field(64, ge=1, le=8192)
+
+
+class Folds(_Section):
+    """Cross-validation on the validation images, shared by stackers, blend and thresholds."""
+
+    k: int = Field(5, ge=2, le=100)
+    seed: int = Field(0, ge=0)
+
+
+class CNNStacker(_Section):
+    """The convolutional stacker: windows over models, dense layers over labels."""
+
+    kind: Literal["cnn"] = "cnn"
+    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([8, 16, 32, 64], min_length=1)
+    kernel: int = Field(3, ge=1, le=15)
+    padding: Literal["fit", "same"] = "fit"
+    units: int = Field(1024, ge=1, le=65536)
+    dropout: float = Field(0, ge=0, lt=1)
+    epochs: int = Field(30, ge=1, le=10_000)
+    batch_size: int = Field(64, ge=1, le=8192)
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    weight_decay: float = Field(0, ge=0, le=1)
+    inputs: Literal["probability", "logit"] = "probability"
+    seed: int = Field(0, ge=0)
+
+
+class XGBoostStacker(_Section):
+    """Gradient-boosted trees, one booster per label."""
+
+    kind: Literal["xgboost"] = "xgboost"
+    features: Literal["all", "own", "own+context"] = "all"
+    n_estimators: int = Field(50, ge=1, le=10_000)
+    max_depth: int = Field(4, ge=1, le=20)
+    learning_rate: float = Field(0.1, gt=0, le=1)
+    subsample: float = Field(1, gt=0, le=1)
+    colsample_bytree: float = Field(1, gt=0, le=1)
+    min_child_weight: float = Field(1, ge=0)
+    reg_lambda: float = Field(1, ge=0)
+    device: Literal["cpu", "cuda"] = "cpu"
+    seed: int = Field(0, ge=0)
+
+
+Stacker = CNNStacker | XGBoostStacker
+_STACKERS: dict[str, type[CNNStacker] | type[XGBoostStacker]] = {"cnn": CNNStacker, "xgboost": XGBoostStacker}
+
+
+class Blend(_Section):
+    """Weighted average of stackers and base models; weights are searched on out-of-fold predictions."""
+
+    members: list[str] = []
+    step: float = Field(0.05, gt=0, le=0.5)
+
+
+class Metric(_Section):
+    """Which F-score is optimised."""
+
+    primary: Literal["samples", "micro", "macro"] = "samples"
+    beta: float = Field(1, gt=0, le=10)
+
+
+class Thresholds(_Section):
+    """How probabilities become labels."""
+
+    strategy: Literal["fixed", "global", "per_label"] = "per_label"
+    fixed: Probability = 0.3
+
+
+class Submission(_Section):
+    """The file for the competition."""
+
+    directory: str = "submission"
+    filename: str = "iMaterialist_Challenge_(Fashion)_at_FGVC5_submission.csv"
+    missing: Literal["prior", "blank"] = "prior"
+
+    @field_validator("filename")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if "/" in value or value in {"", ".", ".."}:
+            raise ValueError("must be a file name without folders; the folder is submission.directory")
+        return value
+
+
+class Tracking(_Section):
+    """MLflow."""
+
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "labelstack"
+    registered_model: str = "labelstack"
+
+
+class Params(_Section):
+    """The whole of params.yaml."""
+
+    seed: int = Field(2018, ge=0, le=2**31 - 1)
+    dataset: Dataset = Dataset()
+    sample: Sample = Sample()
+    images: Images = Images()
+    augment: Augment = Augment()
+    training: Training = Training()
+    models: dict[str, Model] = Field(min_length=1)
+    prediction: Prediction = Prediction()
+    folds: Folds = Folds()
+    stackers: dict[str, Stacker] = Field(min_length=1)
+    blend: Blend = Blend()
+    metric: Metric = Metric()
+    thresholds: Thresholds = Thresholds()
+    submission: Submission = Submission()
+    tracking: Tracking = Tracking()
+
+    @field_validator("stackers", mode="before")
+    @classmethod
+    def _by_kind(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        problems, parsed = [], {}
+        for name, section in value.items():
+            if isinstance(section, CNNStacker | XGBoostStacker):
+                parsed[name] = section
+                continue
+            kind = section.get("kind") if isinstance(section, dict) else None
+            try:
+                parsed[name] = _STACKERS[_known(str(kind), STACKER_KINDS, "stacker kind")](**section)
+            except ValidationError as error:
+                problems += _explain(error, (name,))
+            except ValueError as error:
+                problems.append(f"{name}.kind: {error}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return parsed
+
+    @model_validator(mode="after")
+    def _names(self) -> Params:
+        problems = []
+        for section, names in (("models", self.models), ("stackers", self.stackers)):
+            problems += [
+                f"{section}.{name}: a name is lower-case letters, digits and _ and starts with a letter"
+                for name in names
+                if not _NAME.match(name)
+            ]
+        both = sorted(set(self.models) & set(self.stackers))
+        if both:
+            problems.append(f"the name(s) {', '.join(both)} stand under models and under stackers: rename one")
+        for member in self.blend.members:
+            if member not in self.models and member not in self.stackers:
+                problems.append(f"blend.members: {_unknown(member, [*self.stackers, *self.models], 'member')}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def blend_members(self) -> list[str]:
+        """Members of the blend in order: as named by ``blend.members``, or every stacker and base model."""
+        return list(self.blend.members) or [*self.stackers, *self.models]
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml; raise ``InputProblems`` with every problem in it at once."""
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: not found. Run from the folder that holds dvc.yaml, or copy a file from recipes/ to {path}."
+        ) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{path}:{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping of sections (seed, dataset, models, …)")
+    try:
+        return Params(**content)
+    except ValidationError as error:
+        raise InputProblems(str(path), _explain(error)) from None
+    except TypeError:
+        raise UserError(f"{path}: the top-level keys must be strings") from None
+
+
+def flatten(section: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one level of dotted keys, the way MLflow wants params; lists become JSON text."""
+    content = section.model_dump(mode="json") if isinstance(section, BaseModel) else section
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = json.dumps(value) if isinstance(value, list | dict) else value
+    return flat
+
+
+def digest(content: Any) -> str:
+    """First 16 hex digits of the SHA-256 of canonical JSON; equal content gives an equal digest."""
+    if isinstance(content, BaseModel):
+        content = content.model_dump(mode="json")
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=_jsonable)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"cannot digest {type(value).__name__}")
+
+
+def _unknown(value: str, known: Any, noun: str) -> str:
+    near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {noun} {value!r}{hint} (known: {', '.join(known)})"
+
+
+def _known(value: str, known: Any, noun: str) -> str:
+    if value not in known:
+        raise ValueError(_unknown(value, known, noun))
+    return value
+
+
+def _explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
+    """Pydantic's findings as sentences: key, what is wrong, nearest valid name for an unknown key."""
+    problems = []
+    for item in error.errors():
+        where = (*prefix, *(str(part) for part in item["loc"]))
+        key = ".".join(where)
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(where[-1], _siblings(where[:-1]), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else f" (known here: {', '.join(_siblings(where[:-1]))})"
+            problems.append(f"{key}: unknown key{hint}")
+        elif item["type"] == "missing":
+            problems.append(f"{key}: is missing and has no default")
+        elif item["type"] == "value_error":
+            for line in str(item["ctx"]["error"]).split("\n"):
+                joint = "." if key == "stackers" else ": "
+                problems.append(f"{key}{joint}{line}" if key else line)
+        else:
+            problems.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}")
+    return problems
+
+
+def _siblings(where: tuple[str, ...]) -> list[str]:
+    """Valid keys of the section at a dotted place."""
+    if not where:
+        return list(Params.model_fields)
+    if where[0] == "models":
+        section: Any = Model
+        rest = where[2:]
+    elif where[0] not in Params.model_fields:  # inside a stacker
+        return sorted({*CNNStacker.model_fields, *XGBoostStacker.model_fields})
+    else:
+        section = Params.model_fields[where[0]].annotation
+        rest = where[1:]
+    for part in rest:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)
