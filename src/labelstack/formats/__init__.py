@@ -1,0 +1,1 @@
+"""Competition files to the manifest and back; submission writers."""
