@@ -1,0 +1,1 @@
+"""Image URLs to training batches: fetch, shards, decode, augment, test-time augmentation."""

@@ -1,0 +1,29 @@
+"""How the fetch of an image ended, in one word.
+
+``ok``; ``http_<code>``; ``timeout``; ``connection``; ``not_an_image``; ``too_large`` (bytes or pixels);
+``forbidden`` (scheme, host or folder not allowed, or no valid URL); ``missing`` (no such file or S3 key); ``no_url``.
+"""
+
+from __future__ import annotations
+
+_TRANSIENT = frozenset({"timeout", "connection", "http_408", "http_425", "http_429"})
+_LASTING = frozenset({"ok", "not_an_image", "no_url"})
+
+
+class RefusedError(Exception):
+    """A URL gave no image; ``status`` says why, ``wait`` is the server's Retry-After in seconds."""
+
+    def __init__(self, status: str, wait: float = 0.0) -> None:
+        super().__init__(status)
+        self.status = status
+        self.wait = wait
+
+
+def is_transient(status: str) -> bool:
+    """Whether an attempt a little later may end otherwise: timeouts, lost connections, http 408, 425, 429, 5xx."""
+    return status in _TRANSIENT or status.startswith("http_5")
+
+
+def is_lasting(status: str) -> bool:
+    """Whether a later download need not ask again; not so for what a changed limit or allow list would open."""
+    return status in _LASTING or (status.startswith("http_") and not is_transient(status))

@@ -1,0 +1,245 @@
+"""Training and evaluation batches: repeatable, complete, the same for any number of workers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from images.server import picture
+from labelstack.errors import UserError
+from labelstack.images.decode import decode
+from labelstack.images.loader import TrainingBatches, evaluation_batches
+from labelstack.images.shards import read_shard, shard_paths
+from labelstack.images.workers import WorkerPool
+from labelstack.params import Augment
+
+Make = Callable[..., Path]
+Epoch = list[tuple[NDArray[np.uint8], NDArray[np.float32]]]
+
+
+def loader(shards: Path, ids: NDArray[np.int64], **changes: Any) -> TrainingBatches:
+    """Batches whose target is the image's id."""
+    options: dict[str, Any] = {
+        "size": 16, "batch_size": 8, "seed": 1, "augment": Augment(), "workers": 0, "shuffle_shards": 2
+    }  # fmt: skip
+    targets = np.stack([ids, -ids], axis=1).astype(np.float32)
+    return TrainingBatches(shards, ids, targets, **{**options, **changes})
+
+
+def drawn(shards: Path, ids: NDArray[np.int64], *epochs: int, **changes: Any) -> list[Epoch]:
+    with loader(shards, ids, **changes) as batches:
+        return [list(batches.epoch(number)) for number in epochs]
+
+
+def same(a: Epoch, b: Epoch) -> bool:
+    return len(a) == len(b) and all(
+        np.array_equal(x, u) and np.array_equal(y, v) for (x, y), (u, v) in zip(a, b, strict=True)
+    )
+
+
+def ids_of(epoch: Epoch) -> list[int]:
+    return [int(value) for _, targets in epoch for value in targets[:, 0]]
+
+
+def test_an_epoch_is_every_image_once_with_its_target(make_shards: Make) -> None:
+    shards, ids = make_shards(45, absent=(4, 30)), np.array([i for i in range(45, 0, -2) if i != 4])
+    stored = {
+        int(image_id): data
+        for path in shard_paths(shards)
+        for image_id, data in zip(read_shard(path).image_id, read_shard(path).bytes, strict=True)
+    }
+    batches = loader(shards, ids, augment=None)
+    epoch = list(batches.epoch(0))
+    assert [len(x) for x, _ in epoch] == [8, 8, 7]
+    assert batches.steps_per_epoch == 3
+    assert sorted(ids_of(epoch)) == sorted(ids.tolist())
+    for images, targets in epoch:
+        assert images.dtype == np.uint8
+        assert targets.dtype == np.float32
+        for image, target in zip(images, targets, strict=True):
+            assert (image == decode(stored[int(target[0])] or b"", 16)).all()
+            assert target[1] == -target[0]
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["from shards", "kept"])
+@pytest.mark.parametrize("augment", [Augment(), None], ids=["augmented", "plain"])
+def test_workers_cache_and_history_do_not_matter(make_shards: Make, cache_bytes: int, augment: Augment | None) -> None:
+    shards, ids = make_shards(45), np.arange(1, 46)
+    expected = drawn(shards, ids, 0, 1, augment=augment)
+    for workers in (1, 2):
+        got = drawn(shards, ids, 1, 0, workers=workers, cache_bytes=cache_bytes, augment=augment)
+        assert same(got[0], expected[1])
+        assert same(got[1], expected[0])
+    assert same(drawn(shards, ids, 1, augment=augment, cache_bytes=cache_bytes)[0], expected[1])
+
+
+def test_epochs_and_seeds_differ(make_shards: Make) -> None:
+    shards, ids = make_shards(30), np.arange(1, 31)
+    first, second = drawn(shards, ids, 0, 1)
+    (other,) = drawn(shards, ids, 0, seed=2)
+    assert ids_of(first) != ids_of(second)
+    assert ids_of(first) != ids_of(other)
+    plain = drawn(shards, ids, 0, augment=None)[0]
+    assert ids_of(plain) == ids_of(first)
+    assert not same(plain, first)
+
+
+def test_rows_are_shuffled_within_windows_of_shards(make_shards: Make) -> None:
+    shards, ids = make_shards(40), np.arange(1, 41)
+    (epoch,) = drawn(shards, ids, 0, shuffle_shards=1, augment=None)
+    order = (np.array(ids_of(epoch)) - 1).reshape(4, 10)
+    assert all(len(set(window // 10)) == 1 for window in order)
+    assert any(list(window) != sorted(window) for window in order)
+    (wide,) = drawn(shards, ids, 0, shuffle_shards=4, augment=None)
+    assert len({(image_id - 1) // 10 for image_id in ids_of(wide)[:10]}) > 1
+
+
+def test_an_epoch_left_early_does_no_harm(make_shards: Make) -> None:
+    shards, ids = make_shards(40), np.arange(1, 41)
+    (expected,) = drawn(shards, ids, 3)
+    with loader(shards, ids, workers=2) as batches:
+        iterator = batches.epoch(2)
+        next(iterator)
+        iterator.close()
+        assert same(list(batches.epoch(3)), expected)
+
+
+def test_batches_ahead_are_bounded(make_shards: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    submit = WorkerPool.submit
+    monkeypatch.setattr(WorkerPool, "submit", lambda self, parts, seed: asked.append(seed) or submit(self, parts, seed))
+    with loader(make_shards(60), np.arange(1, 61), workers=1, batch_size=2) as batches:
+        iterator = batches.epoch(0)
+        next(iterator)
+        time.sleep(0.3)
+        assert len(asked) == 3
+
+
+def test_images_that_are_not_there_are_named(make_shards: Make) -> None:
+    shards = make_shards(12, absent=(7,))
+    with pytest.raises(UserError, match=r"2 of 3 images were not downloaded \(ids 7, 99"):
+        loader(shards, np.array([3, 7, 99]))
+    with pytest.raises(ValueError, match="unique"):
+        loader(shards, np.array([3, 3]))
+    with pytest.raises(ValueError, match="do not fit"):
+        TrainingBatches(shards, np.array([3]), np.zeros((2, 1), np.float32), size=8, batch_size=1, seed=0, augment=None)
+
+
+def test_a_dead_worker_is_a_clear_error(make_shards: Make) -> None:
+    with loader(make_shards(40), np.arange(1, 41), workers=2) as batches:
+        iterator = batches.epoch(0)
+        next(iterator)
+        assert batches._pool is not None
+        for process in batches._pool.processes:
+            os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(UserError, match="ended by signal 9"):
+            list(itertools.chain(iterator, *(batches.epoch(number) for number in range(1, 20))))
+
+
+def test_an_error_in_a_worker_is_told_and_the_worker_lives_on() -> None:
+    pool = WorkerPool(1, 8, None)
+    try:
+        with pytest.raises(UserError, match="not an image"):
+            pool.submit([b"no jpeg"], 0).result()
+        pixels = picture(0, 8, 8)
+        assert (pool.submit([pixels.data], 0).result()[0] == pixels).all()
+    finally:
+        pool.close()
+
+
+def test_a_worker_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labelstack.images.workers._START", "import sys; sys.exit(3)")
+    pool = WorkerPool(1, 8, None)
+    try:
+        with pytest.raises(UserError, match="ended with code 3"):
+            pool.submit([picture(0, 8, 8).data], 0).result()
+    finally:
+        pool.close()
+
+
+_SCRIPT = """
+import sys, numpy as np
+import pathlib
+MARK = pathlib.Path(sys.argv[2]); MARK.write_text(MARK.read_text() + "x" if MARK.exists() else "x")
+from labelstack.images.loader import TrainingBatches
+from labelstack.params import Augment
+ids = np.arange(1, 21)
+batches = TrainingBatches(pathlib.Path(sys.argv[1]), ids, ids[:, None].astype("float32"), size=16, batch_size=8,
+                          seed=1, augment=Augment(), workers=2)
+print(sum(int(x.sum()) for x, _ in batches.epoch(0)), *[p.pid for p in batches._pool.processes], flush=True)
+if len(sys.argv) > 3: sys.stdin.read()
+"""
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def _all_gone(pids: list[str]) -> bool:
+    deadline = time.monotonic() + 30
+    while not all(_gone(int(pid)) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return len(pids) == 2 and all(_gone(int(pid)) for pid in pids)
+
+
+def test_works_in_a_script_without_main_guard_and_ends_with_it(make_shards: Make, tmp_path: Path) -> None:
+    shards, script, mark = make_shards(20), tmp_path / "script.py", tmp_path / "mark"
+    script.write_text(_SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, str(script), str(shards), str(mark)],
+        capture_output=True, text=True, env=environment, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert mark.read_text() == "x"
+    assert _all_gone(done.stdout.split()[1:])
+
+    child = subprocess.Popen(
+        [sys.executable, str(script), str(shards), str(mark), "stay"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    assert child.stdout is not None
+    total, *pids = child.stdout.readline().split()
+    assert total == done.stdout.split()[0]
+    child.kill()
+    child.communicate()
+    assert _all_gone(pids)
+
+
+def test_no_threads_stay_behind(make_shards: Make) -> None:
+    before = threading.active_count()
+    drawn(make_shards(20), np.arange(1, 21), 0, workers=2)
+    assert threading.active_count() <= before
+
+
+def test_evaluation_batches_keep_the_order_and_skip_what_is_absent(make_shards: Make) -> None:
+    shards = make_shards(25, absent=(2, 11))
+    batches = list(evaluation_batches(shards, None, 16, 10))
+    assert [len(ids) for ids, _ in batches] == [10, 10, 3]
+    ids = np.concatenate([ids for ids, _ in batches])
+    assert ids.tolist() == [i for i in range(1, 26) if i not in {2, 11}]
+    assert ids.dtype == np.int64
+    first = read_shard(shard_paths(shards)[0])
+    assert (batches[0][1][0] == decode(first.bytes[0] or b"", 16)).all()
+
+
+def test_evaluation_of_a_subset(make_shards: Make) -> None:
+    shards = make_shards(25, absent=(2,))
+    batches = list(evaluation_batches(shards, np.array([24, 2, 3, 17]), 16, 2))
+    assert [ids.tolist() for ids, _ in batches] == [[3, 17], [24]]
+    assert batches[0][1].shape == (2, 16, 16, 3)
