@@ -1,0 +1,142 @@
+"""The registry of backbones: a name in params.yaml is a key in a table."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from labelstack.errors import InputProblems, UserError
+from labelstack.networks.backbones import (
+    densenet,
+    descriptors,
+    efficientnet,
+    inception,
+    mobilenet,
+    nasnet,
+    pixels,
+    resnet,
+    small_cnn,
+    small_resnet,
+    xception,
+)
+from labelstack.networks.backbones.architecture import Architecture, OptionDefault
+from labelstack.networks.backbones.weights import load_backbone_weights
+
+_FILES = (
+    densenet,
+    descriptors,
+    efficientnet,
+    inception,
+    mobilenet,
+    nasnet,
+    pixels,
+    resnet,
+    small_cnn,
+    small_resnet,
+    xception,
+)
+ARCHITECTURES: dict[str, Architecture] = {
+    name: architecture for file in _FILES for name, architecture in file.ARCHITECTURES.items()
+}
+
+
+def build_backbone(name: str, image_size: int, weights: str, options: Mapping[str, Any]) -> keras.Model:
+    """A backbone with its own preprocessing inside.
+
+    Parameters
+    ----------
+    name : str
+        Key of ``ARCHITECTURES``.
+    image_size : int
+        Side of the square image in pixels, at least ``params.BACKBONE_MIN_SIZE[name]``.
+    weights : str
+        ``none``, ``imagenet`` (fetched by keras.applications into its cache), or a path: see ``load_backbone_weights``.
+    options : mapping
+        Of params.yaml; each architecture's file says which. All know ``batch_norm_momentum``: the library's 0.99
+        forgets too slowly when a network is trained from scratch for few steps.
+
+    Returns
+    -------
+    keras.Model
+        Named ``backbone``: uint8 or float [b, S, S, 3], RGB 0…255 → feature map [b, h, w, c]. Its layer ``body`` is the
+        network proper.
+
+    Raises
+    ------
+    UserError
+        Unknown or ill-typed options (all at once), weights that cannot be had or do not fit.
+    """
+    architecture = ARCHITECTURES[name]
+    chosen = _checked_options(name, architecture.options, options)
+    momentum = chosen.pop("batch_norm_momentum")
+    if weights == "imagenet":
+        body = _published(name, architecture, image_size, chosen)
+    else:
+        body = architecture.body(image_size, None, **chosen)
+    # The name fixes where the weights lie in the library's own numbering of saved files.
+    body.name = "body"
+    if momentum is not None:
+        for layer in _flat_layers(body):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = float(momentum)
+    image = keras.Input((image_size, image_size, 3), dtype="uint8", name="pixels")
+    backbone = keras.Model(image, body(architecture.preprocessing()(image)), name="backbone")
+    if weights not in {"none", "imagenet"}:
+        load_backbone_weights(backbone, weights)
+    return backbone
+
+
+def _published(name: str, architecture: Architecture, image_size: int, options: dict[str, Any]) -> keras.Model:
+    if not architecture.published:
+        raise UserError(f"{name}: there are no ImageNet weights for it; set weights to none or to a path")
+    if architecture.published_size not in {None, image_size}:
+        size = architecture.published_size
+        raise UserError(f"{name}: its ImageNet weights need image_size {size}, not {image_size}")
+    try:
+        return architecture.body(image_size, "imagenet", **options)
+    except Exception as error:  # the library raises a bare Exception when a download fails
+        raise UserError(
+            f"{name}: its ImageNet weights could not be had ({error}). Without a connection, fetch the …_notop.h5 file "
+            "that keras.applications names for it elsewhere, and set weights to its path; or set weights to none"
+        ) from error
+
+
+def _checked_options(name: str, known: Mapping[str, OptionDefault], given: Mapping[str, Any]) -> dict[str, Any]:
+    problems = []
+    for key, value in given.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"options.{key}: unknown option{hint} (known: {', '.join(known)})")
+        else:
+            problems += [f"options.{key}: {problem}" for problem in _type_problems(key, known[key], value)]
+    if problems:
+        raise InputProblems(f"backbone {name}", problems)
+    return {**known, **given}
+
+
+def _type_problems(key: str, default: OptionDefault, value: Any) -> Iterator[str]:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, list):
+        if not isinstance(value, list) or not value or any(v < 1 for v in value):
+            yield f"must be a list of whole numbers above 0, not {value!r}"
+    elif isinstance(default, int):
+        if not number or value != int(value) or value < 1:
+            yield f"must be a whole number above 0, not {value!r}"
+    elif not number:
+        yield f"must be a number, not {value!r}"
+    elif key in {"dropout", "batch_norm_momentum"} and not 0 <= value < 1:
+        yield f"must be at least 0 and below 1, not {value!r}"
+    elif key == "alpha" and value <= 0:
+        yield f"must be above 0, not {value!r}"
+
+
+def _flat_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _flat_layers(layer)
+        else:
+            yield layer

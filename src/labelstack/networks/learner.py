@@ -1,0 +1,156 @@
+"""One network being trained: its optimizer, compiled step, moving average and whole state."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from labelstack.networks.heads import logits_model
+from labelstack.networks.losses import Loss
+from labelstack.params import Model
+
+_NO_DECAY = ["bias", "gamma", "beta"]
+
+
+def make_optimizer(params: Model, mixed_precision: bool) -> keras.optimizers.Optimizer:
+    """Adam, AdamW or SGD (Nesterov momentum 0.9).
+
+    Weight decay is decoupled for all three (Loshchilov & Hutter 2019) and leaves biases and normalization alone; under
+    mixed precision the loss is scaled.
+    """
+    kinds = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "sgd": lambda **arguments: keras.optimizers.SGD(momentum=0.9, nesterov=True, **arguments),
+    }
+    optimizer = kinds[params.optimizer](
+        learning_rate=params.learning_rate, weight_decay=params.weight_decay if params.weight_decay else None
+    )
+    optimizer.exclude_from_weight_decay(var_names=_NO_DECAY)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if mixed_precision else optimizer
+
+
+class Learner:
+    """A model with what training adds to it. Construct inside the scope of the distribution strategy.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From ``build_model``.
+    optimizer : keras.optimizers.Optimizer
+    loss : callable
+        From ``make_loss``.
+    ema : float, optional
+        Decay of an exponential moving average of all weights, normalization statistics included. In the first steps
+        the decay is (1 + t) / (10 + t), so that the average does not remember the initial weights.
+    """
+
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, ema: float | None = None
+    ) -> None:
+        self.model, self.optimizer = model, optimizer
+        self._network = logits_model(model)
+        self._loss, self._ema = loss, ema
+        self._strategy = tf.distribute.get_strategy()
+        # Built first: an optimizer that makes its variables inside the step has the step traced twice.
+        optimizer.build(model.trainable_variables)
+        self._average = [tf.Variable(w.value, trainable=False) for w in model.weights] if ema else []
+        self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        n_labels = model.outputs[0].shape[-1]
+        self._compiled = tf.function(
+            self._step,
+            autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
+            input_signature=[
+                tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.uint8),
+                tf.TensorSpec([None, n_labels], tf.float32),
+                tf.TensorSpec([], tf.float32),
+            ],
+        )
+
+    def step(self, images: NDArray[np.uint8], targets: NDArray[np.float32], learning_rate: float) -> Any:
+        """One optimizer step on a batch, divided among the replicas; the mean loss as a scalar tensor."""
+        lacking = self._strategy.num_replicas_in_sync - len(images)
+        if lacking > 0:  # normalization has no statistics of no images
+            again = np.arange(lacking) % len(images)
+            images, targets = np.concatenate([images, images[again]]), np.concatenate([targets, targets[again]])
+        return self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+
+    def reseed(self, seed: int, epoch: int) -> None:
+        """Put every dropout into the state that belongs to (seed, epoch), whatever ran before."""
+        for number, variable in enumerate(_seed_states(self.model)):
+            digest = hashlib.sha256(f"{seed}/{epoch}/{number}".encode()).digest()
+            start = np.frombuffer(digest[:4], dtype=np.uint32)[0]
+            variable.assign(np.array([start, 0]).astype(variable.dtype))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model holds the moving average inside this context; nothing changes when there is none."""
+        if not self._average:
+            yield
+            return
+        raw = self.model.get_weights()
+        self.model.set_weights([average.numpy() for average in self._average])
+        try:
+            yield
+        finally:
+            self.model.set_weights(raw)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Every variable that the next step depends on, dropout states excepted (see ``reseed``)."""
+        return {name: np.asarray(variable) for name, variable in self._variables().items()}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Put back what ``state`` gave; raise ``ValueError`` when names or shapes differ."""
+        variables = self._variables()
+        if {n: tuple(v.shape) for n, v in variables.items()} != {n: a.shape for n, a in state.items()}:
+            raise ValueError("the state belongs to another network or optimizer")
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def _variables(self) -> dict[str, Any]:
+        groups = {"weight": self.model.weights, "optimizer": self.optimizer.variables, "average": self._average}
+        named = {f"{group}/{i:05d}": v for group, values in groups.items() for i, v in enumerate(values)}
+        return {**named, "steps": self._steps}
+
+    def _step(self, images: Any, targets: Any, learning_rate: Any) -> Any:
+        self.optimizer.learning_rate.assign(learning_rate)
+        replicas = self._strategy.num_replicas_in_sync
+        total = tf.cast(tf.shape(images)[0], tf.float32)
+
+        def on_replica() -> Any:
+            number = tf.distribute.get_replica_context().replica_id_in_sync_group
+            own, wanted = (images, targets) if replicas == 1 else (images[number::replicas], targets[number::replicas])
+            with tf.GradientTape() as tape:
+                logits = self._network(own, training=True)
+                # Gradients are summed over replicas, so each divides by the size of the whole batch.
+                loss = tf.reduce_sum(self._loss(wanted, logits)) / total
+                scaled = self.optimizer.scale_loss(loss)
+            variables = self.model.trainable_variables
+            gradients = tape.gradient(scaled, [variable.value for variable in variables])
+            self.optimizer.apply(gradients, variables)
+            return loss
+
+        loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, self._strategy.run(on_replica), axis=None)
+        self._steps.assign_add(1)
+        if self._average:
+            self._update_average()
+        return loss
+
+    def _update_average(self) -> None:
+        steps = tf.cast(self._steps, tf.float32)
+        decay = tf.minimum(self._ema, (1 + steps) / (10 + steps))
+        for average, weight in zip(self._average, self.model.weights, strict=True):
+            value = tf.cast(weight.value, average.dtype)
+            average.assign(average + tf.cast(1 - decay, average.dtype) * (value - average))
+
+
+def _seed_states(model: keras.Model) -> list[Any]:
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]

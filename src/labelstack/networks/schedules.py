@@ -1,0 +1,70 @@
+"""Learning rate and early stopping as pure functions of the history: a resumed run decides as an unbroken one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from labelstack.params import Schedule
+
+History = Sequence[Mapping[str, float]]
+
+
+def learning_rate(schedule: Schedule, base: float, epochs: int, position: float, history: History) -> float:
+    """Learning rate at a place in training.
+
+    Parameters
+    ----------
+    schedule : params.Schedule
+        ``minimum`` is the lowest rate as a share of ``base``. ``warm_restarts`` is SGDR (Loshchilov & Hutter 2017)
+        with a constant period; ``plateau`` multiplies by ``factor`` after ``patience`` epochs without a better score.
+    base : float
+        Highest rate.
+    epochs : int
+        Length of the whole training.
+    position : float
+        Epochs done, fractions included: 2.5 is the middle of the third epoch.
+    history : sequence of dict
+        Records of the finished epochs; only ``plateau`` looks at them.
+    """
+    warmup = schedule.warmup_epochs
+    if position < warmup:
+        return base * position / warmup
+    if schedule.kind == "plateau":
+        return base * _plateau_share(schedule, history)
+    if schedule.kind == "cosine":
+        done = (position - warmup) / max(epochs - warmup, 1)
+    elif schedule.kind == "warm_restarts":
+        done = (position - warmup) / schedule.restart_epochs % 1
+    else:
+        return base
+    return base * (schedule.minimum + (1 - schedule.minimum) * 0.5 * (1 + math.cos(math.pi * min(done, 1))))
+
+
+def score(record: Mapping[str, float]) -> float:
+    """What an epoch is judged by, higher is better: F1 on the holdout, without one the negative training loss."""
+    return record["holdout_f1"] if "holdout_f1" in record else -record["loss"]
+
+
+def best_epoch(history: History) -> int:
+    """Number (from 1) of the first epoch with the best holdout F1; without a holdout the last epoch; 0 when empty."""
+    if not history or "holdout_f1" not in history[-1]:
+        return len(history)
+    return max(range(len(history)), key=lambda i: (score(history[i]), -i)) + 1
+
+
+def stopped(history: History, patience: int | None) -> bool:
+    """Whether ``patience`` epochs have passed since the best one; never without a holdout or without patience."""
+    return patience is not None and len(history) - best_epoch(history) >= patience
+
+
+def _plateau_share(schedule: Schedule, history: History) -> float:
+    share, best, waited = 1.0, -math.inf, 0
+    for record in history:
+        if score(record) > best:
+            best, waited = score(record), 0
+        else:
+            waited += 1
+        if waited >= schedule.patience:
+            share, waited = share * schedule.factor, 0
+    return max(share, schedule.minimum)

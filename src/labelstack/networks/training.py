@@ -1,0 +1,227 @@
+"""Training of a base model: epochs that survive a kill and end with the same weights as if there had been none."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from labelstack.errors import UserError
+from labelstack.metrics import f_beta
+from labelstack.networks.checkpoint import Checkpoint, CheckpointFolder, Record
+from labelstack.networks.determinism import make_deterministic
+from labelstack.networks.feeding import EpochBatches, ahead, mixed_up
+from labelstack.networks.inference import compile_predict
+from labelstack.networks.learner import Learner, make_optimizer
+from labelstack.networks.losses import make_loss
+from labelstack.networks.model import build_model
+from labelstack.networks.schedules import best_epoch, learning_rate, stopped
+from labelstack.params import Model, Training, digest
+from labelstack.progress import bar
+
+Holdout = tuple[NDArray[np.uint8] | Callable[[], Iterable[NDArray[np.uint8]]], NDArray[Any]]
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+THRESHOLD_GRID = np.round(np.arange(0.05, 0.95, 0.05), 2)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training gives.
+
+    Attributes
+    ----------
+    model : keras.Model
+        With the weights of the best epoch on the holdout, or of the last one without a holdout; moving averages if on.
+    history : DataFrame
+        A row per epoch: epoch (from 1), loss, learning_rate (of the first step), seconds; with a holdout also
+        holdout_loss (cross-entropy), holdout_f1 (samples F1 at the best single threshold) and holdout_threshold.
+    best_epoch : int
+        From 1; 0 when there was no epoch.
+    """
+
+    model: keras.Model
+    history: pd.DataFrame
+    best_epoch: int
+
+
+def train(
+    params: Model,
+    training: Training,
+    batches: EpochBatches,
+    holdout: Holdout | None,
+    *,
+    n_labels: int,
+    prior: NDArray[np.floating[Any]] | None,
+    seed: int,
+    work: Path,
+    on_epoch: OnEpoch | None = None,
+) -> TrainResult:
+    """Train a base model, or go on from the last finished epoch found in ``work``.
+
+    Parameters
+    ----------
+    params, training : params.Model, params.Training
+        ``batch_size`` is that of ``batches``; under multi_gpu it is divided among the GPUs.
+    batches : EpochBatches
+        Such as ``images.loader.TrainingBatches``.
+    holdout : (images, targets) or None
+        Images uint8 [n, S, S, 3], or a function that gives batches of them for each pass (when they do not fit into
+        memory); targets 0/1 [n, n_labels]. Decides early stopping, plateaus and the best epoch.
+    n_labels : int
+    prior : float [n_labels] or None
+        Label frequencies of the training images: first bias, and weights of ``balanced_bce``.
+    seed : int
+        With params, data and machine it fixes the result, interrupted or not.
+    work : Path
+        Folder for checkpoints. Those of a training with other params, seed or shape of data are passed over.
+    on_epoch : callable (epoch from 1, record), optional
+        Called after each epoch's checkpoint is on disk; not again for epochs found in ``work``.
+
+    Raises
+    ------
+    UserError
+        Options or weights that do not fit, or a loss that is no longer finite.
+    """
+    make_deterministic(seed)
+    strategy = tf.distribute.MirroredStrategy() if training.multi_gpu else None
+    with strategy.scope() if strategy else nullcontext():
+        model = build_model(params, n_labels, prior=prior, mixed_precision=training.mixed_precision)
+        loss = make_loss(params.loss, label_smoothing=params.label_smoothing, frequency=prior)
+        learner = Learner(model, make_optimizer(params, training.mixed_precision), loss, params.ema)
+    replicas = strategy.num_replicas_in_sync if strategy else 1
+    folder = CheckpointFolder(work, _fingerprint(params, training, batches, holdout, prior, seed, replicas))
+    history, best = _resumed(folder, learner)
+    judge = _Judge(model, holdout, params.batch_size) if holdout is not None else None
+    while len(history) < params.epochs and not stopped(history, training.patience):
+        record = _epoch(params, learner, batches, seed, history)
+        with learner.averaged():
+            record |= judge() if judge else {}
+            history.append(record)
+            if judge and best_epoch(history) == len(history):
+                best = _weights(model)
+        folder.save(Checkpoint(history, learner.state(), best))
+        if on_epoch:
+            on_epoch(len(history), dict(record))
+    with learner.averaged():
+        final = list(best.values()) if best else model.get_weights()
+    if strategy:  # variables of the result shall not be spread over devices
+        model = build_model(
+            params.model_copy(update={"weights": "none"}), n_labels, mixed_precision=training.mixed_precision
+        )
+    model.set_weights(final)
+    return TrainResult(model, pd.DataFrame(history).astype({"epoch": int} if history else {}), best_epoch(history))
+
+
+def _resumed(folder: CheckpointFolder, learner: Learner) -> tuple[list[Record], dict[str, NDArray[Any]] | None]:
+    found = folder.latest()
+    if found is None:
+        return [], None
+    learner.restore(found.state)
+    _log.info("%s: going on after epoch %d", folder.folder, len(found.history))
+    return list(found.history), found.best
+
+
+def _epoch(params: Model, learner: Learner, batches: EpochBatches, seed: int, history: list[Record]) -> Record:
+    """One pass over the training images; its record without the holdout's part."""
+    number, steps, started = len(history), batches.steps_per_epoch, time.monotonic()
+    learner.reseed(seed, number)
+    items = batches.epoch(number)
+    if params.mixup:
+        items = mixed_up(items, params.mixup, seed, number)
+    losses, sizes, rates = [], [], []
+    # steps × size says at most one batch too many, and the bar is only a bar
+    with bar(total=steps * params.batch_size, desc=f"epoch {number + 1}/{params.epochs}", unit="image") as progress:
+        for step, (images, targets) in enumerate(ahead(items)):
+            # The first step of a warm-up is not 0, and the last step of the training is the lowest rate.
+            position = number + (step + 1 if number < params.schedule.warmup_epochs else step) / steps
+            rates.append(learning_rate(params.schedule, params.learning_rate, params.epochs, position, history))
+            losses.append(learner.step(images, targets, rates[-1]))
+            sizes.append(len(images))
+            progress.update(len(images))
+            if step % 20 == 0 and not progress.disable:  # reading it waits for the GPU
+                progress.set_postfix(loss=f"{float(losses[-1]):.4f}")
+    if not losses:
+        raise UserError("there are no images to train on")
+    loss = float(np.average([float(value) for value in losses], weights=sizes))
+    if not math.isfinite(loss):
+        raise UserError(
+            f"training diverged: the loss of epoch {number + 1} is {loss}. Lower learning_rate "
+            f"(now {params.learning_rate:g}) or add warm-up epochs (schedule.warmup_epochs)"
+        )
+    return {
+        "epoch": number + 1,
+        "loss": loss,
+        "learning_rate": rates[0],
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+class _Judge:
+    """Scores the model on the holdout: cross-entropy, and samples F1 at the best single threshold of a grid."""
+
+    def __init__(self, model: keras.Model, holdout: Holdout, batch_size: int) -> None:
+        self._predict = compile_predict(model)
+        self._images, targets = holdout
+        self._targets = np.asarray(targets).astype(bool)
+        self._batch_size = batch_size
+
+    def __call__(self) -> Record:
+        probability = np.concatenate([self._predict(batch) for batch in self._batches()])
+        if len(probability) != len(self._targets):
+            raise ValueError(f"the holdout gives {len(probability)} images for {len(self._targets)} rows of targets")
+        scores = [float(f_beta(self._targets, probability >= t, average="samples", beta=1.0)) for t in THRESHOLD_GRID]
+        best = int(np.argmax(scores))
+        clipped = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
+        loss = -np.where(self._targets, np.log(clipped), np.log1p(-clipped)).mean()
+        return {
+            "holdout_loss": float(loss),
+            "holdout_f1": scores[best],
+            "holdout_threshold": float(THRESHOLD_GRID[best]),
+        }
+
+    def _batches(self) -> Iterable[NDArray[np.uint8]]:
+        if callable(self._images):
+            return self._images()
+        starts = range(0, len(self._images), self._batch_size)
+        return (self._images[start : start + self._batch_size] for start in starts)
+
+
+def _weights(model: keras.Model) -> dict[str, NDArray[Any]]:
+    return {f"weight/{i:05d}": weight for i, weight in enumerate(model.get_weights())}
+
+
+def _fingerprint(
+    params: Model,
+    training: Training,
+    batches: EpochBatches,
+    holdout: Holdout | None,
+    prior: NDArray[np.floating[Any]] | None,
+    seed: int,
+    replicas: int,
+) -> str:
+    """Digest of what decides the result; the number of worker processes does not."""
+    return digest(
+        {
+            "params": params.model_dump(mode="json"),
+            "training": training.model_dump(mode="json", exclude={"workers"}),
+            "steps_per_epoch": batches.steps_per_epoch,
+            "holdout": None if holdout is None else np.packbits(np.asarray(holdout[1]).astype(bool)).tobytes().hex(),
+            "prior": None if prior is None else np.asarray(prior, dtype=np.float64).tolist(),
+            "seed": seed,
+            "replicas": replicas,
+        }
+    )

@@ -1,0 +1,202 @@
+"""Backbones: registry, preprocessing equal to the library's, options, weights from files."""
+
+from __future__ import annotations
+
+import importlib
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+
+from labelstack.errors import InputProblems, UserError
+from labelstack.networks.backbones import ARCHITECTURES, build_backbone
+from labelstack.networks.backbones.architecture import IMAGENET_MEAN, IMAGENET_STD
+from labelstack.networks.inference import load_model, save_model
+from labelstack.networks.model import build_model
+from labelstack.params import BACKBONE_MIN_SIZE
+from networks.tiny_training import tiny
+
+LIBRARY = {
+    "densenet121": "densenet",
+    "densenet201": "densenet",
+    "inception_v3": "inception_v3",
+    "inception_resnet_v2": "inception_resnet_v2",
+    "resnet50": "resnet50",
+    "resnet152_v2": "resnet_v2",
+    "nasnet": "nasnet",
+    "xception": "xception",
+    "mobilenet": "mobilenet",
+    "mobilenet_v2": "mobilenet_v2",
+}
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+SMALL = {"filters": [4, 8], "convolutions": 1}
+
+
+def test_registry_holds_every_name_that_params_accepts():
+    assert set(ARCHITECTURES) == set(BACKBONE_MIN_SIZE)
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_preprocessing_is_the_librarys(name):
+    library = importlib.import_module(f"keras.applications.{LIBRARY[name]}")
+    expected = library.preprocess_input(PIXELS.astype(np.float32))
+    ours = np.asarray(ARCHITECTURES[name].preprocessing()(PIXELS))
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
+
+
+def test_efficientnet_sees_what_the_published_network_computes():
+    """The library's published EfficientNet: x/255, normalization with variance = std, then once more 1/sqrt(std)."""
+    mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+    expected = (PIXELS / 255 - mean) / np.sqrt(std) / np.sqrt(std)
+    ours = np.asarray(ARCHITECTURES["efficientnet_b0"].preprocessing()(PIXELS))
+    np.testing.assert_allclose((ours / 255 - mean) / np.sqrt(std), expected, atol=1e-5)
+
+
+def test_application_backbone_is_the_library_network():
+    backbone = build_backbone("mobilenet", 32, "none", {"alpha": 0.25})
+    expected = backbone.get_layer("body")(keras.applications.mobilenet.preprocess_input(PIXELS.astype(np.float32)))
+    features = backbone(PIXELS)
+    assert features.shape == (2, 1, 1, 256)
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
+    library = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(32, 32, 3))
+    assert backbone.count_params() == library.count_params()
+
+
+def test_efficientnet():
+    backbone = build_backbone("efficientnet_b0", 32, "none", {})
+    assert backbone.count_params() == 4_049_571  # the published network without classifier
+    assert backbone.output.shape == (None, 1, 1, 1280)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape"),
+    [
+        ("small_cnn", {"filters": [4, 6, 8], "convolutions": 1}, (2, 4, 4, 8)),
+        ("small_cnn", {"filters": [4], "dropout": 0.2}, (2, 16, 16, 4)),
+        ("small_resnet", {"filters": [4, 8], "blocks": 1}, (2, 16, 16, 8)),
+        ("small_resnet", {"filters": [4, 4, 4], "blocks": 1, "dropout": 0.1}, (2, 8, 8, 4)),
+    ],
+)
+def test_small_networks(name, options, shape):
+    backbone = build_backbone(name, 32, "none", options)
+    assert backbone(PIXELS).shape == shape
+
+
+def test_small_networks_work_at_their_minimum_with_default_options():
+    for name in ("small_cnn", "small_resnet"):
+        features = build_backbone(name, BACKBONE_MIN_SIZE[name], "none", {})(np.zeros((1, 16, 16, 3), np.uint8))
+        assert features.shape[-1] == 256
+
+
+def _momenta(model: keras.Model) -> set[float]:
+    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    own = {layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+    return own.union(*(_momenta(layer) for layer in nested))
+
+
+def test_batch_norm_momentum(tmp_path):
+    assert _momenta(build_backbone("small_cnn", 16, "none", SMALL)) == {0.9}
+    assert _momenta(build_backbone("mobilenet", 32, "none", {"alpha": 0.25})) == {0.99}
+    model = build_model(
+        tiny(backbone="mobilenet", image_size=32, options={"alpha": 0.25, "batch_norm_momentum": 0.8}), n_labels=2
+    )
+    assert _momenta(model) == {0.8}
+    save_model(model, tmp_path / "model.keras")
+    assert _momenta(load_model(tmp_path / "model.keras")) == {0.8}
+
+
+def test_bad_options_are_named_all_at_once():
+    with pytest.raises(InputProblems) as caught:
+        build_backbone("small_cnn", 16, "none", {"filter": [3], "convolutions": 1.5, "batch_norm_momentum": 1})
+    text = str(caught.value)
+    assert "options.filter: unknown option; did you mean 'filters'?" in text
+    assert "options.convolutions: must be a whole number above 0, not 1.5" in text
+    assert "options.batch_norm_momentum: must be at least 0 and below 1, not 1" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("small_cnn", {"filters": [2] * 5}, "at most 4 fit, not 5"),
+        ("small_resnet", {"filters": [2] * 6}, "at most 5 fit, not 6"),
+        ("small_cnn", {"convolutions": 17}, "1…16, not 17"),
+        ("small_cnn", {"filters": 8}, "list of whole numbers"),
+        ("small_cnn", {"dropout": "a lot"}, "must be a number"),
+        ("mobilenet", {"alpha": -1}, "above 0"),
+    ],
+)
+def test_bad_options(name, options, message):
+    with pytest.raises(UserError, match=message):
+        build_backbone(name, 16, "none", options)
+
+
+def test_weights_of_a_saved_backbone(tmp_path):
+    first, second = (build_backbone("small_cnn", 16, "none", SMALL) for _ in range(2))
+    x = PIXELS[:, :16, :16]
+    assert not np.allclose(first(x), second(x))
+    first.save_weights(tmp_path / "first.weights.h5")
+    loaded = build_backbone("small_cnn", 16, str(tmp_path / "first.weights.h5"), SMALL)
+    assert np.array_equal(first(x), loaded(x))
+
+
+def test_weights_of_a_base_model_at_another_image_size(tmp_path):
+    base = build_model(tiny(), n_labels=3)
+    save_model(base, tmp_path / "model.keras")
+    larger = build_backbone("small_cnn", 32, str(tmp_path / "model.keras"), SMALL)
+    for a, b in zip(base.get_layer("backbone").get_weights(), larger.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_weights_as_the_library_publishes_them(tmp_path):
+    """A legacy .h5 of the network without its classifier, which is what a hand-fetched …_notop.h5 is."""
+    published = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(32, 32, 3))
+    path = tmp_path / "mobilenet_notop.h5"
+    published.save(path)
+    loaded = build_backbone("mobilenet", 32, str(path), {"alpha": 0.25})
+    for a, b in zip(published.get_weights(), loaded.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_weights_that_do_not_fit(tmp_path):
+    build_backbone("small_cnn", 16, "none", SMALL).save_weights(tmp_path / "a.weights.h5")
+    save_model(build_model(tiny(), n_labels=3), tmp_path / "a.keras")
+    (tmp_path / "b.keras").write_bytes(b"not a zip")
+    (tmp_path / "b.txt").write_text("no weights")
+    wider = {"filters": [4, 9], "convolutions": 1}
+    for name, message in [
+        ("a.weights.h5", "does not fit this backbone"),
+        ("a.keras", r"\(3, 3, 4, 9\) here, \(3, 3, 4, 8\) in the file"),
+        ("b.keras", "does not fit this backbone"),
+        ("b.txt", "expected a file name ending in"),
+        ("absent.keras", "not found; expected none, imagenet, or the path"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            build_backbone("small_cnn", 16, str(tmp_path / name), wider)
+    deeper = {"filters": [4, 8, 8], "convolutions": 1}
+    with pytest.raises(UserError, match="does not fit"):
+        build_backbone("small_cnn", 16, str(tmp_path / "a.keras"), deeper)
+
+
+def test_imagenet_weights_without_a_connection(monkeypatch, tmp_path):
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"mobilenet: its ImageNet weights could not be had.*set weights to its path"):
+        build_backbone("mobilenet", 32, "imagenet", {"alpha": 0.25})
+
+
+def test_imagenet_weights_that_do_not_exist():
+    with pytest.raises(UserError, match="no ImageNet weights"):
+        build_backbone("small_cnn", 16, "imagenet", {})
+    with pytest.raises(UserError, match="image_size 331, not 224"):
+        build_backbone("nasnet", 224, "imagenet", {})
+
+
+def test_minimum_sizes_of_small_networks_are_monotone_in_stages():
+    shapes = [
+        build_backbone("small_cnn", 16, "none", {**SMALL, "filters": [2] * n}).output.shape[1] for n in (1, 2, 3, 4)
+    ]
+    assert shapes == [8, 4, 2, 1]
+    assert all(a == 2 * b for a, b in pairwise(shapes))

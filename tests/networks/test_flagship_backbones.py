@@ -1,0 +1,63 @@
+"""The six backbones of the flagship, each built, trained for one real step and asked to predict, on tiny images."""
+
+from __future__ import annotations
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from labelstack.networks.inference import predict
+from labelstack.networks.learner import Learner, make_optimizer
+from labelstack.networks.losses import make_loss
+from labelstack.networks.model import build_model
+from labelstack.params import BACKBONE_MIN_SIZE, Head, Model
+
+FLAGSHIP = ("densenet201", "inception_v3", "inception_resnet_v2", "resnet50", "nasnet", "xception")
+# Parameters without classifier, as keras.applications documents its networks (notop).
+PARAMETERS = {
+    "densenet201": 18_321_984,
+    "inception_v3": 21_802_784,
+    "inception_resnet_v2": 54_336_736,
+    "resnet50": 23_587_712,
+    "nasnet": 84_916_818,
+    "xception": 20_861_480,
+}
+N_LABELS = 4
+
+
+def flagship_predictions(n_images: int = 2) -> dict[str, NDArray[np.float32]]:
+    """Probabilities [n_images, 4] of each flagship backbone after one train step."""
+    rng = np.random.default_rng(0)
+    targets = (rng.random((n_images, N_LABELS)) < 0.5).astype(np.float32)
+    predictions = {}
+    for name in FLAGSHIP:
+        size = BACKBONE_MIN_SIZE[name]
+        images = rng.integers(0, 256, (n_images, size, size, 3), dtype=np.uint8)
+        params = Model(backbone=name, image_size=size, head=Head(units=[16, 16]), learning_rate=1e-3)
+        model = build_model(params, N_LABELS)
+        assert model.get_layer("backbone").count_params() == PARAMETERS[name]
+        learner = Learner(model, make_optimizer(params, False), make_loss("bce"))
+        before = [weight.copy() for weight in model.get_weights()]
+        loss = float(learner.step(images, targets, params.learning_rate))
+        assert np.isfinite(loss)
+        assert loss > 0
+        changed = [not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
+        assert np.mean(changed) > 0.5
+        _, predictions[name] = predict(model, [(np.arange(n_images), images)])
+        del model, learner
+        keras.utils.clear_session()
+        gc.collect()
+    return predictions
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_flagship_backbones_train_and_predict():
+    predictions = flagship_predictions()
+    assert list(predictions) == list(FLAGSHIP)
+    for probability in predictions.values():
+        assert probability.shape == (2, N_LABELS)
+        assert ((probability >= 0) & (probability <= 1)).all()

@@ -1,0 +1,76 @@
+"""Learning rates, best epoch and early stopping from the history alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labelstack.networks.schedules import best_epoch, learning_rate, stopped
+from labelstack.params import Schedule
+
+
+def rates(schedule: Schedule, positions, epochs=10, history=()):
+    return [learning_rate(schedule, 0.1, epochs, position, list(history)) for position in positions]
+
+
+def f1s(*values: float) -> list[dict[str, float]]:
+    return [{"loss": 1.0, "holdout_f1": value} for value in values]
+
+
+def test_constant_with_warmup():
+    schedule = Schedule(kind="constant", warmup_epochs=2)
+    assert rates(schedule, [0.5, 1, 2, 9]) == pytest.approx([0.025, 0.05, 0.1, 0.1])
+
+
+def test_cosine():
+    schedule = Schedule(kind="cosine", minimum=0.1, warmup_epochs=2)
+    assert rates(schedule, [2, 6, 10]) == pytest.approx([0.1, 0.055, 0.01])
+    assert rates(Schedule(kind="cosine", minimum=0), [2.5]) == pytest.approx([0.05 * (1 + math.cos(math.pi / 4))])
+
+
+def test_warm_restarts():
+    schedule = Schedule(kind="warm_restarts", restart_epochs=4, minimum=0)
+    assert rates(schedule, [0, 2, 4, 6, 8]) == pytest.approx([0.1, 0.05, 0.1, 0.05, 0.1])
+    assert rates(schedule, [3.999])[0] < 1e-6
+
+
+def test_plateau():
+    schedule = Schedule(kind="plateau", factor=0.5, patience=2, minimum=0.2)
+    assert rates(schedule, [0]) == [0.1]
+    assert rates(schedule, [4], history=f1s(0.1, 0.3, 0.2, 0.25)) == pytest.approx([0.05])
+    assert rates(schedule, [4], history=f1s(0.1, 0.3, 0.2, 0.31)) == [0.1]
+    assert rates(schedule, [9], history=f1s(*[0.3] * 9)) == pytest.approx([0.02])
+    losses = [{"loss": value} for value in (1.0, 0.9, 0.95, 0.9)]
+    assert rates(schedule, [4], history=losses) == pytest.approx([0.05])
+
+
+@given(
+    st.sampled_from(["constant", "cosine", "warm_restarts", "plateau"]),
+    st.integers(0, 5),
+    st.floats(0, 1),
+    st.floats(0.01, 20, exclude_max=True),
+    st.lists(st.floats(0, 1), max_size=12),
+)
+def test_rate_stays_within_bounds(kind, warmup, minimum, position, scores):
+    schedule = Schedule(kind=kind, warmup_epochs=warmup, minimum=minimum, restart_epochs=3)
+    rate = learning_rate(schedule, 0.1, 20, position, f1s(*scores))
+    assert 0 < rate <= 0.1 * (1 + 1e-9) or (minimum == 0 and rate >= 0)
+    if position >= warmup:
+        assert rate >= 0.1 * minimum * (1 - 1e-9)
+
+
+def test_best_epoch():
+    assert best_epoch([]) == 0
+    assert best_epoch(f1s(0.1, 0.5, 0.5, 0.4)) == 2
+    assert best_epoch([{"loss": 1.0}, {"loss": 2.0}]) == 2
+
+
+def test_stopped():
+    assert not stopped([], 1)
+    assert not stopped(f1s(0.5, 0.4), 2)
+    assert stopped(f1s(0.5, 0.4, 0.5), 2)
+    assert not stopped(f1s(0.5, 0.4, 0.3), None)
+    assert not stopped([{"loss": 1.0}] * 9, 1)

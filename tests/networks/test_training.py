@@ -1,0 +1,332 @@
+"""Training learns, resumes bit for bit, stops early and restores the best epoch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from labelstack.errors import UserError
+from labelstack.metrics import f_beta
+from labelstack.networks.checkpoint import CheckpointFolder
+from labelstack.networks.inference import compile_predict, load_model, predict, weights_digest
+from labelstack.networks.training import TrainResult, train
+from labelstack.params import Head, Model, Schedule, Training
+from networks.tiny_training import N_LABELS, SIZE, ArrayBatches, draw, tiny
+
+PRIOR = np.full(N_LABELS, 0.4, np.float32)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def run(params: Model, training: Training, batches: ArrayBatches, holdout, work: Path, **more) -> TrainResult:
+    arguments = {"n_labels": N_LABELS, "prior": PRIOR, "seed": 7} | more
+    return train(params, training, batches, holdout, work=work, **arguments)
+
+
+def interrupted_then_resumed(params, training, batches, holdout, work: Path, after: int) -> TrainResult:
+    def kill(epoch: int, record: dict[str, float]) -> None:
+        if epoch == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(params, training, batches, holdout, work, on_epoch=kill)
+    return run(params, training, batches, holdout, work)
+
+
+def assert_same(one: TrainResult, other: TrainResult) -> None:
+    for a, b in zip(one.model.get_weights(), other.model.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+    timeless = [column for column in one.history.columns if column != "seconds"]
+    assert one.history[timeless].equals(other.history[timeless])
+    assert one.best_epoch == other.best_epoch
+
+
+def test_learns_and_reports(batches, holdout, training, tmp_path):
+    calls = []
+    result = run(
+        tiny(epochs=10),
+        training,
+        batches,
+        holdout,
+        tmp_path,
+        on_epoch=lambda epoch, record: calls.append((epoch, record)),
+    )
+    history = result.history
+    assert list(history.columns) == [
+        "epoch",
+        "loss",
+        "learning_rate",
+        "seconds",
+        "holdout_loss",
+        "holdout_f1",
+        "holdout_threshold",
+    ]
+    assert [epoch for epoch, _ in calls] == list(range(1, 11)) == history["epoch"].tolist()
+    assert calls[3][1]["loss"] == history["loss"][3]
+    assert history["loss"].iloc[-1] < 0.8 * history["loss"][0]
+    assert history["holdout_f1"].max() > 0.7
+    assert result.best_epoch == history["holdout_f1"].to_numpy().argmax() + 1
+    probability = compile_predict(result.model)(holdout[0])
+    best = history.iloc[result.best_epoch - 1]
+    clipped = np.clip(probability, 1e-7, 1 - 1e-7)
+    y = holdout[1]
+    loss = -(y * np.log(clipped) + (1 - y) * np.log1p(-clipped)).mean()
+    assert loss == pytest.approx(best["holdout_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ema": 0.9, "mixup": 0.4, "label_smoothing": 0.1, "schedule": Schedule(kind="cosine", warmup_epochs=1)},
+        {"optimizer": "adamw", "weight_decay": 0.01, "schedule": Schedule(kind="plateau", patience=1)},
+        {"optimizer": "sgd", "loss": "balanced_bce", "schedule": Schedule(kind="warm_restarts", restart_epochs=3)},
+    ],
+    ids=["adam+ema+mixup+cosine", "adamw+plateau", "sgd+balanced+restarts"],
+)
+def test_resumed_equals_uninterrupted(changes, batches, holdout, training, tmp_path):
+    params = tiny(**changes)
+    whole = run(params, training, batches, holdout, tmp_path / "whole")
+    broken = interrupted_then_resumed(params, training, batches, holdout, tmp_path / "broken", after=2)
+    assert_same(whole, broken)
+
+
+def test_kill_nine_then_resume(batches, holdout, training, tmp_path):
+    params = tiny(ema=0.9, mixup=0.2)
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from networks.tiny_training import ArrayBatches, draw, tiny
+from networks.test_training import run
+from labelstack.params import Training
+from pathlib import Path
+def kill(epoch, record):
+    if epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+run(tiny(ema=0.9, mixup=0.2), Training(patience=None), ArrayBatches(*draw(28)), draw(20, seed=1),
+    Path({str(tmp_path / "broken")!r}), on_epoch=kill)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, timeout=120)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
+    whole = run(params, training, batches, holdout, tmp_path / "whole")
+    assert_same(whole, run(params, training, batches, holdout, tmp_path / "broken"))
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(batches, holdout, training, tmp_path, caplog):
+    params = tiny()
+    whole = run(params, training, batches, holdout, tmp_path / "whole")
+    work = tmp_path / "broken"
+    with pytest.raises(Killed):
+        run(params, training, batches, holdout, work, on_epoch=_kill_after(3))
+    newest = work / "epoch-00003.npz"
+    newest.write_bytes(newest.read_bytes()[:-2000])
+    epochs = []
+    resumed = run(params, training, batches, holdout, work, on_epoch=lambda epoch, _: epochs.append(epoch))
+    assert epochs == [3, 4]
+    assert "epoch-00003.npz: passed over" in caplog.text
+    assert_same(whole, resumed)
+
+
+def _kill_after(last: int):
+    def kill(epoch: int, record: dict[str, float]) -> None:
+        if epoch == last:
+            raise Killed
+
+    return kill
+
+
+def test_finished_training_is_not_repeated(batches, holdout, training, tmp_path):
+    params = tiny(epochs=2)
+    first = run(params, training, batches, holdout, tmp_path)
+    epochs = []
+    again = run(params, training, batches, holdout, tmp_path, on_epoch=lambda epoch, _: epochs.append(epoch))
+    assert epochs == []
+    assert_same(first, again)
+    assert first.history["seconds"].equals(again.history["seconds"])
+
+
+def test_other_params_do_not_resume(batches, training, tmp_path, caplog):
+    run(tiny(epochs=1), training, batches, None, tmp_path)
+    epochs = []
+    run(tiny(epochs=1, learning_rate=0.02), training, batches, None, tmp_path, on_epoch=lambda e, _: epochs.append(e))
+    assert epochs == [1]
+    assert "other params" in caplog.text
+    epochs.clear()
+    workers = training.model_copy(update={"workers": 3})
+    run(tiny(epochs=1, learning_rate=0.02), workers, batches, None, tmp_path, on_epoch=lambda e, _: epochs.append(e))
+    assert epochs == []
+
+
+def test_early_stopping_and_its_resume(batches, holdout, tmp_path):
+    training = Training(patience=2)
+    params = tiny(epochs=30, learning_rate=0.05)
+    whole = run(params, training, batches, holdout, tmp_path / "whole")
+    length = len(whole.history)
+    assert length < 30
+    assert whole.best_epoch == length - 2
+    broken = interrupted_then_resumed(params, training, batches, holdout, tmp_path / "broken", after=length - 1)
+    assert_same(whole, broken)
+
+
+def test_without_holdout_the_last_epoch_counts(batches, training, tmp_path):
+    result = run(tiny(epochs=2, ema=0.9), training, batches, None, tmp_path)
+    assert result.best_epoch == 2
+    assert "holdout_f1" not in result.history
+    state = CheckpointFolder(tmp_path, _fingerprint_of(tmp_path)).latest().state
+    averages = [state[f"average/{i:05d}"] for i in range(len(result.model.get_weights()))]
+    raw = [state[f"weight/{i:05d}"] for i in range(len(averages))]
+    for weight, average in zip(result.model.get_weights(), averages, strict=True):
+        assert np.array_equal(weight, average)
+    assert any(not np.array_equal(a, b) for a, b in zip(raw, averages, strict=True))
+
+
+def _fingerprint_of(work: Path) -> str:
+    import json
+
+    with np.load(next(work.glob("epoch-*.npz"))) as content:
+        return json.loads(content["__meta__"].tobytes())["fingerprint"]
+
+
+def test_holdout_in_batches_equals_holdout_in_memory(batches, holdout, training, tmp_path):
+    images, targets = holdout
+    params = tiny(epochs=2)
+    parts = (lambda: iter([images[:8], images[8:16], images[16:]]), targets)
+    assert_same(
+        run(params, training, batches, holdout, tmp_path / "a"), run(params, training, batches, parts, tmp_path / "b")
+    )
+    short = (lambda: iter([images[:8]]), targets)
+    with pytest.raises(ValueError, match="8 images for 20 rows"):
+        run(params, training, batches, short, tmp_path / "c")
+
+
+def test_seed_decides(batches, training, tmp_path):
+    digests = [
+        weights_digest(run(tiny(epochs=1), training, batches, None, tmp_path / str(i), seed=seed).model)
+        for i, seed in enumerate([1, 1, 2])
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_divergence_is_told(batches, training, tmp_path):
+    with pytest.raises(UserError, match=r"training diverged.*learning_rate"):
+        run(tiny(optimizer="sgd", learning_rate=10.0, weight_decay=1.0, epochs=40), training, batches, None, tmp_path)
+
+
+def test_no_images(training, tmp_path):
+    images, targets = draw(8)
+    with pytest.raises(UserError, match="no images"):
+        run(tiny(), training, ArrayBatches(images[:0], targets[:0]), None, tmp_path)
+
+
+def test_mixed_precision_trains_and_resumes(batches, holdout, tmp_path):
+    import keras
+
+    training = Training(patience=None, mixed_precision=True)
+    params = tiny(epochs=2)
+    whole = run(params, training, batches, holdout, tmp_path / "whole")
+    assert keras.config.dtype_policy().name == "float32"
+    assert whole.history["loss"].iloc[-1] < whole.history["loss"][0]
+    _, probability = predict(whole.model, [(np.arange(20), holdout[0])])
+    assert probability.dtype == np.float32
+    assert_same(whole, interrupted_then_resumed(params, training, batches, holdout, tmp_path / "broken", after=1))
+
+
+TWO_DEVICES = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+import labelstack.networks
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from networks.tiny_training import ArrayBatches, draw, tiny
+from networks.test_training import assert_same, interrupted_then_resumed, run
+from labelstack.networks.inference import save_model
+from labelstack.params import Training
+work = Path(sys.argv[1])
+assert tf.distribute.MirroredStrategy().num_replicas_in_sync == 2
+data = ArrayBatches(*draw(25)), draw(20, seed=1)  # the last batch holds one image for two devices
+training, params = Training(patience=None, multi_gpu=True), tiny(ema=0.9, epochs=2)
+whole = run(params, training, *data, work / "whole")
+"""
+
+
+def on_two_devices(script: str, work: Path) -> None:
+    command = [sys.executable, "-c", TWO_DEVICES + script, str(work)]
+    ended = subprocess.run(command, env=os.environ, capture_output=True, timeout=240, text=True)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def test_two_devices_learn_and_give_a_plain_model(holdout, tmp_path):
+    script = """
+assert whole.history["loss"].iloc[-1] < whole.history["loss"][0], whole.history
+save_model(whole.model, work / "model.keras")
+whole.history.to_csv(work / "history.csv")
+"""
+    on_two_devices(script, tmp_path)
+    _, probability = predict(load_model(tmp_path / "model.keras"), [(np.arange(20), holdout[0])])
+    best = pd.read_csv(tmp_path / "history.csv").sort_values("holdout_f1", kind="stable").iloc[-1]
+    chosen = f_beta(holdout[1].astype(bool), probability >= best["holdout_threshold"], average="samples", beta=1.0)
+    assert chosen == pytest.approx(best["holdout_f1"], abs=0.01)
+
+
+@pytest.mark.slow
+def test_two_devices_resume(tmp_path):
+    on_two_devices(
+        'assert_same(whole, interrupted_then_resumed(params, training, *data, work / "broken", 1))', tmp_path
+    )
+
+
+def test_one_trace_for_all_batches_and_epochs(batches, tmp_path):
+    from labelstack.networks.learner import Learner, make_optimizer
+    from labelstack.networks.losses import make_loss
+    from labelstack.networks.model import build_model
+
+    params = tiny()
+    traced = []
+    base = make_loss("bce")
+
+    def loss(targets, logits):
+        traced.append(1)
+        return base(targets, logits)
+
+    learner = Learner(build_model(params, N_LABELS), make_optimizer(params, False), loss)
+    for epoch in range(2):
+        for images, targets in batches.epoch(epoch):
+            learner.step(images, targets, 0.001)
+    assert len(traced) == 1
+    assert images.shape == (4, SIZE, SIZE, 3)
+
+
+def test_first_epoch_of_a_dropout_net_depends_on_the_epoch_number(batches):
+    from labelstack.networks.learner import Learner, make_optimizer
+    from labelstack.networks.losses import make_loss
+    from labelstack.networks.model import build_model
+
+    params = tiny(head=Head(units=[16], dropout=0.5), optimizer="sgd")
+    learner = Learner(build_model(params, N_LABELS), make_optimizer(params, False), make_loss("bce"))
+    start = learner.state()
+    images, targets = next(batches.epoch(0))
+    losses = []
+    for epoch in [0, 0, 1]:
+        learner.restore(start)
+        learner.reseed(3, epoch)
+        losses.append(float(learner.step(images, targets, 0.0)))
+    assert losses[0] == losses[1] != losses[2]
+    with pytest.raises(ValueError, match="another network"):
+        learner.restore({"steps": start["steps"]})
+
+
+def test_operations_are_deterministic_after_training(batches, training, tmp_path):
+    run(tiny(epochs=1), training, batches, None, tmp_path)
+    with pytest.raises(ValueError, match="determinism is enabled"):  # an operation that needs a seed then
+        tf.image.sample_distorted_bounding_box([4, 4, 3], tf.zeros([0, 0, 4]), use_image_if_no_bounding_boxes=True)
