@@ -1,0 +1,123 @@
+"""Convex blends of stackers and base models, with weights searched on out-of-fold predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labelstack.errors import UserError
+from labelstack.metrics import AVERAGES, Average, f_of_counts
+from labelstack.progress import bar
+from labelstack.stacking.checks import check_answers, check_members
+
+_BINS = 100  # thresholds 0, 0.01, …, 0.99
+
+
+def blend(members: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> NDArray[np.float32]:
+    """Weighted mean of the members' probabilities.
+
+    Parameters
+    ----------
+    members : name → float [n, n_labels]; those without a weight are left out
+    weights : name → weight ≥ 0; they sum to 1
+
+    Raises
+    ------
+    UserError
+        When a weight names no member, is negative, or the weights do not sum to 1.
+    """
+    unknown = [name for name, weight in weights.items() if name not in members and weight]
+    if unknown:
+        raise UserError(f"blend weights name unknown member(s) {', '.join(unknown)} (there are: {', '.join(members)})")
+    if any(not weight >= 0 for weight in weights.values()) or abs(sum(weights.values()) - 1) > 1e-6:
+        raise UserError(f"blend weights must be ≥ 0 and sum to 1: {dict(weights)}")
+    used = check_members({name: members[name] for name, weight in weights.items() if weight})
+    total = sum(weights[name] * p.astype(np.float64) for name, p in used.items())
+    return np.clip(total, 0, 1).astype(np.float32)
+
+
+def search_weights(
+    members: Mapping[str, ArrayLike],
+    Y: ArrayLike,
+    *,
+    step: float = 0.05,
+    metric: Average = "samples",
+    beta: float = 1.0,
+    progress: str = "",
+) -> dict[str, float]:
+    """Weights with a large F-beta at the best single threshold out of 0, 0.01, …, 0.99.
+
+    Greedy forward selection with replacement (Caruana et al. 2004), 1 / step picks; the best single member instead,
+    should that score higher, so on these rows the blend is never worse. Deterministic. Exchanging weight between pairs
+    of members afterwards gains on these rows but not on others, so the search stops here.
+
+    Parameters
+    ----------
+    members : name → float [n, n_labels] in 0 … 1, out-of-fold
+    Y : 0/1 [n, n_labels]
+    step : weights are multiples of 1 / round(1 / step)
+    metric, beta : which F-score
+
+    Returns
+    -------
+    name → weight, in the members' order; they sum to 1, some may be 0
+    """
+    checked = check_members(members)
+    stack = list(checked.values())
+    n, n_labels = stack[0].shape
+    answers = check_answers(Y, (n, n_labels), of="members")
+    if metric not in AVERAGES:
+        raise ValueError(f"metric must be one of {', '.join(AVERAGES)}, not {metric!r}")
+    if not 0 < step <= 1 or not beta > 0:
+        raise ValueError(f"step must be in 0 … 1 and beta above 0, not {step} and {beta}")
+    score = _Score(answers, metric, beta)
+    picks = range(max(1, round(1 / step)))
+    counts = _greedy(stack, score, bar(picks, desc=f"blend weights {progress}".strip(), unit="pick"))
+    return {name: float(count / counts.sum()) for name, count in zip(checked, counts, strict=True)}
+
+
+class _Score:
+    """F-beta of a probability matrix at its best threshold, all thresholds at once through histograms."""
+
+    def __init__(self, Y: NDArray[np.bool_], metric: Average, beta: float) -> None:
+        self.beta = beta
+        n, n_labels = Y.shape
+        rows, columns = np.arange(n, dtype=np.int32)[:, None], np.arange(n_labels, dtype=np.int32)[None, :]
+        group = {"samples": rows, "macro": columns, "micro": np.zeros((1, 1), np.int32)}[metric]
+        self.groups = {"samples": n, "macro": n_labels, "micro": 1}[metric]
+        self.offset = np.broadcast_to(group * np.int32(_BINS), Y.shape)
+        self.positives = np.flatnonzero(Y)
+        true = np.bincount((self.offset.ravel()[self.positives]) // _BINS, minlength=self.groups)
+        self.true = true.astype(np.float64)[:, None]
+
+    def __call__(self, P: NDArray[np.float32]) -> float:
+        bins = np.minimum((P * np.float32(_BINS)).astype(np.int32), _BINS - 1)
+        bins += self.offset
+        bins = bins.ravel()
+        predicted = self._at_or_above(bins)
+        hits = self._at_or_above(bins[self.positives])
+        return float(f_of_counts(hits, self.true, predicted, self.beta).mean(axis=0).max())
+
+    def _at_or_above(self, bins: NDArray[np.int32]) -> NDArray[np.float64]:
+        counts = np.bincount(bins, minlength=self.groups * _BINS).reshape(self.groups, _BINS)
+        return np.cumsum(counts[:, ::-1], axis=1).astype(np.float64)
+
+
+def _greedy(stack: list[NDArray[np.float32]], score: _Score, picks: Iterable[int]) -> NDArray[np.int64]:
+    """How often each member is picked; only the best single one where that scores higher."""
+    counts = np.zeros(len(stack), np.int64)
+    total = np.zeros_like(stack[0])
+    alone = [score(p) for p in stack]
+    picked = 0.0
+    for i in picks:
+        found = alone if i == 0 else [score((total + p) / np.float32(i + 1)) for p in stack]
+        best = max(range(len(stack)), key=lambda j: (found[j], alone[j]))  # a tie goes to the better member
+        picked = found[best]
+        counts[best] += 1
+        total += stack[best]
+    if max(alone) > picked:
+        counts = np.zeros_like(counts)
+        counts[int(np.argmax(alone))] = 1
+    return counts

@@ -1,0 +1,68 @@
+"""The stacker that k folds leave behind: the mean of its fold models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labelstack.errors import UserError
+from labelstack.storage import read_json, replacing_dir, write_json
+
+if TYPE_CHECKING:
+    from labelstack.stacking.stackers import Stacker
+
+
+class FoldEnsemble:
+    """Mean of the stackers that were trained on k − 1 folds each.
+
+    Parameters
+    ----------
+    stackers : sequence of fitted stackers, in the order of their folds
+    """
+
+    def __init__(self, stackers: Sequence[Stacker]) -> None:
+        if not stackers:
+            raise ValueError("stackers is empty: at least one is needed")
+        self.stackers = list(stackers)
+
+    def predict_proba(self, cube: ArrayLike) -> NDArray[np.float32]:
+        """Mean probability of the fold models, float32 [n, n_labels], for a cube [n, n_models, n_labels]."""
+        return mean_of([stacker.predict_proba(cube) for stacker in self.stackers])
+
+    def save(self, directory: str | Path) -> None:
+        """Write ``config.json`` and one folder ``fold-<j>`` for each fold model; whole or not at all."""
+        with replacing_dir(directory) as temporary:
+            for fold, stacker in enumerate(self.stackers):
+                stacker.save(temporary / f"fold-{fold}")
+            write_json(temporary / "config.json", {"kind": "folds", "k": len(self.stackers)})
+
+    @classmethod
+    def load(cls, directory: str | Path) -> FoldEnsemble:
+        """Read what ``save`` wrote; raise ``UserError`` when it is something else."""
+        from labelstack.stacking.stackers import load_stacker
+
+        directory = Path(directory)
+        config = read_json(directory / "config.json")
+        if not isinstance(config, dict) or config.get("kind") != "folds" or not isinstance(config.get("k"), int):
+            raise UserError(f"{directory}: not a saved fold ensemble")
+        loaded = [load_stacker(directory / f"fold-{fold}") for fold in range(config["k"])]
+        if any(isinstance(stacker, FoldEnsemble) for stacker in loaded):
+            raise UserError(f"{directory}: a fold ensemble inside a fold ensemble")
+        return cls(loaded)  # type: ignore[arg-type]
+
+    def digest(self) -> str:
+        """SHA-256 in hex over the fold models' digests in order."""
+        return hashlib.sha256("\n".join(stacker.digest() for stacker in self.stackers).encode()).hexdigest()
+
+
+def mean_of(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Mean of equally shaped float32 arrays, summed in float64 in the given order."""
+    total = np.zeros(probabilities[0].shape, np.float64)
+    for probability in probabilities:
+        total += probability
+    return (total / len(probabilities)).astype(np.float32)
