@@ -1,0 +1,158 @@
+"""The folder of an ensemble that the registry keeps.
+
+It holds everything that prediction needs::
+
+    ensemble.json                   models with their views (in the cube's order), stackers, settings
+    members/<model>/model.keras     base models
+    stackers/<stacker>/             fold models of each stacker
+    blend.json, thresholds.json     {"weights": {member: weight}}, {"thresholds": {label_id: threshold}}
+    labels.json                     [{"label_id": …, "name": …}] in the order of the probability columns
+    files/                          params.yaml, dvc.lock, requirements.lock and the like, for rebuilding
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import labelstack
+from labelstack.errors import InputProblems
+from labelstack.params import Resize
+from labelstack.storage import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are read and predicted: ``prediction`` and part of ``images`` in params.yaml."""
+
+    tta: tuple[str, ...] = ("identity", "hflip")
+    batch_size: int = 64
+    store_size: int = 256
+    jpeg_quality: int = 90
+
+
+@dataclass(frozen=True)
+class View:
+    """How a base model sees an image: side in pixels, and ``stretch`` or ``letterbox``."""
+
+    image_size: int
+    resize: Resize = "stretch"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an ensemble is made of.
+
+    Attributes
+    ----------
+    models : mapping of name to (model.keras, image size, ``stretch`` or ``letterbox``), in the order of the cube
+    stackers : mapping of name to the folder that ``FoldEnsemble.save`` wrote
+    blend, thresholds : the JSON files of the stage ``blend``
+    labels : sequence of (label_id, name), in the order of the probability columns
+    files : mapping of file name to file, kept for rebuilding
+    """
+
+    models: Mapping[str, tuple[Path, int, Resize]]
+    stackers: Mapping[str, Path]
+    blend: Path
+    thresholds: Path
+    labels: Sequence[tuple[int, str]]
+    settings: Settings = Settings()
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+def assemble_folder(folder: Path, parts: Parts) -> None:
+    """Lay out an ensemble in an empty folder; raise ``InputProblems`` naming everything that is missing."""
+    needed = [file for file, *_ in parts.models.values()] + [parts.blend, parts.thresholds, *parts.files.values()]
+    problems = [f"{path}: not found" for path in needed if not Path(path).is_file()]
+    problems += [f"{path}: no such folder" for path in parts.stackers.values() if not Path(path).is_dir()]
+    if problems:
+        raise InputProblems("ensemble", problems)
+    for name, (file, *_) in parts.models.items():
+        _link(file, folder / "members" / name / "model.keras")
+    for name, source in parts.stackers.items():
+        shutil.copytree(source, folder / "stackers" / name, copy_function=_link)
+    _link(parts.blend, folder / "blend.json")
+    _link(parts.thresholds, folder / "thresholds.json")
+    for name, file in parts.files.items():
+        _link(file, folder / "files" / name)
+    write_json(folder / "labels.json", [{"label_id": int(i), "name": name} for i, name in parts.labels])
+    description = {
+        "labelstack": labelstack.__version__,
+        "models": {name: asdict(View(size, resize)) for name, (_, size, resize) in parts.models.items()},
+        "stackers": list(parts.stackers),
+        "settings": asdict(parts.settings),
+    }
+    write_json(folder / "ensemble.json", description)
+    read_spec(folder)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What ``Ensemble`` reads from the folder; thresholds are float32 [n_labels]."""
+
+    views: dict[str, View]
+    stackers: list[str]
+    weights: dict[str, float]
+    thresholds: NDArray[np.float32]
+    label_id: list[int]
+    labels: list[str]
+    settings: Settings
+
+    @property
+    def blended(self) -> dict[str, float]:
+        """Members with a weight above 0."""
+        return {name: weight for name, weight in self.weights.items() if weight > 0}
+
+    @property
+    def needed_stackers(self) -> list[str]:
+        """Stackers that have a say in the blend."""
+        return [name for name in self.stackers if name in self.blended]
+
+    @property
+    def needed_models(self) -> list[str]:
+        """Base models to run: all of them as soon as a stacker needs the cube, else those in the blend."""
+        return [name for name in self.views if self.needed_stackers or name in self.blended]
+
+
+def read_spec(folder: Path) -> Spec:
+    """Read an ensemble's folder; raise ``InputProblems`` when its files contradict each other."""
+    content = read_json(folder / "ensemble.json")
+    labels = read_json(folder / "labels.json")
+    weights = read_json(folder / "blend.json")["weights"]
+    thresholds = read_json(folder / "thresholds.json")["thresholds"]
+    label_id = [int(entry["label_id"]) for entry in labels]
+    known = {*content["models"], *content["stackers"]}
+    problems = [f"blend.json: the member {n!r} is neither a base model nor a stacker" for n in set(weights) - known]
+    if set(thresholds) != {str(i) for i in label_id}:
+        problems.append(f"thresholds.json: expected a threshold for each of the {len(label_id)} labels")
+    if not any(weight > 0 for weight in weights.values()):
+        problems.append("blend.json: no member has a weight above 0")
+    if problems:
+        raise InputProblems("ensemble", sorted(problems))
+    settings = content["settings"]
+    return Spec(
+        views={name: View(**entry) for name, entry in content["models"].items()},
+        stackers=list(content["stackers"]),
+        weights={name: float(weight) for name, weight in weights.items()},
+        thresholds=np.array([thresholds[str(i)] for i in label_id], dtype=np.float32),
+        label_id=label_id,
+        labels=[str(entry["name"]) for entry in labels],
+        settings=Settings(**{**settings, "tta": tuple(settings["tta"])}),
+    )
+
+
+def _link(source: Any, target: Any) -> None:
+    """A hard link where the file system allows it, else a copy: weights are large."""
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,118 @@
+"""Store an ensemble as an MLflow model, without pickle and without touching MLflow's global state."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import labelstack
+from labelstack.tracking import store
+from labelstack.tracking.ensemble_folder import Parts, assemble_folder
+from labelstack.tracking.run import Run
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+MODEL_NAME = "ensemble"
+_SCRIPT = Path(__file__).with_name("ensemble_model.py")
+
+
+@dataclass(frozen=True)
+class LoggedEnsemble:
+    """A stored MLflow model that isn't a registry version yet; ``uri`` is ``models:/<model_id>``."""
+
+    model_id: str
+    uri: str
+    run_id: str
+
+
+def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes | None = None) -> LoggedEnsemble:
+    """Store the ensemble as a pyfunc model of a run.
+
+    The model carries labelstack's own source (``code_paths``) and the pinned requirements, so that
+    ``mlflow.pyfunc.load_model`` works where labelstack is not installed; where it is already imported, that one runs.
+
+    Parameters
+    ----------
+    requirements : Path
+        Pinned requirements file; its lines become the model's environment (MLflow's own inference takes 30 s).
+    example : bytes, optional
+        An image file for the input example; default: a small grey image.
+    """
+    import mlflow
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    client, experiment = run.tracker.client, run.tracker.experiment_id
+    with tempfile.TemporaryDirectory(prefix="labelstack-") as temporary:
+        folder, code = Path(temporary) / MODEL_NAME, Path(temporary) / "labelstack"
+        assemble_folder(folder, parts)
+        shutil.copytree(Path(labelstack.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        with store.explained(run.tracker.uri, "store the ensemble"):
+            model = client.create_logged_model(experiment, MODEL_NAME, source_run_id=run.run_id, model_type=MODEL_NAME)
+            status = "FAILED"
+            try:
+                mlflow.pyfunc.save_model(
+                    path=Path(temporary) / "model",
+                    mlflow_model=Model(
+                        artifact_path=model.artifact_location,
+                        run_id=run.run_id,
+                        model_uuid=model.model_id,
+                        model_id=model.model_id,
+                    ),
+                    python_model=str(_SCRIPT),
+                    artifacts={MODEL_NAME: str(folder)},
+                    code_paths=[str(code)],
+                    signature=_signature(),
+                    input_example=_example(example),
+                    pip_requirements=requirement_lines(requirements),
+                    metadata={"labelstack": labelstack.__version__},
+                )
+                client.log_model_artifacts(model.model_id, str(Path(temporary) / "model"))
+                client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
+                status = "READY"
+            finally:
+                client.finalize_logged_model(model.model_id, status)
+    return LoggedEnsemble(model.model_id, f"models:/{model.model_id}", run.run_id)
+
+
+def requirement_lines(path: Path) -> list[str]:
+    """Requirements of a lock file: no comments, blank lines or options."""
+    lines = [line.split(" #")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
+
+
+def _signature() -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
+
+    outputs = [
+        ColSpec(Array(DataType.long), "label_id"),
+        ColSpec(Array(DataType.string), "labels"),
+        ColSpec(Array(DataType.double), "probability"),
+        ColSpec(DataType.string, "error", required=False),
+        ColSpec(Array(DataType.double), "probabilities", required=False),
+    ]
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "image")]),
+        outputs=Schema(outputs),
+        params=ParamSchema([ParamSpec("all_probabilities", DataType.boolean, False)]),
+    )
+
+
+def _example(image: bytes | None) -> Any:
+    import pandas as pd
+
+    if image is None:
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.new("RGB", (32, 32), (128, 128, 128)).save(buffer, "JPEG")
+        image = buffer.getvalue()
+    return pd.DataFrame({"image": [base64.b64encode(image).decode("ascii")]})

@@ -1,0 +1,127 @@
+"""Tags that say what a run was made from: DVC hashes of its inputs, git commit, params digest."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from labelstack.errors import UserError
+from labelstack.tracking.texts import without_credentials
+
+INCOMPLETE = "lineage.incomplete"
+
+
+def lineage_tags(root: str | Path, inputs: Iterable[str | Path], params_digest: str) -> dict[str, str]:
+    """Tags of a run.
+
+    Returns
+    -------
+    dict
+        ``dvc.<path>``: the hash that DVC has of the input (see ``input_hash``); ``git.commit`` and ``git.dirty``
+        when git is there; ``params.digest``; ``lineage.incomplete: true`` when an input has no known hash.
+    """
+    root = Path(root)
+    lock = read_lock(root)
+    tags: dict[str, str] = {}
+    for given in inputs:
+        path = _relative(root, given)
+        value = input_hash(root, path, lock)
+        if value is None:
+            tags[INCOMPLETE] = "true"
+        else:
+            tags[f"dvc.{without_credentials(path)}"] = value
+    tags["params.digest"] = params_digest
+    return tags | git_tags(root, generated=[*lock["outs"], "dvc.lock"])
+
+
+def read_lock(root: Path) -> dict[str, dict[str, str]]:
+    """Hashes of all ``outs`` and ``deps`` in dvc.lock by path; empty when there is no dvc.lock yet."""
+    file = root / "dvc.lock"
+    found: dict[str, dict[str, str]] = {"outs": {}, "deps": {}}
+    if not file.exists():
+        return found
+    content = _yaml(file)
+    for stage in (content.get("stages") or {}).values():
+        for kind, hashes in found.items():
+            for entry in stage.get(kind) or []:
+                if value := _entry_hash(entry):
+                    hashes[_plain(entry["path"])] = value
+    return found
+
+
+def input_hash(root: Path, path: str, lock: dict[str, dict[str, str]]) -> str | None:
+    """The hash of one input: of the stage output, of the outputs beneath it, or of the output that holds it.
+
+    An input that no stage makes gets its ``.dvc`` file's hash, the MD5 of its bytes (what DVC would record), or, for
+    a folder, the hash that dvc.lock recorded last. Unknown: None.
+    """
+    outs = lock["outs"]
+    if path in outs:
+        return outs[path]
+    below = sorted((p, h) for p, h in outs.items() if p.startswith(f"{path}/"))
+    if below:
+        return hashlib.md5("\n".join(f"{p} {h}" for p, h in below).encode(), usedforsecurity=False).hexdigest()
+    for parent in PurePosixPath(path).parents:
+        if str(parent) in outs:
+            return outs[str(parent)]
+    tracked = root / f"{path}.dvc"
+    if tracked.is_file():
+        return next((value for entry in _yaml(tracked).get("outs") or [] if (value := _entry_hash(entry))), None)
+    if (root / path).is_file():
+        with (root / path).open("rb") as handle:
+            return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return lock["deps"].get(path)
+
+
+def git_tags(root: Path, generated: Iterable[str] = ()) -> dict[str, str]:
+    """``git.commit`` and ``git.dirty`` (tracked files changed, those under ``generated`` not counted); or nothing."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    changed = (_git(root, "diff", "--name-only", "--relative", "-z", "HEAD") or "").split("\0")
+    made = tuple(generated)
+    dirty = any(name and not any(name == g or name.startswith(f"{g}/") for g in made) for name in changed)
+    return {"git.commit": commit.strip(), "git.dirty": str(dirty).lower()}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _entry_hash(entry: dict[str, Any]) -> str | None:
+    for key in (entry.get("hash"), "md5", "etag", "checksum"):
+        if key and entry.get(key):
+            return str(entry[key])
+    return None
+
+
+def _plain(path: str) -> str:
+    return path if "://" in path else str(PurePosixPath(path))
+
+
+def _relative(root: Path, path: str | Path) -> str:
+    text = str(path)
+    if "://" in text:
+        return text
+    place = Path(text)
+    if place.is_absolute() and place.is_relative_to(root.resolve()):
+        place = place.relative_to(root.resolve())
+    return place.as_posix()

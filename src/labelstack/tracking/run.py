@@ -1,0 +1,170 @@
+"""One MLflow run while it is written: metrics once per step, artifacts, tags."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from labelstack.errors import UserError
+from labelstack.tracking import store
+from labelstack.tracking.texts import clean_key, clean_tags
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+    from labelstack.tracking.runs import Tracker
+
+MEMBER_TAG = "labelstack.member."
+BATCH = 100  # params or tags that MLflow takes in one request
+_METRICS_BATCH = 1000
+
+
+class Run:
+    """One MLflow run that is being written.
+
+    Attributes
+    ----------
+    run_id, name : str
+    resumed : bool
+        Whether an earlier attempt's run goes on.
+    metrics : dict
+        The last value of each metric, those of earlier attempts included.
+    tags : dict
+        Tags as given (without MLflow's own).
+    """
+
+    def __init__(
+        self, tracker: Tracker, run: MlflowRun, *, tags: Mapping[str, str], digest: str, resumed: bool
+    ) -> None:
+        self.tracker = tracker
+        self.run_id: str = run.info.run_id
+        self.name: str = run.info.run_name or ""
+        self.resumed = resumed
+        self.tags = dict(tags)
+        self.params_digest = digest
+        self.metrics: dict[str, float] = dict(run.data.metrics)
+        self._steps: dict[str, dict[int, float]] = {}
+        self._clock = 0
+
+    def url(self, ui_base: str | None = None) -> str:
+        """This run's page in the MLflow UI (default: the tracking server, or the UI on loopback)."""
+        return self.tracker.url(self.run_id, ui_base)
+
+    def logged_steps(self, key: str) -> set[int]:
+        """Steps of a metric that the store already holds."""
+        return set(self._history(clean_key(key)))
+
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
+        """Log values at a step (epoch), or final values when ``step`` is None; ``None`` values are left out.
+
+        A step that the run already holds is kept, so a resumed run shows every step once; a final value that
+        changed replaces the one shown.
+        """
+        self._log([(clean_key(k), float(v), step) for k, v in metrics.items() if v is not None])
+
+    def log_history(self, rows: Iterable[Mapping[str, Any]], step: str = "epoch") -> None:
+        """Log a table of metrics, one row a step, in few requests; the column ``step`` holds the step."""
+        self._log(
+            [
+                (clean_key(key), float(value), int(row[step]))
+                for row in rows
+                for key, value in row.items()
+                if key != step and value is not None
+            ]
+        )
+
+    def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
+        """Store a file in the run's ``folder`` (default: top level); raise ``UserError`` when it doesn't exist."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file to store with the run {self.name}")
+        with self._doing(f"store {path.name}"):
+            self.tracker.client.log_artifact(self.run_id, str(path), folder or None)
+
+    def log_artifacts(self, path: str | Path, folder: str | None = None) -> None:
+        """Store everything in a folder; raise ``UserError`` when it doesn't exist."""
+        path = Path(path)
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder to store with the run {self.name}")
+        with self._doing(f"store {path.name}"):
+            self.tracker.client.log_artifacts(self.run_id, str(path), folder or None)
+
+    def log_figure(self, image: bytes, path: str) -> None:
+        """Store an image (PNG or SVG bytes) under ``path``, for example ``plots/curves.png``."""
+        self._log_bytes(image, path)
+
+    def log_text(self, text: str, path: str) -> None:
+        """Store a text under ``path``."""
+        self._log_bytes(text.encode("utf-8"), path)
+
+    def log_dict(self, content: Any, path: str) -> None:
+        """Store something as JSON under ``path``."""
+        self._log_bytes((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8"), path)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags; credentials in URLs are removed, over-long values cut."""
+        from mlflow.entities import RunTag
+
+        cleaned = clean_tags(tags)
+        with self._doing("set tags"):
+            for batch in batches([RunTag(key, value) for key, value in cleaned.items()], BATCH):
+                self.tracker.client.log_batch(self.run_id, tags=batch)
+        self.tags |= cleaned
+
+    def link_members(self, run_ids: Mapping[str, str]) -> None:
+        """Link an ensemble's run to those of its members by tags ``labelstack.member.<name>``."""
+        self.set_tags({MEMBER_TAG + name: run_id for name, run_id in run_ids.items()})
+
+    def _log_bytes(self, content: bytes, path: str) -> None:
+        place = PurePosixPath(path)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / place.name
+            file.write_bytes(content)
+            self.log_artifact(file, str(place.parent) if place.parent.name else None)
+
+    def _log(self, values: list[tuple[str, float, int | None]]) -> None:
+        from mlflow.entities import Metric
+
+        # MLflow shows, of several values at a step, the one with the latest millisecond.
+        self._clock = now = max(int(time.time() * 1000), self._clock + 1)
+        new = []
+        for key, value, step in values:
+            held = self._history(key)
+            place = max(held, default=0) if step is None else step
+            if place in held and (step is not None or _same(held[place], value)):
+                continue
+            held[place] = value
+            new.append(Metric(key, value, now, place))
+            if place >= max(held):
+                self.metrics[key] = value
+        with self._doing("log metrics"):
+            for batch in batches(new, _METRICS_BATCH):
+                self.tracker.client.log_batch(self.run_id, metrics=batch)
+
+    def _history(self, key: str) -> dict[int, float]:
+        """Steps and values of a metric; the store is asked once, and only for a resumed run's own metrics."""
+        if key not in self._steps:
+            self._steps[key] = {}
+            if self.resumed and key in self.metrics:
+                with self._doing("read metrics"):
+                    history = self.tracker.client.get_metric_history(self.run_id, key)
+                self._steps[key] = {m.step: m.value for m in sorted(history, key=lambda m: m.timestamp)}
+        return self._steps[key]
+
+    def _doing(self, what: str) -> Any:
+        return store.explained(self.tracker.uri, f"{what} ({self.name})")
+
+
+def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
+    """Slices of at most ``size`` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _same(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))

@@ -1,0 +1,214 @@
+"""MLflow runs: one for each trained thing, named ``<stage>/<name>``, resumable without double entries."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labelstack import params as params_
+from labelstack.errors import UserError
+from labelstack.tracking import store
+from labelstack.tracking.run import BATCH, Run, batches
+from labelstack.tracking.texts import clean_params, clean_tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+DIGEST_TAG = "params.digest"
+UI_BASE = "http://127.0.0.1:5000"
+_logger = logging.getLogger(__name__)
+
+
+class Tracker:
+    """An MLflow experiment that answers. Made by ``connect``.
+
+    Attributes
+    ----------
+    client : mlflow.MlflowClient
+    uri : str
+        The resolved tracking URI; may hold credentials. ``public_uri`` doesn't.
+    experiment, experiment_id : str
+    registered_model : str
+    """
+
+    def __init__(
+        self, client: MlflowClient, tracking: params_.Tracking, root: Path, uri: str, experiment_id: str
+    ) -> None:
+        self.client = client
+        self.uri = uri
+        self.public_uri = store.public_uri(uri, root)
+        self.root = root
+        self.experiment = tracking.experiment
+        self.experiment_id = experiment_id
+        self.registered_model = tracking.registered_model
+
+    def url(self, run_id: str, ui_base: str | None = None) -> str:
+        """A run's page in the MLflow UI."""
+        base = ui_base or (self.public_uri if self.uri.startswith("http") else UI_BASE)
+        return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether a run of this experiment exists in this store and isn't deleted."""
+        return self._find(run_id) is not None
+
+    @contextmanager
+    def as_default(self) -> Iterator[None]:
+        """Within the context MLflow's global functions use this store, for what ``MlflowClient`` can't do alone."""
+        import mlflow
+
+        variable = "MLFLOW_TRACKING_URI"  # MLflow sets it along, for child processes
+        environment = os.environ.get(variable)
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+        mlflow.set_tracking_uri(self.uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before)
+            os.environ.pop(variable, None)
+            if environment is not None:
+                os.environ[variable] = environment
+
+    @contextmanager
+    def run(
+        self,
+        stage: str,
+        name: str,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        run_id: str | None = None,
+    ) -> Iterator[Run]:
+        """A run named ``<stage>/<name>``: FINISHED at the end, FAILED on an error, KILLED on Ctrl-C.
+
+        Parameters
+        ----------
+        params : mapping
+            Flat; values over 6,000 characters are cut and end with their SHA-256.
+        run_id : str
+            The run of an earlier attempt to go on with. A new run is started when the store doesn't know it
+            (another server, a deleted run) or when it was logged with other params.
+        """
+        flat = clean_params(params or {})
+        digest = (tags or {}).get(DIGEST_TAG) or params_.digest(flat)
+        all_tags = clean_tags({"labelstack.stage": stage, "labelstack.name": name, **(tags or {})})
+        with store.explained(self.uri, f"start the run {stage}/{name}"):
+            found = self._resumable(run_id, flat)
+            finished_at = found.info.end_time if found and found.info.status == "FINISHED" else None
+            if found is None:
+                started = self.client.create_run(
+                    self.experiment_id, tags=_source_tags(all_tags, self.root), run_name=f"{stage}/{name}"
+                )
+            else:
+                started = found
+                self.client.update_run(started.info.run_id, status="RUNNING")
+            all_tags.setdefault(DIGEST_TAG, digest)
+            run = Run(self, started, tags={}, digest=digest, resumed=found is not None)
+        if found is not None and params is None:
+            run.params_digest = found.data.tags.get(DIGEST_TAG, digest)
+            run.tags = {k: v for k, v in found.data.tags.items() if not k.startswith("mlflow.")}
+            all_tags.pop(DIGEST_TAG)
+        status = "FAILED"
+        try:
+            self._log_params(run, flat)
+            run.set_tags(all_tags)
+            yield run
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            self._end(run, status, finished_at if status == "FINISHED" else None)
+
+    def _end(self, run: Run, status: str, end_time: int | None) -> None:
+        try:
+            with store.explained(self.uri, f"end the run {run.name}"):
+                self.client.set_terminated(run.run_id, status, end_time)
+        except UserError as error:
+            if status == "FINISHED":
+                raise
+            _logger.warning("%s", error)  # the exception that ended the run matters more
+
+    def _find(self, run_id: str) -> MlflowRun | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+                return None
+            raise
+        alive = run.info.lifecycle_stage == "active" and run.info.experiment_id == self.experiment_id
+        return run if alive else None
+
+    def _resumable(self, run_id: str | None, flat: dict[str, str]) -> MlflowRun | None:
+        run = self._find(run_id) if run_id else None
+        if run_id and run is None:
+            _logger.info("run %s is not in %s: starting a new one", run_id, self.public_uri)
+        elif run and any(run.data.params.get(key, value) != value for key, value in flat.items()):
+            _logger.info("run %s has other params: starting a new one", run_id)
+            return None
+        return run
+
+    def _log_params(self, run: Run, flat: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        with store.explained(self.uri, f"log params ({run.name})"):
+            for batch in batches([Param(key, value) for key, value in flat.items()], BATCH):
+                self.client.log_batch(run.run_id, params=batch)
+
+
+def connect(tracking: params_.Tracking, root: str | Path = ".") -> Tracker:
+    """Open the tracking store and its experiment; create what is missing.
+
+    The environment variable ``MLFLOW_TRACKING_URI`` goes before ``tracking.uri``. A relative sqlite file lies under
+    ``root``; with a sqlite (or other database) URI the artifacts of a new experiment go to ``root/mlartifacts``, a
+    server decides itself. Several processes may do this at once.
+
+    Raises
+    ------
+    UserError
+        When the store can't be reached (within seconds for a server) or the experiment was deleted.
+    """
+    root = Path(root).resolve()
+    uri = store.resolve_uri(tracking.uri, root)
+    client = store.open_client(uri)
+    artifacts = None if uri.startswith("http") else root / "mlartifacts"
+    with store.explained(uri, f"open the experiment {tracking.experiment!r}"):
+        experiment_id = _experiment(client, tracking.experiment, artifacts)
+    return Tracker(client, tracking, root, uri, experiment_id)
+
+
+def _experiment(client: MlflowClient, name: str, artifacts: Path | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifacts and artifacts.as_uri()))
+        except MlflowException:  # another process was faster, or a real error
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"the MLflow experiment {name!r} was deleted: restore it with `mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}`, or choose another name in tracking.experiment"
+        )
+    return str(found.experiment_id)
+
+
+def _source_tags(tags: dict[str, str], root: Path) -> dict[str, str]:
+    """Tags behind the UI's columns User, Source and Version."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    source = {"mlflow.user": user, "mlflow.source.name": f"{root.name}/dvc.yaml", "mlflow.source.type": "LOCAL"}
+    if "git.commit" in tags:
+        source["mlflow.source.git.commit"] = tags["git.commit"]
+    return source

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from labelstack.errors import UserError
+from labelstack.params import Tracking
+from labelstack.tracking import store
+from labelstack.tracking.runs import connect
+
+
+@contextmanager
+def web_server(status: int) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_relative_sqlite_lies_under_the_root(tmp_path: Path) -> None:
+    assert store.resolve_uri("sqlite:///runs/mlflow.db", tmp_path) == f"sqlite:///{tmp_path}/runs/mlflow.db"
+
+
+def test_absolute_sqlite_stays(tmp_path: Path) -> None:
+    assert store.resolve_uri("sqlite:////data/mlflow.db", tmp_path) == "sqlite:////data/mlflow.db"
+
+
+def test_the_environment_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000/")
+    assert store.resolve_uri("sqlite:///mlflow.db", tmp_path) == "http://server:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", " ")
+    assert store.resolve_uri("http://other", tmp_path) == "http://other"
+
+
+@pytest.mark.parametrize(
+    "uri", ["mlruns", "file:///tmp/mlruns", "sqlite://", "sqlite:///", "sqlite:///:memory:", "http://", "ftp://host/x"]
+)
+def test_other_addresses_are_refused(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected sqlite:///<file>"):
+        store.resolve_uri(uri, tmp_path)
+
+
+def test_databases_are_accepted(tmp_path: Path) -> None:
+    uri = "postgresql+psycopg2://user:secret@db/mlflow"
+    assert store.resolve_uri(uri, tmp_path) == uri
+    assert store.public_uri(uri, tmp_path) == "postgresql+psycopg2://db/mlflow"
+
+
+def test_public_uri_tells_no_place_inside_the_project(tmp_path: Path) -> None:
+    assert store.public_uri(f"sqlite:///{tmp_path}/mlflow.db", tmp_path) == "sqlite:///mlflow.db"
+    assert store.public_uri("sqlite:////elsewhere/mlflow.db", tmp_path) == "sqlite:////elsewhere/mlflow.db"
+    assert store.public_uri("https://user:pass@host:1/x", tmp_path) == "https://host:1/x"
+
+
+def test_a_file_that_is_no_database_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("something the user wrote")
+    started = time.monotonic()
+    with pytest.raises(UserError, match="not a sqlite database"):
+        connect(Tracking(), tmp_path)
+    assert time.monotonic() - started < 5
+    assert (tmp_path / "mlflow.db").read_text() == "something the user wrote"
+
+
+def test_a_folder_in_the_place_of_the_database(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(UserError, match="can't be written"):
+        connect(Tracking(), tmp_path)
+
+
+def test_server_that_does_not_run() -> None:
+    with socket.socket() as listener:  # bound, not listening: refuses connections, and nobody else gets the port
+        listener.bind(("127.0.0.1", 0))
+        started = time.monotonic()
+        with pytest.raises(UserError, match=r"no answer within .* tracking\.uri") as raised:
+            connect(Tracking(uri=f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}"))
+    assert time.monotonic() - started < 10
+    assert "secret" not in str(raised.value)
+
+
+def test_server_that_never_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        started = time.monotonic()
+        with pytest.raises(UserError, match="no answer"):
+            connect(Tracking(uri=f"http://127.0.0.1:{listener.getsockname()[1]}"))
+    assert time.monotonic() - started < 12
+
+
+@pytest.mark.parametrize(("status", "text"), [(401, "MLFLOW_TRACKING_USERNAME"), (403, "refused"), (502, "HTTP 502")])
+def test_server_that_refuses(status: int, text: str) -> None:
+    with web_server(status) as address, pytest.raises(UserError, match=text):
+        connect(Tracking(uri=f"http://{address}"))
+
+
+def test_something_else_than_mlflow_answers() -> None:
+    with web_server(404) as address, pytest.raises(UserError, match="could not open the experiment") as raised:
+        connect(Tracking(uri=f"http://user:secret@{address}"))
+    assert "secret" not in str(raised.value)
+
+
+def test_locks_exclude_each_other(tmp_path: Path) -> None:
+    with (
+        store.locked(tmp_path),
+        pytest.raises(UserError, match="holds the MLflow store"),
+        store.locked(tmp_path, patience=0.2),
+    ):
+        pass
+    with store.locked(tmp_path, patience=0):
+        assert not list(tmp_path.iterdir())
+
+
+def test_user_settings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    store.open_client(f"sqlite:///{empty_database}")
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
