@@ -1,0 +1,205 @@
+"""The report as one HTML file that asks the network for nothing and treats every name as hostile."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image, UnidentifiedImageError
+
+from labelstack.progress import bar
+from labelstack.report import figures
+from labelstack.report.content import AVERAGES, GalleryItem, LeaderboardRow, ReportContent, ranked
+from labelstack.storage import replacing
+
+GALLERY_SIDE = 320  # pixels
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_HIDDEN_USER = re.compile(r"//[^/@\s]*@")
+_SCORINGS = {
+    "cross_fitted": "Cross-fitted",
+    "fixed": "At {fixed:g}",
+    "in_sample": "In-sample",
+    "test": "Test, tuned",
+    "test_fixed": "Test, at {fixed:g}",
+}
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One figure in the four variants that the page chooses from: light and dark, wide and narrow."""
+
+    wide: str
+    narrow: str
+    wide_dark: str
+    narrow_dark: str
+
+
+@dataclass(frozen=True)
+class _Thumbnail:
+    """A gallery item with its picture as a data URL; without one when the bytes are no image."""
+
+    item: GalleryItem
+    source: str | None
+    width: int
+    height: int
+
+
+def write_report(path: str | Path, content: ReportContent) -> None:
+    """Write the report to ``path``, whole or not at all; equal content gives equal bytes."""
+    page = render(content)
+    with replacing(path) as temporary:
+        temporary.write_bytes(page)
+
+
+def render(content: ReportContent) -> bytes:
+    """The page as UTF-8."""
+    rows = ranked(content.leaderboard, content.primary)
+    style, script = _asset("report.css"), _asset("report.js")
+    text = _environment().get_template("report.html.j2").render(
+        content=content,
+        rows=rows,
+        headline=next((row for row in rows if row.kind == "blend"), rows[0]),
+        best_member=next((row for row in rows if row.kind != "blend"), None),
+        columns=_columns(rows, content),
+        best=_best(rows),
+        averages=AVERAGES,
+        groups=any(str(group) for group in content.per_label["group"]),
+        labels=content.per_label.sort_values("f1", ascending=False, kind="stable").to_dict("records"),
+        weights=sorted(content.blend_weights.items(), key=lambda item: -item[1]),
+        pictures=_pictures(content, rows),
+        thumbnails=[_thumbnail(item) for item in content.gallery],
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )  # fmt: skip
+    return _UNPRINTABLE.sub("\ufffd", text).encode("utf-8")
+
+
+def _columns(rows: Sequence[LeaderboardRow], content: ReportContent) -> list[tuple[str, str]]:
+    """(scoring, heading) of every score that at least one row has."""
+    return [
+        (scoring, heading.format(fixed=content.fixed_threshold))
+        for scoring, heading in _SCORINGS.items()
+        if any(row.score(scoring, average) is not None for row in rows for average in AVERAGES)
+    ]
+
+
+def _best(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], float]:
+    best: dict[tuple[str, str], float] = {}
+    for scoring in _SCORINGS:
+        for average in AVERAGES:
+            scores = [score for row in rows if (score := row.score(scoring, average)) is not None]
+            if scores:
+                best[scoring, average] = max(scores)
+    return best
+
+
+def _pictures(content: ReportContent, rows: Sequence[LeaderboardRow]) -> dict[str, _Picture]:
+    name = content.score_name
+    draw: dict[str, Callable[..., Figure]] = {
+        "leaderboard": lambda **look: figures.leaderboard(rows, average=content.primary, score_name=name, **look)
+    }
+    if content.curves:
+        draw["training"] = lambda **look: figures.training_curves(content.curves, score_name=name, **look)
+    if content.threshold_curve is not None:
+        curve = content.threshold_curve
+        draw["thresholds"] = lambda **look: figures.threshold_curves(curve, score_name=name, **look)
+
+    def encoded(function: Callable[..., Figure], width: float, theme: figures.Theme) -> str:
+        return _data_url("image/svg+xml", figures.figure_svg(function(width=width, theme=theme)))
+
+    return {
+        key: _Picture(
+            wide=encoded(function, figures.WIDE, figures.LIGHT),
+            narrow=encoded(function, figures.NARROW, figures.LIGHT),
+            wide_dark=encoded(function, figures.WIDE, figures.DARK),
+            narrow_dark=encoded(function, figures.NARROW, figures.DARK),
+        )
+        for key, function in bar(draw.items(), desc="report: figures", unit="figure")
+    }
+
+
+def _thumbnail(item: GalleryItem) -> _Thumbnail:
+    """Keep small JPEGs as they are; make others at most ``GALLERY_SIDE`` pixels on the long side."""
+    try:
+        with Image.open(io.BytesIO(item.jpeg)) as image:
+            size, data = image.size, item.jpeg
+            if max(size) > GALLERY_SIDE or image.format != "JPEG":
+                small = image.convert("RGB")
+                small.thumbnail((GALLERY_SIDE, GALLERY_SIDE), Image.Resampling.LANCZOS)
+                buffer = io.BytesIO()
+                small.save(buffer, "JPEG", quality=85, optimize=True)
+                size, data = small.size, buffer.getvalue()
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        return _Thumbnail(item, None, 1, 1)
+    return _Thumbnail(item, _data_url("image/jpeg", data), *size)
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "score": _score, "number": _number, "share": _share, "duration": _duration, "web_url": web_url,
+        "hide_user": lambda text: _HIDDEN_USER.sub("//", str(text)),
+    }  # fmt: skip
+    return environment
+
+
+def _score(value: Any) -> str:
+    return "–" if _absent(value) else f"{value:.3f}"
+
+
+def _number(value: Any) -> str:
+    return "–" if _absent(value) else f"{value:,.0f}"
+
+
+def _share(value: Any) -> str:
+    """A CSS width for a value between 0 and 1."""
+    return "0%" if _absent(value) else f"{min(max(float(value), 0), 1):.2%}"
+
+
+def _duration(seconds: Any) -> str:
+    if _absent(seconds):
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} m" if hours else f"{minutes} m {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _absent(value: Any) -> bool:
+    return value is None or math.isnan(value)
+
+
+def web_url(url: str | None) -> str | None:
+    """``url`` without user and password if it is a web address, None otherwise (``javascript:`` and the like)."""
+    try:
+        parts = urlsplit(str(url or "").strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return None
+    except ValueError:
+        return None
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
