@@ -1,0 +1,156 @@
+"""The `labelstack` command: one subcommand per pipeline stage and a few to look at results."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from labelstack.errors import UserError
+
+app = typer.Typer(
+    name="labelstack",
+    help="Labelled image URLs in; a tracked, stacked and rebuildable multi-label ensemble out. "
+    "`dvc repro` runs the stages in order; each can also be run alone, from the folder of dvc.yaml.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+STAGES = "Pipeline stages (run by dvc repro)"
+LOOK = "Look at results"
+Name = Annotated[str, typer.Argument(help="A name under models: or stackers: in params.yaml.")]
+
+
+@app.command(rich_help_panel=STAGES)
+def sample() -> None:
+    """Draw the generated garment data set."""
+    from labelstack.pipeline import sample as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def ingest() -> None:
+    """Check the competition's files and write the manifest."""
+    from labelstack.pipeline import ingest as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def download(split: Annotated[str, typer.Argument(help="train, validation or test")]) -> None:
+    """Download one split's images into shards."""
+    from labelstack.pipeline import download as stage
+
+    stage.run(split)
+
+
+@app.command(rich_help_panel=STAGES)
+def train(model: Name) -> None:
+    """Train one base model."""
+    from labelstack.pipeline import train as stage
+
+    stage.run(model)
+
+
+@app.command(rich_help_panel=STAGES)
+def predict(model: Name) -> None:
+    """Predict validation and test with one base model; tune and score its thresholds."""
+    from labelstack.pipeline import predict as stage
+
+    stage.run(model)
+
+
+@app.command(rich_help_panel=STAGES)
+def stack(stacker: Name) -> None:
+    """Fit one stacker, fold by fold, on the base models' predictions."""
+    from labelstack.pipeline import stack as stage
+
+    stage.run(stacker)
+
+
+@app.command(rich_help_panel=STAGES)
+def blend() -> None:
+    """Search blend weights and thresholds on out-of-fold predictions."""
+    from labelstack.pipeline import blend as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate() -> None:
+    """Score every model, stacker and the blend on the same rows."""
+    from labelstack.pipeline import evaluate as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def register() -> None:
+    """Put the ensemble into the MLflow registry."""
+    from labelstack.pipeline import register as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def submit() -> None:
+    """Write the submission file."""
+    from labelstack.pipeline import submit as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def report() -> None:
+    """Write report/index.html."""
+    from labelstack.pipeline import report as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=LOOK)
+def leaderboard() -> None:
+    """Print the table of every model, stacker and the blend, and where to look next."""
+    from labelstack.pipeline import leaderboard as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=LOOK)
+def check() -> None:
+    """Check params.yaml and say what is wrong with it."""
+    from labelstack.params import load_params
+
+    params = load_params()
+    typer.echo(
+        f"params.yaml is valid: {len(params.models)} base models, {len(params.stackers)} stackers, "
+        f"data set {params.dataset.root}"
+    )
+
+
+@app.command(rich_help_panel=LOOK)
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on loopback.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines see it only if you change this.")] = (
+        "127.0.0.1"
+    ),
+) -> None:
+    """Open the MLflow UI over the store that params.yaml names."""
+    from labelstack.pipeline import ui as command
+
+    command.run(host, port)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with its message and exit code 2, without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        typer.secho(f"labelstack: {error}", fg=typer.colors.RED if sys.stderr.isatty() else None, err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

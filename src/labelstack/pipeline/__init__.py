@@ -1,0 +1,1 @@
+"""One file per DVC stage: read inputs, call a room, write outputs, log the run."""

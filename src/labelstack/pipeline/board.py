@@ -1,0 +1,51 @@
+"""Leaderboard rows out of metrics/evaluation.json, for the report, the terminal and the figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelstack import metrics, storage
+from labelstack.params import Params
+from labelstack.pipeline import paths
+from labelstack.report.content import LeaderboardRow, Scores, ThresholdCurve
+from labelstack.tracking.run_file import read_run_json
+
+FOLDERS = {"base model": paths.base, "stacker": paths.stacker, "blend": lambda _: paths.ENSEMBLE}
+
+
+def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any = None) -> list[LeaderboardRow]:
+    """One row for every model, stacker and the blend; with links to MLflow runs when a tracker is given."""
+    weights = storage.read_json(paths.ENSEMBLE / "blend.json")["weights"]
+    score = f"f{params.metric.beta:g}"
+    rows = []
+    for name, row in evaluation["scores"].items():
+        run = read_run_json(FOLDERS[row["kind"]](name) / "run.json")
+        rows.append(
+            LeaderboardRow(
+                name=name,
+                kind=row["kind"],
+                fixed=Scores.from_metrics(row, f"{{average}}_{score}_at_fixed"),
+                cross_fitted=Scores.from_metrics(row, f"{{average}}_{score}_cross_fitted"),
+                in_sample=Scores.from_metrics(row, f"{{average}}_{score}_in_sample"),
+                test=Scores.from_metrics(row, f"test_{{average}}_{score}"),
+                test_fixed=Scores.from_metrics(row, f"test_{{average}}_{score}_at_fixed"),
+                weight=weights.get(name),
+                run_id=run["run_id"],
+                run_url=tracker.url(run["run_id"]) if tracker else None,
+                seconds=run["metrics"].get("seconds"),
+            )
+        )
+    return rows
+
+
+def threshold_curve(params: Params, Y: NDArray[np.bool_], P: NDArray[np.float32]) -> ThresholdCurve:
+    """F-scores of probabilities P [n, n_labels] over one threshold for all labels, in-sample."""
+    return ThresholdCurve.compute(
+        lambda predicted, average: metrics.f_beta(Y, predicted, average=average, beta=params.metric.beta),
+        P,
+        fixed=params.thresholds.fixed,
+        primary=params.metric.primary,
+    )

@@ -1,0 +1,39 @@
+"""From predictions to label sets for every image of a split, downloaded or not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelstack.params import Params
+from labelstack.pipeline.common import label_table
+from labelstack.predictions import Predictions
+
+
+def prior_labels(params: Params) -> NDArray[np.bool_]:
+    """The answer for an image that nobody could download: labels at least as frequent in train as the fixed threshold.
+
+    The most frequent label alone when none is that frequent; no label with ``submission.missing: blank``.
+    """
+    labels = label_table()
+    if params.submission.missing == "blank":
+        return np.zeros(len(labels), bool)
+    counts = labels["n_train"].to_numpy(float)
+    frequency = labels["train_frequency"].to_numpy(float)
+    chosen = frequency >= params.thresholds.fixed
+    if not chosen.any():
+        chosen[np.argmax(counts)] = True
+    return chosen
+
+
+def label_sets(
+    params: Params, predictions: Predictions, thresholds: NDArray[np.float32], image_id: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], int]:
+    """Labels of every image in ``image_id``, bool [n, n_labels], and how many of them had no prediction."""
+    from labelstack.stacking.thresholds import apply
+
+    present = np.isin(image_id, predictions.image_id)
+    chosen = np.tile(prior_labels(params), (len(image_id), 1))
+    if present.any():
+        chosen[present] = apply(predictions.rows_of(image_id[present]), thresholds)
+    return chosen, int((~present).sum())

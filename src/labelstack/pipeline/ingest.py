@@ -1,0 +1,26 @@
+"""Stage `ingest`: the competition's files, checked, as manifest and label table."""
+
+from pathlib import Path
+
+from labelstack import storage
+from labelstack.formats.imaterialist2018 import read_answers, read_dataset
+from labelstack.formats.manifest import write_manifest
+from labelstack.params import load_params
+from labelstack.pipeline import paths
+from labelstack.pipeline.common import done
+
+
+def run() -> None:
+    """Write data/manifest and metrics/ingest.json, or refuse with every problem of every file."""
+    params = load_params()
+    dataset = read_dataset(Path(params.dataset.root), params.dataset.label_ids)
+    if params.dataset.answers:
+        read_answers(Path(params.dataset.answers), dataset.labels)
+    for split, manifest in dataset.manifests.items():
+        write_manifest(paths.manifest(split), manifest)
+    frequency = dataset.labels["n_train"] / len(dataset.manifests["train"])
+    with storage.replacing(paths.LABELS) as temporary:
+        dataset.labels.assign(train_frequency=frequency).to_parquet(temporary, index=False)
+    storage.write_json(paths.METRICS / "ingest.json", dataset.counts)
+    sizes = ", ".join(f"{len(manifest)} {split}" for split, manifest in dataset.manifests.items())
+    done("ingest", f"{sizes} images, {len(dataset.labels)} labels", paths.manifest("train").parent)

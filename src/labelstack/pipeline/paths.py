@@ -1,0 +1,49 @@
+"""Where stage outputs lie, relative to the folder of dvc.yaml; no other module knows."""
+
+from pathlib import Path
+
+SPLITS = ("train", "validation", "test")
+
+LABELS = Path("data/manifest/labels.parquet")
+ENSEMBLE = Path("models/ensemble")
+BLENDED = Path("data/ensemble")
+METRICS = Path("metrics")
+PLOTS = Path("metrics/plots")
+EVALUATION = METRICS / "evaluation.json"
+REPORT = Path("report")
+WORK = Path("data/work")
+
+
+def manifest(split: str) -> Path:
+    """The manifest of one split."""
+    return Path(f"data/manifest/{split}.parquet")
+
+
+def shards(split: str) -> Path:
+    """The folder of a split's shards."""
+    return Path(f"data/images/{split}")
+
+
+def base(name: str) -> Path:
+    """The folder of a trained base model."""
+    return Path(f"models/base/{name}")
+
+
+def predictions(name: str, split: str) -> Path:
+    """A base model's predictions of one split."""
+    return Path(f"data/predictions/{name}/{split}.npz")
+
+
+def stacker(name: str) -> Path:
+    """The folder of a stacker's fold models."""
+    return Path(f"models/stackers/{name}")
+
+
+def stacked(name: str, part: str) -> Path:
+    """A stacker's predictions: ``oof`` on validation, or ``test``."""
+    return Path(f"data/stacked/{name}/{part}.npz")
+
+
+def work(stage: str, name: str, digest: str) -> Path:
+    """Unfinished work that survives a kill: out of DVC's sight, keyed by what it is made from."""
+    return WORK / stage / name / digest

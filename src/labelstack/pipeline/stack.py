@@ -1,0 +1,66 @@
+"""Stage `stack@{stacker}`: one stacker, fold by fold, on the cube of base predictions."""
+
+from __future__ import annotations
+
+from labelstack import storage
+from labelstack.params import load_params
+from labelstack.pipeline import paths
+from labelstack.pipeline.board import threshold_curve
+from labelstack.pipeline.common import (
+    done,
+    flat,
+    keep_run_id,
+    known,
+    label_table,
+    lineage,
+    run_id_of,
+    save_thresholds,
+    targets,
+    validation_folds,
+    work_folder,
+)
+from labelstack.predictions import assemble_cube, read_predictions, write_predictions
+from labelstack.report.figures import figure_png, threshold_curves
+from labelstack.stacking import make_stacker, out_of_fold
+from labelstack.stacking.crossfit import chooser, scores
+from labelstack.tracking.run_file import write_run_json
+from labelstack.tracking.runs import connect
+
+
+def run(name: str) -> None:
+    """Fit ``stackers.<name>``; write its fold models, out-of-fold and test predictions, thresholds and scores."""
+    params = load_params()
+    section = known(name, params.stackers, "stacker")
+    sections = {"stacker": section, "folds": params.folds, "base_models": list(params.models)}
+    inputs = [paths.predictions(model, "validation").parent for model in params.models]
+    tags = lineage([*inputs, paths.manifest("validation"), paths.LABELS], sections)
+    work = work_folder("stack", name, tags, "stacking")
+    tracker = connect(params.tracking)
+    rows = targets("validation")
+    parts = {model: read_predictions(paths.predictions(model, "validation")) for model in params.models}
+    cube = assemble_cube(parts, rows.image_id)
+    test_parts = {model: read_predictions(paths.predictions(model, "test")) for model in params.models}
+    test_id = next(iter(test_parts.values())).image_id
+    test_cube = assemble_cube(test_parts, test_id)
+    folds = validation_folds(params, rows.Y)
+    with tracker.run("stack", name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
+        keep_run_id(work, run_.run_id)
+        result = out_of_fold(lambda: make_stacker(section), cube, rows.Y, folds, test_cube=test_cube, work=work)
+        assert result.test is not None  # there is a test cube
+        out = paths.stacker(name)
+        result.ensemble.save(out / "folds")
+        write_predictions(paths.stacked(name, "oof"), rows.image_id, result.oof)
+        write_predictions(paths.stacked(name, "test"), test_id, result.test)
+        thresholds = chooser(params.metric, params.thresholds)(rows.Y, result.oof)
+        label_id = label_table()["label_id"].to_numpy()
+        save_thresholds(out / "thresholds.json", params.thresholds.strategy, label_id, thresholds)
+        measured = scores(rows.Y, result.oof, folds, params.metric, params.thresholds)
+        storage.write_json(paths.METRICS / "stack" / f"{name}.json", {k: round(v, 6) for k, v in measured.items()})
+        run_.log_metrics(measured)
+        figure = threshold_curves(threshold_curve(params, rows.Y, result.oof))
+        run_.log_figure(figure_png(figure), "plots/threshold_curve.png")
+        run_.log_artifact(out / "thresholds.json", "")
+        run_.log_artifacts(out / "folds", "model")
+        write_run_json(out / "run.json", run_, measured, extra={"digest": result.ensemble.digest()})
+    primary = f"{params.metric.primary}_f{params.metric.beta:g}_cross_fitted"
+    done("stack", f"{name}: {params.folds.k} folds on {len(rows.Y)} images, {primary} {measured[primary]:.4f}", out)

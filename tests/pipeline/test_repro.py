@@ -1,0 +1,131 @@
+"""The whole pipeline through the real `dvc repro`: outputs, repeatability, kills, and what a change reruns."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.tiny import Workspace
+
+
+def test_every_stage_leaves_its_outputs(finished: Workspace) -> None:
+    stages = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"]
+    assert set(stages) == {
+        "sample", "ingest", "download@train", "download@validation", "download@test", "train@wide", "train@deep",
+        "predict@wide", "predict@deep", "stack@cnn", "stack@xgboost", "blend", "evaluate", "register", "submit",
+        "report",
+    }  # fmt: skip
+    for name in ("wide", "deep"):
+        folder = finished.root / "models/base" / name
+        assert {file.name for file in folder.iterdir()} == {"model.keras", "history.csv", "run.json", "thresholds.json"}
+    with np.load(finished.root / "data/predictions/wide/validation.npz", allow_pickle=False) as predictions:
+        assert predictions["image_id"].dtype == np.int64
+        assert predictions["probability"].dtype == np.float32
+        assert len(predictions["probability"]) == 60
+
+
+def test_the_submission_answers_every_test_image_in_order(finished: Workspace) -> None:
+    frame = pd.read_csv(finished.root / "submission/iMaterialist_Challenge_(Fashion)_at_FGVC5_submission.csv")
+    images = json.loads((finished.root / "data/sample/test.json").read_text())["images"]
+    assert list(frame.columns) == ["id", "predicted"]
+    assert frame["id"].tolist() == [image["image_id"] for image in images]
+
+
+def test_the_evaluation_scores_everything_on_the_same_rows(finished: Workspace) -> None:
+    evaluation = json.loads((finished.root / "metrics/evaluation.json").read_text())
+    assert list(evaluation["scores"]) == ["wide", "deep", "cnn", "xgboost", "blend"]
+    assert evaluation["n_validation"] == 60
+    assert evaluation["n_test"] == 40
+    for row in evaluation["scores"].values():
+        for key in ("samples_f1_at_fixed", "micro_f1_in_sample", "macro_f1_cross_fitted", "test_samples_f1"):
+            assert 0 <= row[key] <= 1
+
+
+def test_a_second_repro_changes_nothing(finished: Workspace) -> None:
+    before = (finished.root / "dvc.lock").read_bytes()
+    output = finished.run("dvc", "repro").stdout
+    assert "Running stage" not in output
+    assert (finished.root / "dvc.lock").read_bytes() == before
+
+
+def test_a_run_killed_in_download_train_and_stack_gives_the_same_submission(
+    finished: Workspace, workspace: Workspace
+) -> None:
+    shard = workspace.root / "data/images/train/shard-00001.parquet"
+    workspace.kill_when(shard.exists, "dvc", "repro", "download@train")
+    assert not (workspace.root / "data/images/train/shard-00005.parquet").exists()
+    work = workspace.root / "data/work"
+    workspace.kill_when(lambda: any(work.glob("train/wide/*/*checkpoint*")), "dvc", "repro", "train@wide")
+    assert not (workspace.root / "models/base/wide/model.keras").exists()
+    workspace.kill_when(lambda: any(work.glob("stack/xgboost/*/fold-0*")), "dvc", "repro", "stack@xgboost")
+    assert not (workspace.root / "models/stackers/xgboost/run.json").exists()
+    workspace.run("dvc", "repro")
+    assert workspace.submission() == finished.submission()
+    for part in ("models/base/wide/history.csv",):
+        killed, whole = (pd.read_csv(w.root / part).drop(columns="seconds") for w in (workspace, finished))
+        pd.testing.assert_frame_equal(killed, whole)
+
+
+def rerun_by(finished: Workspace, **change: object) -> set[str]:
+    """Stages that `dvc repro --dry` names after a change to params.yaml, which is undone afterwards."""
+    file = finished.root / "params.yaml"
+    before = file.read_text()
+    try:
+        finished.params(**change)
+        output = finished.run("dvc", "repro", "--dry").stdout
+    finally:
+        file.write_text(before)
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def test_a_stacker_parameter_reruns_that_stacker_and_what_follows(finished: Workspace) -> None:
+    stackers = yaml.safe_load((finished.root / "params.yaml").read_text())["stackers"]
+    stackers["xgboost"]["max_depth"] = 3
+    assert rerun_by(finished, stackers=stackers) == {
+        "stack@xgboost", "blend", "evaluate", "register", "submit", "report",
+    }  # fmt: skip
+
+
+def test_adding_a_base_model_trains_only_that_one(finished: Workspace) -> None:
+    models = yaml.safe_load((finished.root / "params.yaml").read_text())["models"]
+    models["third"] = models["wide"] | {"seed": 1}
+    rerun = rerun_by(finished, models=models)
+    assert {stage for stage in rerun if stage.startswith(("train", "predict", "download", "ingest", "sample"))} == {
+        "train@third", "predict@third",
+    }  # fmt: skip
+    assert {"stack@cnn", "stack@xgboost", "blend"} <= rerun
+
+
+def test_a_threshold_strategy_trains_no_base_model(finished: Workspace) -> None:
+    rerun = rerun_by(finished, thresholds={"strategy": "global", "fixed": 0.3})
+    assert not {stage for stage in rerun if stage.startswith("train")}
+
+
+def test_dvc_shows_metrics_and_plots(finished: Workspace) -> None:
+    metrics = json.loads(finished.run("dvc", "metrics", "show", "--json").stdout)
+    files = metrics[""]["data"]
+    assert "samples_f1_cross_fitted" in files["metrics/evaluation.json"]["data"]["scores"]["blend"]
+    page = finished.run("dvc", "plots", "show", "--out", "plots_page").stdout
+    assert "index.html" in page
+    html = (finished.root / "plots_page/index.html").read_text()
+    assert "Threshold curve of the blend" in html
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("train", "wid"), "no such base model"),
+        (("stack", "wide"), "no such stacker"),
+        (("download", "dev"), "no such split"),
+    ],
+)
+def test_unknown_names_are_told_without_a_traceback(finished: Workspace, command: tuple[str, ...], said: str) -> None:
+    result = finished.run("labelstack", *command, ok=False)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
