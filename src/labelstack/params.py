@@ -32,6 +32,8 @@ BACKBONE_MIN_SIZE: dict[str, int] = {
     "small_resnet": 16,
     "descriptors": 32,
     "pixels": 16,
+    "silhouette": 32,
+    "silhouette_pixels": 32,
 }
 LOSSES = ("bce", "balanced_bce", "focal")
 STACKER_KINDS = ("cnn", "xgboost")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from labelstack import params
 from labelstack.errors import UserError
 from labelstack.progress import bar
+from labelstack.quiet import load_tensorflow
 from labelstack.stacking.archive import make_canonical
 from labelstack.stacking.checks import check_answers, check_cube
 from labelstack.storage import read_json, replacing_dir, write_json
@@ -214,7 +214,7 @@ def _that_fit(filters: list[int], kernel: int, n_models: int) -> list[int]:
 
 def _keras() -> Any:
     """Keras on TensorFlow, imported only now, with deterministic operations."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    load_tensorflow()
     import keras
     import tensorflow as tf
 

@@ -18,6 +18,7 @@ from labelstack.networks.backbones import (
     nasnet,
     pixels,
     resnet,
+    silhouette,
     small_cnn,
     small_resnet,
     xception,
@@ -34,6 +35,7 @@ _FILES = (
     nasnet,
     pixels,
     resnet,
+    silhouette,
     small_cnn,
     small_resnet,
     xception,
@@ -123,6 +125,9 @@ def _type_problems(key: str, default: OptionDefault, value: Any) -> Iterator[str
     if isinstance(default, list):
         if not isinstance(value, list) or not value or any(v < 1 for v in value):
             yield f"must be a list of whole numbers above 0, not {value!r}"
+    elif isinstance(default, bool):
+        if not isinstance(value, bool):
+            yield f"must be true or false, not {value!r}"
     elif isinstance(default, int):
         if not number or value != int(value) or value < 1:
             yield f"must be a whole number above 0, not {value!r}"

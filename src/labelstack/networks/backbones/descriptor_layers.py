@@ -1,4 +1,4 @@
-"""Fixed image descriptors as Keras layers: Lab colour, a map of what is unlike the border, oriented gradients."""
+"""Fixed image descriptors as Keras layers: Lab colour, two maps of what stands before the background, gradients."""
 
 from __future__ import annotations
 
@@ -54,17 +54,13 @@ class ForegroundMap(layers.Layer):  # type: ignore[misc]
         """Colours [b, h, w, c], values near 0…1 → distance [b, h, w, 1] in 0…1."""
         height, width, channels = colours.shape[1:]
         rim = max(1, round(self.border * height))
-
-        def flat(part: Any) -> Any:
-            return ops.reshape(part, (-1, part.shape[1] * part.shape[2], channels))
-
         sides = [colours[:, :rim], colours[:, -rim:], colours[:, rim:-rim, :rim], colours[:, rim:-rim, -rim:]]
-        edge = ops.concatenate([flat(side) for side in sides], axis=1)
+        edge = ops.concatenate([_points(side) for side in sides], axis=1)
         mean = ops.mean(edge, axis=1, keepdims=True)
         centred = edge - mean
         covariance = ops.matmul(ops.transpose(centred, (0, 2, 1)), centred) / edge.shape[1]
         inverse = ops.linalg.inv(covariance + self.floor**2 * ops.eye(channels))
-        offset = flat(colours) - mean
+        offset = _points(colours) - mean
         squared = ops.sum(ops.matmul(offset, inverse) * offset, axis=-1)
         distance = ops.sqrt(ops.maximum(squared, 0.0)) / self.limit
         return ops.reshape(ops.minimum(distance, 1.0), (-1, height, width, 1))
@@ -76,6 +72,52 @@ class ForegroundMap(layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "border": self.border, "floor": self.floor, "limit": self.limit}
+
+
+@keras.saving.register_keras_serializable(package="labelstack")
+class ForegroundOdds(layers.Layer):  # type: ignore[misc]
+    """How much more like the image's centre than like its border each pixel's colour is.
+
+    Densities of both are kernel estimates (Gaussian of standard deviation ``width``) over the cells of a
+    ``grid`` × ``grid`` average-pooled copy: the outermost ring against the middle ``centre`` share of the side.
+    ``floor`` damps the odds of colours that neither has.
+    """
+
+    def __init__(
+        self, grid: int = 16, centre: float = 0.375, width: float = 0.08, floor: float = 0.01, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.grid, self.centre, self.width, self.floor = int(grid), float(centre), float(width), float(floor)
+
+    def call(self, colours: Any) -> Any:
+        """Colours [b, h, w, c], h = w, values near 0…1 → odds [b, h, w, 1] in 0…1."""
+        size = colours.shape[1]
+        step = max(1, size // self.grid)
+        cells = ops.average_pool(colours, step, strides=step, padding="valid")
+        side = cells.shape[1]
+        margin = round(side * (1.0 - self.centre) / 2.0)
+        ring = [cells[:, :1], cells[:, -1:], cells[:, 1:-1, :1], cells[:, 1:-1, -1:]]
+        border = ops.concatenate([_points(part) for part in ring], axis=1)
+        middle = _points(cells[:, margin : side - margin, margin : side - margin])
+        points = _points(colours)
+        inside, outside = self._density(points, middle), self._density(points, border)
+        odds = (inside + self.floor) / (inside + outside + 2.0 * self.floor)
+        return ops.reshape(odds, (-1, size, size, 1))
+
+    def _density(self, points: Any, samples: Any) -> Any:
+        crossed = ops.matmul(points, ops.transpose(samples, (0, 2, 1)))
+        lengths = ops.expand_dims(ops.sum(samples * samples, axis=-1), 1)
+        squared = ops.sum(points * points, axis=-1, keepdims=True) - 2.0 * crossed + lengths
+        return ops.mean(ops.exp(-squared / (2.0 * self.width**2)), axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """One channel instead of the input's."""
+        return (*input_shape[:-1], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        own = {"grid": self.grid, "centre": self.centre, "width": self.width, "floor": self.floor}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="labelstack")
@@ -118,6 +160,11 @@ class OrientedGradients(layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "cell": self.cell, "bins": self.bins}
+
+
+def _points(part: Any) -> Any:
+    """[b, h, w, c] → [b, h · w, c]."""
+    return ops.reshape(part, (-1, part.shape[1] * part.shape[2], part.shape[3]))
 
 
 def _unit_length(values: Any) -> Any:

@@ -5,6 +5,8 @@ For labels that say a colour, not a shape. With ``head.pooling: average`` the fe
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -12,16 +14,21 @@ from labelstack.errors import UserError
 from labelstack.networks.backbones.architecture import Architecture, plus_minus_one
 
 
-def _body(image_size: int, weights: str | None, *, filters: list[int], centre: float) -> keras.Model:
+def colour_map(image: Any, filters: list[int], centre: float) -> Any:
+    """Shares of learnt colours at the centre's pixels: [b, h, w, 3] in −1…1 → [b, h · centre, w · centre, c]."""
     if not 0 < centre <= 1:
-        raise UserError(f"pixels: options.centre is the share of the side that is looked at, 0…1, not {centre}")
-    margin = min(round(image_size * (1 - centre) / 2), (image_size - 1) // 2)
-    image = keras.Input((image_size, image_size, 3), name="preprocessed")
-    x = layers.Cropping2D(margin, name="centre")(image)
+        raise UserError(f"options.centre is the share of the side that is looked at, above 0 to 1, not {centre}")
+    side = image.shape[1]
+    x = layers.Cropping2D(min(round(side * (1 - centre) / 2), (side - 1) // 2), name="centre")(image)
     for number, width in enumerate(filters, start=1):
         activation = "softmax" if number == len(filters) else "relu"
         x = layers.Conv2D(width, 1, activation=activation, name=f"colour_{number}")(x)
-    x = layers.BatchNormalization(name="colour_bn")(x)
+    return x
+
+
+def _body(image_size: int, weights: str | None, *, filters: list[int], centre: float) -> keras.Model:
+    image = keras.Input((image_size, image_size, 3), name="preprocessed")
+    x = layers.BatchNormalization(name="colour_bn")(colour_map(image, filters, centre))
     return keras.Model(image, x, name="pixels")
 
 
