@@ -80,6 +80,18 @@ def test_average_precision_equal_to_scikit_learn(pair: tuple[np.ndarray, np.ndar
     assert np.isnan(mean) if np.isnan(found).all() else mean == pytest.approx(np.nanmean(found))
 
 
+@settings(max_examples=100, deadline=None)
+@given(answers(), st.sampled_from([0.5, 1.0, 2.0]))
+def test_f_beta_per_image_equal_to_scikit_learn_row_by_row(pair: tuple[np.ndarray, np.ndarray], beta: float) -> None:
+    y, p = (np.vstack([matrix, np.zeros((1, matrix.shape[1]), matrix.dtype)]) for matrix in pair)  # an empty row
+    found = metrics.f_beta_per_image(y, p, beta=beta)
+    rows = range(len(y))
+    want = [fbeta_score(y[i], p[i], beta=beta, average="binary", zero_division=0) for i in rows]
+    np.testing.assert_allclose(found, want, atol=1e-12)
+    assert found[-1] == 0
+    assert found.mean() == pytest.approx(metrics.f_beta(y, p, average="samples", beta=beta), abs=1e-12)
+
+
 def test_large_random_input() -> None:
     rng = np.random.default_rng(0)
     y = rng.random((3000, 40)) < 0.1

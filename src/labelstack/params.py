@@ -6,11 +6,20 @@ import difflib
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from labelstack.errors import InputProblems, UserError
 
@@ -45,7 +54,7 @@ Resize = Literal["stretch", "letterbox"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Dataset(_Section):
@@ -55,6 +64,13 @@ class Dataset(_Section):
     root: str = "data/sample"
     label_ids: tuple[int, int] | None = None
     answers: str | None = None
+
+    @field_validator("label_ids")
+    @classmethod
+    def _ordered(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value and value[0] > value[1]:
+            raise ValueError(f"must be [first, last] with first ≤ last, not {list(value)}")
+        return value
 
 
 class Sample(_Section):
@@ -83,7 +99,7 @@ class Images(_Section):
 
 
 class Augment(_Section):
-    """The imgaug policy for training; a range of [0, 0] or a chance of 0 switches an operation off."""
+    """The imgaug policy for training; a range of [0, 0] (scale: [1, 1]) or a chance of 0 switches an operation off."""
 
     flip: Probability = 0.5
     rotate: Range = (-10, 10)
@@ -116,7 +132,14 @@ class Augment(_Section):
             raise ValueError(f"the range must be [low, high] with low ≤ high, not {list(value)}")
         return value
 
-    @field_validator("scale", "gaussian_blur", "contrast", "sharpen", "emboss", "crop")
+    @field_validator("scale")
+    @classmethod
+    def _above_zero(cls, value: Range) -> Range:
+        if value[0] <= 0:
+            raise ValueError(f"must be above 0 ([1, 1] switches it off), not {list(value)}")
+        return value
+
+    @field_validator("gaussian_blur", "contrast", "sharpen", "emboss", "crop")
     @classmethod
     def _not_negative(cls, value: Range) -> Range:
         if value[0] < 0:
@@ -167,7 +190,7 @@ class Model(_Section):
 
     backbone: str
     weights: str = "none"
-    image_size: int = Field(64, ge=16, le=2048)
+    image_size: int = Field(64, ge=16, le=2048, validate_default=True)
     resize: Resize = "stretch"
     options: dict[str, float | int | str | bool | list[int]] = {}
     head: Head = Head()
@@ -194,14 +217,24 @@ class Model(_Section):
     def _known_loss(cls, value: str) -> str:
         return _known(value, LOSSES, "loss")
 
-    @model_validator(mode="after")
-    def _large_enough(self) -> Model:
-        minimum = BACKBONE_MIN_SIZE[self.backbone]
-        if self.image_size < minimum:
+    @field_validator("image_size")
+    @classmethod
+    def _large_enough(cls, value: int, info: ValidationInfo) -> int:
+        backbone = info.data.get("backbone", "")
+        if value < BACKBONE_MIN_SIZE.get(backbone, 0):
             raise ValueError(
-                f"image_size {self.image_size} is below the minimum of {self.backbone}, which is {minimum} px"
+                f"{value} px is below the minimum of {backbone}, which is {BACKBONE_MIN_SIZE[backbone]} px"
             )
-        return self
+        return value
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _own_policy(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return Augment.model_validate(value)
+        if not isinstance(value, bool | Augment):
+            raise ValueError(f"must be true, false or a section like augment, not {value!r}")
+        return value
 
 
 class Prediction(_Section):
@@ -328,32 +361,26 @@ class Params(_Section):
             if isinstance(section, CNNStacker | XGBoostStacker):
                 parsed[name] = section
                 continue
-            kind = section.get("kind") if isinstance(section, dict) else None
+            place = ("stackers", str(name))
+            if not isinstance(section, dict) or "kind" not in section:
+                problems.append(
+                    f"{'.'.join(place)}: must be a section with the key kind ({' or '.join(STACKER_KINDS)})"
+                )
+                continue
             try:
-                parsed[name] = _STACKERS[_known(str(kind), STACKER_KINDS, "stacker kind")](**section)
+                kind = _known(str(section["kind"]), STACKER_KINDS, "stacker kind")
+                parsed[name] = _STACKERS[kind].model_validate(section)
             except ValidationError as error:
-                problems += _explain(error, (name,))
+                problems += _explain(error, place)
             except ValueError as error:
-                problems.append(f"{name}.kind: {error}")
+                problems.append(f"{'.'.join(place)}.kind: {error}")
         if problems:
             raise ValueError("\n".join(problems))
         return parsed
 
     @model_validator(mode="after")
     def _names(self) -> Params:
-        problems = []
-        for section, names in (("models", self.models), ("stackers", self.stackers)):
-            problems += [
-                f"{section}.{name}: a name is lower-case letters, digits and _ and starts with a letter"
-                for name in names
-                if not _NAME.match(name)
-            ]
-        both = sorted(set(self.models) & set(self.stackers))
-        if both:
-            problems.append(f"the name(s) {', '.join(both)} stand under models and under stackers: rename one")
-        for member in self.blend.members:
-            if member not in self.models and member not in self.stackers:
-                problems.append(f"blend.members: {_unknown(member, [*self.stackers, *self.models], 'member')}")
+        problems = _name_problems(self.models, self.stackers, self.blend.members)
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -372,18 +399,21 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise UserError(
             f"{path}: not found. Run from the folder that holds dvc.yaml, or copy a file from recipes/ to {path}."
         ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{path}:{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
+        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise UserError(f"{path}:{where} not valid YAML ({getattr(error, 'problem', error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping of sections (seed, dataset, models, …)")
     try:
-        return Params(**content)
+        return Params.model_validate(content)
     except ValidationError as error:
-        raise InputProblems(str(path), _explain(error)) from None
-    except TypeError:
-        raise UserError(f"{path}: the top-level keys must be strings") from None
+        problems = _explain(error)
+        # Pydantic compares names only when all sections are valid.
+        problems += [problem for problem in _raw_name_problems(content) if problem not in problems]
+        raise InputProblems(str(path), problems) from None
 
 
 def flatten(section: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -424,6 +454,37 @@ def _known(value: str, known: Any, noun: str) -> str:
     return value
 
 
+def _name_problems(models: Iterable[str], stackers: Iterable[str], members: Iterable[str]) -> list[str]:
+    """Names that are ill-formed, stand twice, or are blended and not there."""
+    models, stackers = list(models), list(stackers)
+    problems = [
+        f"{section}.{name}: a name is lower-case letters, digits and _ and starts with a letter"
+        for section, names in (("models", models), ("stackers", stackers))
+        for name in names
+        if not _NAME.match(name)
+    ]
+    both = sorted(set(models) & set(stackers))
+    if both:
+        problems.append(f"the name(s) {', '.join(both)} stand under models and under stackers: rename one")
+    known = [*stackers, *models]
+    return problems + [
+        f"blend.members: {_unknown(member, known, 'member')}" for member in members if member not in known
+    ]
+
+
+def _raw_name_problems(content: dict[Any, Any]) -> list[str]:
+    """The same of unchecked content, as far as it has sections with names."""
+    models, stackers, blend = content.get("models"), content.get("stackers"), content.get("blend")
+    if not isinstance(models, dict) or not isinstance(stackers, dict):
+        return []
+    members = blend.get("members") if isinstance(blend, dict) else None
+    return _name_problems(_texts(models), _texts(stackers), _texts(members if isinstance(members, list) else []))
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    return [value for value in values if isinstance(value, str)]
+
+
 def _explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
     """Pydantic's findings as sentences: key, what is wrong, nearest valid name for an unknown key."""
     problems = []
@@ -437,9 +498,16 @@ def _explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
         elif item["type"] == "missing":
             problems.append(f"{key}: is missing and has no default")
         elif item["type"] == "value_error":
-            for line in str(item["ctx"]["error"]).split("\n"):
-                joint = "." if key == "stackers" else ": "
-                problems.append(f"{key}{joint}{line}" if key else line)
+            cause = item["ctx"]["error"]
+            if isinstance(cause, ValidationError):
+                problems += _explain(cause, where)
+            else:  # those of stackers name their whole place themselves
+                problems += [
+                    f"{key}: {line}" if key not in {"", "stackers"} else line for line in str(cause).split("\n")
+                ]
+        elif where[0] == "models" and where[2:3] == ("options",) and len(where) > 4:  # once, not for every type tried
+            line = f"{'.'.join(where[:4])}: must be a number, a text, true, false or a list of whole numbers"
+            problems += [line] if line not in problems else []
         else:
             problems.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}")
     return problems
@@ -449,14 +517,10 @@ def _siblings(where: tuple[str, ...]) -> list[str]:
     """Valid keys of the section at a dotted place."""
     if not where:
         return list(Params.model_fields)
-    if where[0] == "models":
-        section: Any = Model
-        rest = where[2:]
-    elif where[0] not in Params.model_fields:  # inside a stacker
+    if where[0] == "stackers":
         return sorted({*CNNStacker.model_fields, *XGBoostStacker.model_fields})
-    else:
-        section = Params.model_fields[where[0]].annotation
-        rest = where[1:]
-    for part in rest:
-        section = section.model_fields[part].annotation
+    section: Any = Model if where[0] == "models" else Params.model_fields[where[0]].annotation
+    for part in where[2:] if where[0] == "models" else where[1:]:
+        kind = section.model_fields[part].annotation
+        section = next((t for t in get_args(kind) if isinstance(t, type) and issubclass(t, BaseModel)), kind)
     return list(section.model_fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def read_predictions(path: str | Path) -> Predictions:
             return Predictions(content["image_id"].astype(np.int64), content["probability"].astype(np.float32))
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
-    except (KeyError, ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UserError(f"{path}: not a predictions file with keys image_id and probability ({error})") from None
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from labelstack.errors import UserError
 
@@ -76,11 +75,11 @@ def read_json(path: str | Path) -> Any:
 
 def split_s3_url(url: str) -> tuple[str, str]:
     """Bucket and key of ``s3://bucket/key``; raise ``UserError`` when either is missing."""
-    parts = urlsplit(url)
-    key = parts.path.lstrip("/")
-    if parts.scheme != "s3" or not parts.netloc or not key:
+    # No URL parser: in a key, ? and # and line ends are characters like any other.
+    bucket, _, key = url[5:].partition("/")
+    if url[:5].lower() != "s3://" or not bucket or not key:
         raise UserError(f"{url}: expected s3://bucket/key")
-    return parts.netloc, key
+    return bucket, key
 
 
 def s3_client(endpoint_url: str | None = None) -> Any:

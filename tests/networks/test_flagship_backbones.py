@@ -1,4 +1,4 @@
-"""The six backbones of the flagship, each built, trained for one real step and asked to predict, on tiny images."""
+"""The six backbones of the flagship: one real train step each, predictions, both stackers and the blend."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from labelstack.metrics import f_beta
 from labelstack.networks.inference import predict
 from labelstack.networks.learner import Learner, make_optimizer
 from labelstack.networks.losses import make_loss
 from labelstack.networks.model import build_model
-from labelstack.params import BACKBONE_MIN_SIZE, Head, Model
+from labelstack.params import BACKBONE_MIN_SIZE, CNNStacker, Head, Model, XGBoostStacker
+from labelstack.predictions import Predictions, assemble_cube
+from labelstack.stacking import assign_folds, blend, make_stacker, out_of_fold, search_weights, thresholds
 
 FLAGSHIP = ("densenet201", "inception_v3", "inception_resnet_v2", "resnet50", "nasnet", "xception")
 # Parameters without classifier, as keras.applications documents its networks (notop).
@@ -55,9 +58,30 @@ def flagship_predictions(n_images: int = 2) -> dict[str, NDArray[np.float32]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_flagship_backbones_train_and_predict():
-    predictions = flagship_predictions()
+def test_flagship_backbones_train_predict_stack_and_blend():
+    n_images, k = 12, 2
+    predictions = flagship_predictions(n_images)
     assert list(predictions) == list(FLAGSHIP)
     for probability in predictions.values():
-        assert probability.shape == (2, N_LABELS)
-        assert ((probability >= 0) & (probability <= 1)).all()
+        assert probability.shape == (n_images, N_LABELS)
+        assert np.isfinite(probability).all()
+
+    ids = np.arange(n_images)
+    cube = assemble_cube({name: Predictions(ids, p) for name, p in predictions.items()}, ids)
+    assert cube.shape == (n_images, 6, N_LABELS)
+    Y = np.random.default_rng(1).random((n_images, N_LABELS)) < 0.5
+    folds = assign_folds(Y, k, seed=0)
+    members = dict(predictions)
+    for section in (CNNStacker(units=16, epochs=1), XGBoostStacker(n_estimators=2)):
+        result = out_of_fold(lambda section=section: make_stacker(section), cube, Y, folds, test_cube=cube)
+        assert result.oof.shape == (n_images, N_LABELS)
+        members[section.kind] = result.oof
+    weights = search_weights(members, Y, step=0.25)
+    assert set(weights) == {*FLAGSHIP, "cnn", "xgboost"}
+    assert sum(weights.values()) == pytest.approx(1)
+    blended = blend(members, weights)
+    limits = thresholds.choose(Y, blended)
+    best = max(
+        f_beta(Y, thresholds.apply(p, thresholds.choose(Y, p, "global")), average="samples") for p in members.values()
+    )
+    assert f_beta(Y, thresholds.apply(blended, limits), average="samples") >= best - 1e-9

@@ -60,15 +60,15 @@ def test_a_run_killed_in_download_train_and_stack_gives_the_same_submission(
     workspace.kill_when(shard.exists, "dvc", "repro", "download@train")
     assert not (workspace.root / "data/images/train/shard-00005.parquet").exists()
     work = workspace.root / "data/work"
-    workspace.kill_when(lambda: any(work.glob("train/wide/*/*checkpoint*")), "dvc", "repro", "train@wide")
+    workspace.kill_when(lambda: any(work.glob("train/wide/*/epoch-*.npz")), "dvc", "repro", "train@wide")
     assert not (workspace.root / "models/base/wide/model.keras").exists()
     workspace.kill_when(lambda: any(work.glob("stack/xgboost/*/fold-0*")), "dvc", "repro", "stack@xgboost")
     assert not (workspace.root / "models/stackers/xgboost/run.json").exists()
     workspace.run("dvc", "repro")
     assert workspace.submission() == finished.submission()
-    for part in ("models/base/wide/history.csv",):
-        killed, whole = (pd.read_csv(w.root / part).drop(columns="seconds") for w in (workspace, finished))
-        pd.testing.assert_frame_equal(killed, whole)
+    history = "models/base/wide/history.csv"
+    killed, whole = (pd.read_csv(w.root / history).drop(columns="seconds") for w in (workspace, finished))
+    pd.testing.assert_frame_equal(killed, whole)
 
 
 def rerun_by(finished: Workspace, **change: object) -> set[str]:

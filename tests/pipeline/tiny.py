@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -26,7 +27,7 @@ TINY: dict[str, Any] = {
             "image_size": 24,
             "options": {"filters": [8, 16]},
             "head": {"units": [16], "dropout": 0.2},
-            "epochs": 3,
+            "epochs": 5,
             "batch_size": 32,
         },
         "deep": {
@@ -117,7 +118,8 @@ class Workspace:
                 assert time.monotonic() < deadline, f"{command}: the moment to kill it never came"
                 time.sleep(0.01)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def submission(self) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.images.imgaug_compat import import_augmenters
-from labelstack.params import Augment, Range
+from labelstack.params import Augment
 
 Augmenter = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 
@@ -17,8 +17,8 @@ Augmenter = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 def build_augmenter(params: Augment) -> Augmenter:
     """Build the policy of ``params``.
 
-    Every operation but the flip is applied to an image with probability ``params.chance``; a range of [0, 0] leaves
-    its operation out.
+    Every operation but the flip is applied to an image with probability ``params.chance``; a range of [0, 0]
+    (of scale: [1, 1]) leaves its operation out.
 
     Returns
     -------
@@ -39,39 +39,33 @@ def build_augmenter(params: Augment) -> Augmenter:
     return augment
 
 
-def _moved(params: Augment) -> Range:
-    """[0, 0] when the image stays in its place, so that the operation is left out."""
-    still = {tuple(params.rotate), tuple(params.shift), tuple(params.shear)} == {(0, 0)} and tuple(params.scale) == (
-        1,
-        1,
-    )
-    return (0, 0) if still else (0, 1)
-
-
 def _movement(params: Augment) -> dict[str, Any]:
-    """Rotation, scale, shift and shear as one resampling; those that do nothing draw no random numbers."""
-    ranges: dict[str, tuple[Range, Any]] = {
-        "rotate": ((0, 0), params.rotate),
-        "scale": ((1, 1), params.scale),
-        "translate_percent": ((0, 0), {"x": params.shift, "y": params.shift}),
-        "shear": ((0, 0), params.shear),
-    }
-    unchanged = {"translate_percent": tuple(params.shift) == (0, 0)}
-    return {name: value for name, (neutral, value) in ranges.items() if not unchanged.get(name, value == neutral)}
+    """Rotation, scale, shift and shear for one resampling; those that do nothing draw no random numbers."""
+    movement: dict[str, Any] = {}
+    if any(params.rotate):
+        movement["rotate"] = params.rotate
+    if params.scale != (1, 1):
+        movement["scale"] = params.scale
+    if any(params.shift):
+        movement["translate_percent"] = {"x": params.shift, "y": params.shift}
+    if any(params.shear):
+        movement["shear"] = {"x": params.shear}  # a bare range slants both axes at once, which is a rotation
+    return movement
 
 
 def _operations(iaa: Any, params: Augment) -> list[Any]:
+    movement = _movement(params)
     hue = tuple(round(value) for value in params.hue_and_saturation)
-    sometimes: list[tuple[Range, Callable[[], Any]]] = [
-        (_moved(params), lambda: iaa.Affine(**_movement(params), mode="reflect")),
-        (params.hue_and_saturation, lambda: iaa.AddToHueAndSaturation(hue)),
-        (params.gaussian_blur, lambda: iaa.GaussianBlur(params.gaussian_blur)),
-        (params.contrast, lambda: iaa.LinearContrast(params.contrast)),
-        (params.sharpen, lambda: iaa.Sharpen(alpha=params.sharpen, lightness=1.0)),
-        (params.emboss, lambda: iaa.Emboss(alpha=params.emboss, strength=1.0)),
-        (params.crop, lambda: iaa.Crop(percent=params.crop, keep_size=True)),
+    sometimes: list[tuple[bool, Callable[[], Any]]] = [
+        (bool(movement), lambda: iaa.Affine(**movement, mode="reflect")),
+        (any(params.hue_and_saturation), lambda: iaa.AddToHueAndSaturation(hue)),
+        (any(params.gaussian_blur), lambda: iaa.GaussianBlur(params.gaussian_blur)),
+        (any(params.contrast), lambda: iaa.LinearContrast(params.contrast)),
+        (any(params.sharpen), lambda: iaa.Sharpen(alpha=params.sharpen, lightness=1.0)),
+        (any(params.emboss), lambda: iaa.Emboss(alpha=params.emboss, strength=1.0)),
+        (any(params.crop), lambda: iaa.Crop(percent=params.crop, keep_size=True)),
     ]
     operations = [iaa.Fliplr(params.flip)] if params.flip > 0 else []
     if params.chance > 0:
-        operations += [iaa.Sometimes(params.chance, make()) for span, make in sometimes if tuple(span) != (0, 0)]
+        operations += [iaa.Sometimes(params.chance, make()) for wanted, make in sometimes if wanted]
     return operations

@@ -35,7 +35,7 @@ def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any
                 weight=weights.get(name),
                 run_id=run["run_id"],
                 run_url=tracker.url(run["run_id"]) if tracker else None,
-                seconds=run["metrics"].get("seconds"),
+                seconds=run["metrics"].get("train_seconds"),
             )
         )
     return rows

@@ -97,11 +97,18 @@ def run(name: str) -> None:
             history.to_csv(temporary, index=False)
         with replacing(paths.METRICS / "train" / f"{name}.csv") as temporary:
             history.drop(columns="seconds").to_csv(temporary, index=False)
+        # An attempt killed between its checkpoint and its log left a gap; steps already there are kept.
+        logged = history.drop(columns="seconds").replace({np.nan: None})
+        run_.log_history({str(key): value for key, value in row.items()} for row in logged.to_dict("records"))
         run_.log_figure(figure_png(training_curves({name: history})), "plots/training_curves.png")
         run_.log_artifact(out / "model.keras", "model")
         run_.log_artifact(out / "history.csv", "")
-        summary = {"epochs": len(history), "best_epoch": result.best_epoch, "seconds": float(history["seconds"].sum())}
+        summary = {
+            "epochs": len(history),
+            "best_epoch": result.best_epoch,
+            "train_seconds": float(history["seconds"].sum()),
+        }
         run_.log_metrics({key: float(value) for key, value in summary.items()})
         write_run_json(out / "run.json", run_, summary, extra={"weights_digest": weights_digest(result.model)})
     shutil.rmtree(work)
-    done("train", f"{name}: {len(history)} epochs, best {result.best_epoch}, {summary['seconds']:.0f} s", out)
+    done("train", f"{name}: {len(history)} epochs, best {result.best_epoch}, {summary['train_seconds']:.0f} s", out)

@@ -123,13 +123,13 @@ def _checked_options(name: str, known: Mapping[str, OptionDefault], given: Mappi
 def _type_problems(key: str, default: OptionDefault, value: Any) -> Iterator[str]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, list):
-        if not isinstance(value, list) or not value or any(v < 1 for v in value):
+        if not isinstance(value, list) or not value or not all(_whole(v) for v in value):
             yield f"must be a list of whole numbers above 0, not {value!r}"
     elif isinstance(default, bool):
         if not isinstance(value, bool):
             yield f"must be true or false, not {value!r}"
     elif isinstance(default, int):
-        if not number or value != int(value) or value < 1:
+        if not _whole(value):
             yield f"must be a whole number above 0, not {value!r}"
     elif not number:
         yield f"must be a number, not {value!r}"
@@ -137,6 +137,10 @@ def _type_problems(key: str, default: OptionDefault, value: Any) -> Iterator[str
         yield f"must be at least 0 and below 1, not {value!r}"
     elif key == "alpha" and value <= 0:
         yield f"must be above 0, not {value!r}"
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _flat_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:

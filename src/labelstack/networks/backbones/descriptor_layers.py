@@ -1,4 +1,7 @@
-"""Fixed image descriptors as Keras layers: Lab colour, two maps of what stands before the background, gradients."""
+"""Fixed image descriptors as Keras layers: Lab colour, two maps of what stands before the background, gradients.
+
+All of them compute in float32 whatever the policy: half precision has no matrix inverse and coarse distances.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,13 @@ _TO_XYZ = np.array(
 )
 
 
+class _Float32Layer(layers.Layer):  # type: ignore[misc]
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "dtype": "float32"})
+
+
 @keras.saving.register_keras_serializable(package="labelstack")
-class LabColour(layers.Layer):  # type: ignore[misc]
+class LabColour(_Float32Layer):
     """RGB in 0…255 to CIE L*a*b* (D65), over 100, so that lightness is 0…1."""
 
     def call(self, images: Any) -> Any:
@@ -39,7 +47,7 @@ class LabColour(layers.Layer):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="labelstack")
-class ForegroundMap(layers.Layer):  # type: ignore[misc]
+class ForegroundMap(_Float32Layer):
     """How unlike the image's border each pixel is: what stands in the middle, whatever the background.
 
     The Mahalanobis distance of a pixel from the colours in the outermost ``border`` share of the image. ``floor`` is
@@ -75,7 +83,7 @@ class ForegroundMap(layers.Layer):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="labelstack")
-class ForegroundOdds(layers.Layer):  # type: ignore[misc]
+class ForegroundOdds(_Float32Layer):
     """How much more like the image's centre than like its border each pixel's colour is.
 
     Densities of both are kernel estimates (Gaussian of standard deviation ``width``) over the cells of a
@@ -121,7 +129,7 @@ class ForegroundOdds(layers.Layer):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="labelstack")
-class OrientedGradients(layers.Layer):  # type: ignore[misc]
+class OrientedGradients(_Float32Layer):
     """Histograms of oriented gradients (Dalal & Triggs 2005), with unsigned orientation and soft votes.
 
     Of several channels the one with the strongest gradient counts at a pixel; blocks of 2 × 2 cells are normalised

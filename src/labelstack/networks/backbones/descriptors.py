@@ -28,9 +28,12 @@ def _body(
         raise UserError(
             f"descriptors: at {image_size} px cell may be at most {image_size // 2}, map_cell {image_size // 4}"
         )
+    if not 0 < border <= 0.4:
+        raise UserError(f"options.border is the share of the side that is background, above 0 to 0.4, not {border}")
     colours = keras.Input((image_size, image_size, 3), name="preprocessed")
-    unlike_border = ForegroundMap(border, name="foreground")(layers.AveragePooling2D(2, name="halved")(colours))
-    smooth = layers.AveragePooling2D(3, strides=1, padding="same", name="smooth")(unlike_border)
+    halved = layers.AveragePooling2D(2, dtype="float32", name="halved")
+    unlike_border = ForegroundMap(border, name="foreground")(halved(colours))
+    smooth = layers.AveragePooling2D(3, strides=1, padding="same", dtype="float32", name="smooth")(unlike_border)
     parts = [
         layers.Rescaling(_GRADIENT_GAIN)(layers.Flatten()(OrientedGradients(cell, name="gradients")(colours))),
         layers.Rescaling(_GRADIENT_GAIN)(layers.Flatten()(OrientedGradients(map_cell, name="outline")(smooth))),

@@ -21,7 +21,7 @@ def _silhouette(image: Any, filters: list[int], odds: bool, dropout: float) -> A
     """Image in −1…1 → feature map [b, h, w, filters[-1]] of the foreground map (and the odds)."""
     if image.shape[1] >> len(filters) < 1:
         raise UserError(f"silhouette: {len(filters)} entries of filters halve {image.shape[1]} px too often")
-    colours = LabColour(name="lab")(layers.Rescaling(127.5, offset=127.5, name="bytes")(image))
+    colours = LabColour(name="lab")(layers.Rescaling(127.5, offset=127.5, dtype="float32", name="bytes")(image))
     maps = [ForegroundMap(name="foreground")(colours)] + ([ForegroundOdds(name="odds")(colours)] if odds else [])
     maps = [layers.AveragePooling2D(3, strides=1, padding="same")(each) for each in maps]
     x = layers.Concatenate(name="maps")(maps) if odds else maps[0]

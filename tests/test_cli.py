@@ -1,0 +1,118 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from labelstack.cli import app, main
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = [
+    "sample", "ingest", "download", "train", "predict", "stack", "blend", "evaluate", "register", "submit", "report",
+]  # fmt: skip
+HEAVY = [
+    "tensorflow", "keras", "mlflow", "pandas", "numpy", "sklearn", "xgboost", "pyarrow", "cv2", "boto3", "matplotlib",
+]  # fmt: skip
+
+
+def labelstack(folder: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TERM": "dumb", "COLUMNS": "120"}
+    command = [sys.executable, *options, "-m", "labelstack.cli", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    done = labelstack(tmp_path, "--help", options=("-X", "importtime"))
+    assert done.returncode == 0
+    modules = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert {"typer", "labelstack.errors"} <= modules
+    assert not modules & {*HEAVY, "labelstack.params"}
+
+
+def test_help_names_every_stage(tmp_path):
+    text = labelstack(tmp_path, "--help").stdout
+    for name in [*STAGES, "leaderboard", "check", "ui"]:
+        assert f" {name} " in text
+
+
+def test_check_imports_no_frameworks(folder):
+    done = labelstack(folder, "check", options=("-X", "importtime"))
+    modules = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    assert "labelstack.params" in modules
+    assert not modules & set(HEAVY)
+
+
+def test_a_users_mistake_ends_with_its_message_and_code_2(folder):
+    (folder / "params.yaml").write_text("seed: -1\nmodels: {a: {backbone: nasnett}}\nstackers: {s: {kind: cnn}}\n")
+    done = labelstack(folder, "check")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("labelstack: params.yaml: 2 problems\n")
+    assert "did you mean 'nasnet'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stage_without_its_inputs_says_so(folder):
+    done = labelstack(folder, "leaderboard")
+    assert done.returncode == 2
+    assert "Run `dvc repro` first" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_says_what_is_there(here):
+    result = CliRunner().invoke(app, ["check"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("params.yaml is valid: ")
+    assert "2 stackers" in result.stdout
+
+
+def test_check_without_params_says_where_to_run(here, capsys, monkeypatch):
+    (here / "params.yaml").unlink()
+    monkeypatch.setattr(sys, "argv", ["labelstack", "check"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "Run from the folder that holds dvc.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["train", "predict", "stack", "download"])
+def test_stages_of_one_thing_need_its_name(here, stage):
+    result = CliRunner().invoke(app, [stage])
+    assert result.exit_code == 2
+    assert "Missing argument" in result.output
+
+
+def test_an_unknown_split_is_answered_with_the_splits(here, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["labelstack", "download", "training"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "training: no such split (there are: train, validation, test)" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_shown(here):
+    result = CliRunner().invoke(app, [])
+    assert "leaderboard" in result.output
+    assert result.exit_code == 2
+
+
+def test_a_port_that_is_none_is_refused(here):
+    result = CliRunner().invoke(app, ["ui", "--port", "70000"])
+    assert result.exit_code == 2
+    assert "--port" in result.output
