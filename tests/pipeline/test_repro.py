@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -71,39 +73,42 @@ def test_a_run_killed_in_download_train_and_stack_gives_the_same_submission(
     pd.testing.assert_frame_equal(killed, whole)
 
 
-def rerun_by(finished: Workspace, **change: object) -> set[str]:
-    """Stages that `dvc repro --dry` names after a change to params.yaml, which is undone afterwards."""
-    file = finished.root / "params.yaml"
-    before = file.read_text()
-    try:
-        finished.params(**change)
-        output = finished.run("dvc", "repro", "--dry").stdout
-    finally:
-        file.write_text(before)
-    return set(re.findall(r"Running stage '([^']+)'", output))
+def rerun_by(workspace: Workspace, **change: object) -> set[str]:
+    """Stages that a real `dvc repro` runs after a change to params.yaml."""
+    workspace.params(**change)
+    return set(re.findall(r"Running stage '([^']+)'", workspace.run("dvc", "repro").stdout))
 
 
-def test_a_stacker_parameter_reruns_that_stacker_and_what_follows(finished: Workspace) -> None:
-    stackers = yaml.safe_load((finished.root / "params.yaml").read_text())["stackers"]
-    stackers["xgboost"]["max_depth"] = 3
-    assert rerun_by(finished, stackers=stackers) == {
-        "stack@xgboost", "blend", "evaluate", "register", "submit", "report",
-    }  # fmt: skip
+def test_a_change_reruns_what_it_touches_and_nothing_else(finished: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(finished.root, tmp_path / "work")
+    workspace = Workspace.existing(tmp_path / "work")
+    content = yaml.safe_load((workspace.root / "params.yaml").read_text())
+    content["stackers"]["xgboost"]["max_depth"] = 3
+    after = {"blend", "evaluate", "register", "submit", "report"}
+    assert rerun_by(workspace, stackers=content["stackers"]) == {"stack@xgboost", *after}
+    registered = json.loads((workspace.root / "models/ensemble/registration.json").read_text())
+    assert registered["version"] == 2
+
+    content["models"]["third"] = content["models"]["wide"] | {"seed": 1}
+    added = {"train@third", "predict@third", "stack@cnn", "stack@xgboost"}
+    assert rerun_by(workspace, models=content["models"]) == {*added, *after}
 
 
-def test_adding_a_base_model_trains_only_that_one(finished: Workspace) -> None:
-    models = yaml.safe_load((finished.root / "params.yaml").read_text())["models"]
-    models["third"] = models["wide"] | {"seed": 1}
-    rerun = rerun_by(finished, models=models)
-    assert {stage for stage in rerun if stage.startswith(("train", "predict", "download", "ingest", "sample"))} == {
-        "train@third", "predict@third",
-    }  # fmt: skip
-    assert {"stack@cnn", "stack@xgboost", "blend"} <= rerun
+def test_registering_the_same_ensemble_again_makes_no_second_version(finished: Workspace) -> None:
+    output = finished.run("labelstack", "register").stdout
+    assert "labelstack v1 (registered before)" in output
 
 
 def test_a_threshold_strategy_trains_no_base_model(finished: Workspace) -> None:
-    rerun = rerun_by(finished, thresholds={"strategy": "global", "fixed": 0.3})
-    assert not {stage for stage in rerun if stage.startswith("train")}
+    file = finished.root / "params.yaml"
+    before = file.read_text()
+    try:
+        finished.params(thresholds={"strategy": "global", "fixed": 0.3})
+        changed = set(json.loads(finished.run("dvc", "status", "--json").stdout))
+    finally:
+        file.write_text(before)
+    assert {"predict@wide", "stack@cnn", "blend"} <= changed
+    assert not {stage for stage in changed if stage.startswith("train")}
 
 
 def test_dvc_shows_metrics_and_plots(finished: Workspace) -> None:

@@ -88,6 +88,13 @@ class Workspace:
         ):
             subprocess.run(command, cwd=root, check=True)
 
+    @classmethod
+    def existing(cls, root: Path) -> Workspace:
+        """A workspace that is there already."""
+        workspace = cls.__new__(cls)
+        workspace.root = root
+        return workspace
+
     def params(self, content: dict[str, Any] | None = None, **change: Any) -> dict[str, Any]:
         """Write params.yaml: the whole ``content``, or sections changed in what stands there."""
         file = self.root / "params.yaml"

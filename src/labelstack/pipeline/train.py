@@ -88,7 +88,7 @@ def run(name: str) -> None:
                 prior=train_rows.Y.mean(0, dtype=np.float32),
                 seed=params.seed + model.seed,
                 work=work,
-                on_epoch=lambda epoch, scores: run_.log_metrics(scores, step=epoch),
+                on_epoch=lambda epoch, scores: run_.log_history([scores]),
             )
         out = paths.base(name)
         save_model(result.model, out / "model.keras")

@@ -1,0 +1,116 @@
+"""A walk through MLflow UI and report of a finished run, as a person would take it, with pictures.
+
+The tests take it over the tiny workspace. The README's pictures come from the run in the project's folder:
+`PYTHONPATH=tests python -m pipeline.ui_pictures . docs/images plain_cnn`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from browser import Browser, browser
+from pipeline.tiny import environment
+
+
+@contextmanager
+def mlflow_ui(root: Path) -> Iterator[str]:
+    """The server that `make ui` starts, on a free port; yields its URL."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = int(s.getsockname()[1])
+    process = subprocess.Popen(
+        ["labelstack", "ui", "--port", str(port)],
+        cwd=root,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None, "labelstack ui ended"
+            assert time.monotonic() < deadline, "labelstack ui does not answer"
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=2):
+                    break
+            except OSError:
+                time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def runs_table(window: Browser, url: str, experiment: str, picture: Path) -> str:
+    """Tick the cross-fitted F1 columns in the runs table; returns the table's text."""
+    window.open(
+        f"{url}/#/experiments/{experiment}/runs?compareRunsMode=TABLE",
+        until="document.body.innerText.includes('blend/ensemble')",
+        timeout_s=120,
+    )
+    for button in window.driver.find_elements("css selector", 'button[aria-label="Close"]'):
+        button.click()
+    window.find('[data-testid="column-selection-dropdown"]').click()
+    window.wait("document.querySelector('input[placeholder=\"Search columns\"]')")
+    search = window.find('input[placeholder="Search columns"]')
+    search.send_keys("f1_cross_fitted")
+    tree = "document.querySelector('.du-bois-light-tree-title')"
+    window.wait(f"{tree} && {tree}.innerText.startsWith('Metrics (3)')")
+    window.find(".du-bois-light-tree-treenode .du-bois-light-tree-checkbox").click()
+    search.send_keys("\ue00c")  # Escape
+    window.wait("document.body.innerText.includes('samples_f1_cr')")
+    window.screenshot(picture)
+    return window.text()
+
+
+def run_page(window: Browser, url: str, experiment: str, run_id: str, pictures: Path) -> dict[str, str]:
+    """Overview, curves and artifacts of one run; returns the text of each."""
+    base = f"{url}/#/experiments/{experiment}/runs/{run_id}"
+    texts = {}
+    for page, path, until in (
+        ("run", "", "document.body.innerText.includes('samples_f1_cross_fitted')"),
+        ("curves", "/model-metrics", "document.querySelectorAll('.js-plotly-plot svg.main-svg').length > 2"),
+        ("artifacts", "/artifacts", "document.body.innerText.includes('thresholds.json')"),
+    ):
+        window.open(f"{base}{path}", until=until, timeout_s=60)
+        time.sleep(0.5)  # plots fade in
+        window.screenshot(pictures / f"mlflow-{page}.png")
+        texts[page] = window.text()
+    return texts
+
+
+def report(window: Browser, page: Path, pictures: Path) -> None:
+    """The report at desktop and phone width; it may not scroll sideways, nor complain in the console."""
+    for name, width, height, phone in (("report", 1280, 900, False), ("report-phone", 390, 844, True)):
+        window.viewport(width, height, phone=phone)
+        window.open(page.resolve().as_uri())
+        assert window.evaluate("innerWidth") == width
+        assert window.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+        assert window.count(".gallery img") >= 24
+        window.screenshot(pictures / f"{name}.png")
+
+
+def main(root: Path, pictures: Path, model: str) -> None:
+    """Take all pictures of a finished run."""
+    run = json.loads((root / "models/base" / model / "run.json").read_text())
+    with mlflow_ui(root) as url, browser() as window:
+        window.viewport(1500, 760)
+        runs_table(window, url, run["experiment_id"], pictures / "mlflow-runs.png")
+        run_page(window, url, run["experiment_id"], run["run_id"], pictures)
+        report(window, root / "report/index.html", pictures)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
