@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -22,6 +19,7 @@ from pydantic import (
 )
 
 from labelstack.errors import InputProblems, UserError
+from labelstack.params_messages import explain, name_problems, one_of, raw_name_problems
 
 # Name -> smallest image side in pixels that the architecture accepts (keras.applications' own minima;
 # for our small ones: what is left after their strides).
@@ -46,7 +44,6 @@ BACKBONE_MIN_SIZE: dict[str, int] = {
 }
 LOSSES = ("bce", "balanced_bce", "focal")
 STACKER_KINDS = ("cnn", "xgboost")
-_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
@@ -210,12 +207,12 @@ class Model(_Section):
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, value: str) -> str:
-        return _known(value, BACKBONE_MIN_SIZE, "backbone")
+        return one_of(value, BACKBONE_MIN_SIZE, "backbone")
 
     @field_validator("loss")
     @classmethod
     def _known_loss(cls, value: str) -> str:
-        return _known(value, LOSSES, "loss")
+        return one_of(value, LOSSES, "loss")
 
     @field_validator("image_size")
     @classmethod
@@ -368,10 +365,10 @@ class Params(_Section):
                 )
                 continue
             try:
-                kind = _known(str(section["kind"]), STACKER_KINDS, "stacker kind")
+                kind = one_of(str(section["kind"]), STACKER_KINDS, "stacker kind")
                 parsed[name] = _STACKERS[kind].model_validate(section)
             except ValidationError as error:
-                problems += _explain(error, place)
+                problems += explain(error, place)
             except ValueError as error:
                 problems.append(f"{'.'.join(place)}.kind: {error}")
         if problems:
@@ -380,7 +377,7 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _names(self) -> Params:
-        problems = _name_problems(self.models, self.stackers, self.blend.members)
+        problems = name_problems(self.models, self.stackers, self.blend.members)
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -410,9 +407,9 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        problems = _explain(error)
+        problems = explain(error)
         # Pydantic compares names only when all sections are valid.
-        problems += [problem for problem in _raw_name_problems(content) if problem not in problems]
+        problems += [problem for problem in raw_name_problems(content) if problem not in problems]
         raise InputProblems(str(path), problems) from None
 
 
@@ -440,87 +437,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(f"cannot digest {type(value).__name__}")
-
-
-def _unknown(value: str, known: Any, noun: str) -> str:
-    near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {noun} {value!r}{hint} (known: {', '.join(known)})"
-
-
-def _known(value: str, known: Any, noun: str) -> str:
-    if value not in known:
-        raise ValueError(_unknown(value, known, noun))
-    return value
-
-
-def _name_problems(models: Iterable[str], stackers: Iterable[str], members: Iterable[str]) -> list[str]:
-    """Names that are ill-formed, stand twice, or are blended and not there."""
-    models, stackers = list(models), list(stackers)
-    problems = [
-        f"{section}.{name}: a name is lower-case letters, digits and _ and starts with a letter"
-        for section, names in (("models", models), ("stackers", stackers))
-        for name in names
-        if not _NAME.match(name)
-    ]
-    both = sorted(set(models) & set(stackers))
-    if both:
-        problems.append(f"the name(s) {', '.join(both)} stand under models and under stackers: rename one")
-    known = [*stackers, *models]
-    return problems + [
-        f"blend.members: {_unknown(member, known, 'member')}" for member in members if member not in known
-    ]
-
-
-def _raw_name_problems(content: dict[Any, Any]) -> list[str]:
-    """The same of unchecked content, as far as it has sections with names."""
-    models, stackers, blend = content.get("models"), content.get("stackers"), content.get("blend")
-    if not isinstance(models, dict) or not isinstance(stackers, dict):
-        return []
-    members = blend.get("members") if isinstance(blend, dict) else None
-    return _name_problems(_texts(models), _texts(stackers), _texts(members if isinstance(members, list) else []))
-
-
-def _texts(values: Iterable[Any]) -> list[str]:
-    return [value for value in values if isinstance(value, str)]
-
-
-def _explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
-    """Pydantic's findings as sentences: key, what is wrong, nearest valid name for an unknown key."""
-    problems = []
-    for item in error.errors():
-        where = (*prefix, *(str(part) for part in item["loc"]))
-        key = ".".join(where)
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(where[-1], _siblings(where[:-1]), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else f" (known here: {', '.join(_siblings(where[:-1]))})"
-            problems.append(f"{key}: unknown key{hint}")
-        elif item["type"] == "missing":
-            problems.append(f"{key}: is missing and has no default")
-        elif item["type"] == "value_error":
-            cause = item["ctx"]["error"]
-            if isinstance(cause, ValidationError):
-                problems += _explain(cause, where)
-            else:  # those of stackers name their whole place themselves
-                problems += [
-                    f"{key}: {line}" if key not in {"", "stackers"} else line for line in str(cause).split("\n")
-                ]
-        elif where[0] == "models" and where[2:3] == ("options",) and len(where) > 4:  # once, not for every type tried
-            line = f"{'.'.join(where[:4])}: must be a number, a text, true, false or a list of whole numbers"
-            problems += [line] if line not in problems else []
-        else:
-            problems.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}")
-    return problems
-
-
-def _siblings(where: tuple[str, ...]) -> list[str]:
-    """Valid keys of the section at a dotted place."""
-    if not where:
-        return list(Params.model_fields)
-    if where[0] == "stackers":
-        return sorted({*CNNStacker.model_fields, *XGBoostStacker.model_fields})
-    section: Any = Model if where[0] == "models" else Params.model_fields[where[0]].annotation
-    for part in where[2:] if where[0] == "models" else where[1:]:
-        kind = section.model_fields[part].annotation
-        section = next((t for t in get_args(kind) if isinstance(t, type) and issubclass(t, BaseModel)), kind)
-    return list(section.model_fields)

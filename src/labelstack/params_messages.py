@@ -1,0 +1,100 @@
+"""What is wrong with params.yaml, in sentences: the key, what was expected, the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+
+
+def unknown(value: str, known: Any, noun: str) -> str:
+    """Say that a name is unknown, which one may be meant, and which there are."""
+    near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {noun} {value!r}{hint} (known: {', '.join(known)})"
+
+
+def one_of(value: str, known: Any, noun: str) -> str:
+    """The name itself; raise ``ValueError`` when it is unknown."""
+    if value not in known:
+        raise ValueError(unknown(value, known, noun))
+    return value
+
+
+def name_problems(models: Iterable[str], stackers: Iterable[str], members: Iterable[str]) -> list[str]:
+    """Names that are ill-formed, stand twice, or are blended and not there."""
+    models, stackers = list(models), list(stackers)
+    problems = [
+        f"{section}.{name}: a name is lower-case letters, digits and _ and starts with a letter"
+        for section, names in (("models", models), ("stackers", stackers))
+        for name in names
+        if not _NAME.match(name)
+    ]
+    both = sorted(set(models) & set(stackers))
+    if both:
+        problems.append(f"the name(s) {', '.join(both)} stand under models and under stackers: rename one")
+    known = [*stackers, *models]
+    return problems + [
+        f"blend.members: {unknown(member, known, 'member')}" for member in members if member not in known
+    ]
+
+
+def raw_name_problems(content: dict[Any, Any]) -> list[str]:
+    """The same of unchecked content, as far as it has sections with names."""
+    models, stackers, blend = content.get("models"), content.get("stackers"), content.get("blend")
+    if not isinstance(models, dict) or not isinstance(stackers, dict):
+        return []
+    members = blend.get("members") if isinstance(blend, dict) else None
+    return name_problems(_texts(models), _texts(stackers), _texts(members if isinstance(members, list) else []))
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    return [value for value in values if isinstance(value, str)]
+
+
+def explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
+    """Pydantic's findings as sentences: key, what is wrong, nearest valid name for an unknown key."""
+    problems = []
+    for item in error.errors():
+        where = (*prefix, *(str(part) for part in item["loc"]))
+        key = ".".join(where)
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(where[-1], _siblings(where[:-1]), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else f" (known here: {', '.join(_siblings(where[:-1]))})"
+            problems.append(f"{key}: unknown key{hint}")
+        elif item["type"] == "missing":
+            problems.append(f"{key}: is missing and has no default")
+        elif item["type"] == "value_error":
+            cause = item["ctx"]["error"]
+            if isinstance(cause, ValidationError):
+                problems += explain(cause, where)
+            else:  # those of stackers name their whole place themselves
+                problems += [
+                    f"{key}: {line}" if key not in {"", "stackers"} else line for line in str(cause).split("\n")
+                ]
+        elif where[0] == "models" and where[2:3] == ("options",) and len(where) > 4:  # once, not for every type tried
+            line = f"{'.'.join(where[:4])}: must be a number, a text, true, false or a list of whole numbers"
+            problems += [line] if line not in problems else []
+        else:
+            problems.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}")
+    return problems
+
+
+def _siblings(where: tuple[str, ...]) -> list[str]:
+    """Valid keys of the section at a dotted place."""
+    from labelstack.params import CNNStacker, Model, Params, XGBoostStacker
+
+    if not where:
+        return list(Params.model_fields)
+    if where[0] == "stackers":
+        return sorted({*CNNStacker.model_fields, *XGBoostStacker.model_fields})
+    section: Any = Model if where[0] == "models" else Params.model_fields[where[0]].annotation
+    for part in where[2:] if where[0] == "models" else where[1:]:
+        kind = section.model_fields[part].annotation
+        section = next((t for t in get_args(kind) if isinstance(t, type) and issubclass(t, BaseModel)), kind)
+    return list(section.model_fields)
