@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +40,7 @@ def run(folder: Path, *command: str) -> str:
 
 def test_push_then_a_clone_has_nothing_to_do(finished: Workspace, tmp_path: Path, s3: str) -> None:
     origin, clone = tmp_path / "origin", tmp_path / "clone"
-    shutil.copytree(finished.root, origin)
+    finished.copy(origin)
     run(origin, "dvc", "remote", "add", "-d", "storage", "s3://bucket/labelstack")
     run(origin, "dvc", "remote", "modify", "storage", "endpointurl", s3)
     run(origin, "dvc", "push")

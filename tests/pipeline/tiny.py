@@ -95,6 +95,11 @@ class Workspace:
         workspace.root = root
         return workspace
 
+    def copy(self, root: Path) -> Workspace:
+        """The same workspace, MLflow store included, in another folder."""
+        shutil.copytree(self.root, root)
+        return Workspace.existing(root)
+
     def params(self, content: dict[str, Any] | None = None, **change: Any) -> dict[str, Any]:
         """Write params.yaml: the whole ``content``, or sections changed in what stands there."""
         file = self.root / "params.yaml"
