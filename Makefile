@@ -16,7 +16,7 @@ ui: setup  ## MLflow UI on loopback
 
 test: setup-dev  ## the fast suite, with coverage of src/
 	coverage erase
-	pytest -n 2 --dist loadfile --cov --cov-report=term
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 test-full: setup-dev  ## everything, the slow cases included
 	pytest -m ""
