@@ -44,7 +44,7 @@ TINY: dict[str, Any] = {
         "cnn": {"kind": "cnn", "padding": "same", "units": 16, "epochs": 2},
         "xgboost": {"kind": "xgboost", "features": "all", "n_estimators": 4, "max_depth": 2},
     },
-    "blend": {"step": 0.25},
+    "blend": {"members": [], "step": 0.25},
 }
 
 
