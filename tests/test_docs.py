@@ -7,7 +7,8 @@ import yaml
 from pydantic import BaseModel
 
 from labelstack.cli import app
-from labelstack.params import BACKBONE_MIN_SIZE, CNNStacker, Model, Params, XGBoostStacker, load_params
+from labelstack.params import BACKBONE_MIN_SIZE, Model, Params, load_params
+from labelstack.params_stacking import CNNStacker, XGBoostStacker
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

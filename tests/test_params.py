@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from labelstack.errors import InputProblems, UserError
 from labelstack.params import (
     BACKBONE_MIN_SIZE,
-    CNNStacker,
     Model,
     Params,
-    XGBoostStacker,
     digest,
     flatten,
     load_params,
 )
+from labelstack.params_stacking import CNNStacker, XGBoostStacker
 
 SMALLEST = {"models": {"plain": {"backbone": "small_cnn"}}, "stackers": {"trees": {"kind": "xgboost"}}}
 

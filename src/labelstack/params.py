@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
+    SerializeAsAny,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -19,7 +19,17 @@ from pydantic import (
 )
 
 from labelstack.errors import InputProblems, UserError
+from labelstack.params_images import Augment, Images
 from labelstack.params_messages import explain, name_problems, one_of, raw_name_problems
+from labelstack.params_section import Section
+from labelstack.params_stacking import (
+    STACKERS,
+    Blend,
+    Folds,
+    Metric,
+    Stacker,
+    Thresholds,
+)
 
 # Name -> smallest image side in pixels that the architecture accepts (keras.applications' own minima;
 # for our small ones: what is left after their strides).
@@ -43,18 +53,11 @@ BACKBONE_MIN_SIZE: dict[str, int] = {
     "silhouette_pixels": 32,
 }
 LOSSES = ("bce", "balanced_bce", "focal")
-STACKER_KINDS = ("cnn", "xgboost")
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
 Resize = Literal["stretch", "letterbox"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Dataset(_Section):
+class Dataset(Section):
     """Where the competition files lie and what they may contain."""
 
     format: Literal["imaterialist2018"] = "imaterialist2018"
@@ -70,7 +73,7 @@ class Dataset(_Section):
         return value
 
 
-class Sample(_Section):
+class Sample(Section):
     """Size and difficulty of the generated garment data set."""
 
     n_train: int = Field(1600, ge=20, le=1_000_000)
@@ -80,78 +83,7 @@ class Sample(_Section):
     label_noise: float = Field(0.03, ge=0, le=0.5)
 
 
-class Images(_Section):
-    """Download, storage and decoding."""
-
-    store_size: int = Field(256, ge=16, le=4096)
-    jpeg_quality: int = Field(90, ge=1, le=100)
-    shard_rows: int = Field(1000, ge=1, le=100_000)
-    concurrency: int = Field(16, ge=1, le=512)
-    timeout_s: float = Field(20, gt=0, le=600)
-    retries: int = Field(3, ge=0, le=20)
-    max_bytes: int = Field(20_000_000, ge=1000)
-    allow_schemes: list[Literal["http", "https", "s3", "file"]] = ["http", "https", "s3", "file"]
-    allow_hosts: list[str] = []
-    s3_endpoint_url: str | None = None
-
-
-class Augment(_Section):
-    """The imgaug policy for training; a range of [0, 0] (scale: [1, 1]) or a chance of 0 switches an operation off."""
-
-    flip: Probability = 0.5
-    rotate: Range = (-10, 10)
-    scale: Range = (1, 1)
-    shift: Range = (0, 0)
-    shear: Range = (0, 0)
-    hue_and_saturation: Range = (-8, 8)
-    gaussian_blur: Range = (0, 0.5)
-    contrast: Range = (0.9, 1.1)
-    sharpen: Range = (0, 0.2)
-    emboss: Range = (0, 0.2)
-    crop: Range = (0, 0.1)
-    chance: Probability = 0.5
-
-    @field_validator(
-        "rotate",
-        "scale",
-        "shift",
-        "shear",
-        "hue_and_saturation",
-        "gaussian_blur",
-        "contrast",
-        "sharpen",
-        "emboss",
-        "crop",
-    )
-    @classmethod
-    def _ordered(cls, value: Range) -> Range:
-        if value[0] > value[1]:
-            raise ValueError(f"the range must be [low, high] with low ≤ high, not {list(value)}")
-        return value
-
-    @field_validator("scale")
-    @classmethod
-    def _above_zero(cls, value: Range) -> Range:
-        if value[0] <= 0:
-            raise ValueError(f"must be above 0 ([1, 1] switches it off), not {list(value)}")
-        return value
-
-    @field_validator("gaussian_blur", "contrast", "sharpen", "emboss", "crop")
-    @classmethod
-    def _not_negative(cls, value: Range) -> Range:
-        if value[0] < 0:
-            raise ValueError(f"must not be negative, not {list(value)}")
-        return value
-
-    @field_validator("crop")
-    @classmethod
-    def _crop(cls, value: Range) -> Range:
-        if value[1] >= 0.5:
-            raise ValueError(f"is the share cut from each side, so it must stay below 0.5, not {value[1]}")
-        return value
-
-
-class Schedule(_Section):
+class Schedule(Section):
     """Learning rate over epochs."""
 
     kind: Literal["constant", "cosine", "warm_restarts", "plateau"] = "cosine"
@@ -162,7 +94,7 @@ class Schedule(_Section):
     patience: int = Field(3, ge=1, le=1000)
 
 
-class Training(_Section):
+class Training(Section):
     """What all base models share."""
 
     holdout: float = Field(0.1, ge=0, le=0.5)
@@ -174,7 +106,7 @@ class Training(_Section):
     shuffle_shards: int = Field(8, ge=1, le=1000)
 
 
-class Head(_Section):
+class Head(Section):
     """Pooling and dense layers on top of a backbone; the default is the flagship's head."""
 
     pooling: Literal["max", "average", "flatten"] = "max"
@@ -182,7 +114,7 @@ class Head(_Section):
     dropout: float = Field(0.5, ge=0, lt=1)
 
 
-class Model(_Section):
+class Model(Section):
     """One base model."""
 
     backbone: str
@@ -234,79 +166,14 @@ class Model(_Section):
         return value
 
 
-class Prediction(_Section):
+class Prediction(Section):
     """Inference with base models."""
 
     tta: list[Literal["identity", "hflip"]] = Field(["identity", "hflip"], min_length=1)
     batch_size: int = Field(64, ge=1, le=8192)
 
 
-class Folds(_Section):
-    """Cross-validation on the validation images, shared by stackers, blend and thresholds."""
-
-    k: int = Field(5, ge=2, le=100)
-    seed: int = Field(0, ge=0)
-
-
-class CNNStacker(_Section):
-    """The convolutional stacker: windows over models, dense layers over labels."""
-
-    kind: Literal["cnn"] = "cnn"
-    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([8, 16, 32, 64], min_length=1)
-    kernel: int = Field(3, ge=1, le=15)
-    padding: Literal["fit", "same"] = "fit"
-    units: int = Field(1024, ge=1, le=65536)
-    dropout: float = Field(0, ge=0, lt=1)
-    epochs: int = Field(30, ge=1, le=10_000)
-    batch_size: int = Field(64, ge=1, le=8192)
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    weight_decay: float = Field(0, ge=0, le=1)
-    inputs: Literal["probability", "logit"] = "probability"
-    seed: int = Field(0, ge=0)
-
-
-class XGBoostStacker(_Section):
-    """Gradient-boosted trees, one booster per label."""
-
-    kind: Literal["xgboost"] = "xgboost"
-    features: Literal["all", "own", "own+context"] = "all"
-    n_estimators: int = Field(50, ge=1, le=10_000)
-    max_depth: int = Field(4, ge=1, le=20)
-    learning_rate: float = Field(0.1, gt=0, le=1)
-    subsample: float = Field(1, gt=0, le=1)
-    colsample_bytree: float = Field(1, gt=0, le=1)
-    min_child_weight: float = Field(1, ge=0)
-    reg_lambda: float = Field(1, ge=0)
-    device: Literal["cpu", "cuda"] = "cpu"
-    seed: int = Field(0, ge=0)
-
-
-Stacker = CNNStacker | XGBoostStacker
-_STACKERS: dict[str, type[CNNStacker] | type[XGBoostStacker]] = {"cnn": CNNStacker, "xgboost": XGBoostStacker}
-
-
-class Blend(_Section):
-    """Weighted average of stackers and base models; weights are searched on out-of-fold predictions."""
-
-    members: list[str] = []
-    step: float = Field(0.05, gt=0, le=0.5)
-
-
-class Metric(_Section):
-    """Which F-score is optimised."""
-
-    primary: Literal["samples", "micro", "macro"] = "samples"
-    beta: float = Field(1, gt=0, le=10)
-
-
-class Thresholds(_Section):
-    """How probabilities become labels."""
-
-    strategy: Literal["fixed", "global", "per_label"] = "per_label"
-    fixed: Probability = 0.3
-
-
-class Submission(_Section):
+class Submission(Section):
     """The file for the competition."""
 
     directory: str = "submission"
@@ -321,7 +188,7 @@ class Submission(_Section):
         return value
 
 
-class Tracking(_Section):
+class Tracking(Section):
     """MLflow."""
 
     uri: str = "sqlite:///mlflow.db"
@@ -329,7 +196,7 @@ class Tracking(_Section):
     registered_model: str = "labelstack"
 
 
-class Params(_Section):
+class Params(Section):
     """The whole of params.yaml."""
 
     seed: int = Field(2018, ge=0, le=2**31 - 1)
@@ -341,7 +208,7 @@ class Params(_Section):
     models: dict[str, Model] = Field(min_length=1)
     prediction: Prediction = Prediction()
     folds: Folds = Folds()
-    stackers: dict[str, Stacker] = Field(min_length=1)
+    stackers: dict[str, SerializeAsAny[Stacker]] = Field(min_length=1)
     blend: Blend = Blend()
     metric: Metric = Metric()
     thresholds: Thresholds = Thresholds()
@@ -355,18 +222,16 @@ class Params(_Section):
             return value
         problems, parsed = [], {}
         for name, section in value.items():
-            if isinstance(section, CNNStacker | XGBoostStacker):
+            if isinstance(section, Stacker):
                 parsed[name] = section
                 continue
             place = ("stackers", str(name))
             if not isinstance(section, dict) or "kind" not in section:
-                problems.append(
-                    f"{'.'.join(place)}: must be a section with the key kind ({' or '.join(STACKER_KINDS)})"
-                )
+                problems.append(f"{'.'.join(place)}: must be a section with the key kind ({', '.join(STACKERS)})")
                 continue
             try:
-                kind = one_of(str(section["kind"]), STACKER_KINDS, "stacker kind")
-                parsed[name] = _STACKERS[kind].model_validate(section)
+                kind = one_of(str(section["kind"]), STACKERS, "stacker kind")
+                parsed[name] = STACKERS[kind].model_validate(section)
             except ValidationError as error:
                 problems += explain(error, place)
             except ValueError as error:

@@ -87,12 +87,13 @@ def explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
 
 def _siblings(where: tuple[str, ...]) -> list[str]:
     """Valid keys of the section at a dotted place."""
-    from labelstack.params import CNNStacker, Model, Params, XGBoostStacker
+    from labelstack.params import Model, Params
+    from labelstack.params_stacking import STACKERS
 
     if not where:
         return list(Params.model_fields)
     if where[0] == "stackers":
-        return sorted({*CNNStacker.model_fields, *XGBoostStacker.model_fields})
+        return sorted({key for section in STACKERS.values() for key in section.model_fields})
     section: Any = Model if where[0] == "models" else Params.model_fields[where[0]].annotation
     for part in where[2:] if where[0] == "models" else where[1:]:
         kind = section.model_fields[part].annotation

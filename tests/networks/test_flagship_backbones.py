@@ -14,7 +14,8 @@ from labelstack.networks.inference import predict
 from labelstack.networks.learner import Learner, make_optimizer
 from labelstack.networks.losses import make_loss
 from labelstack.networks.model import build_model
-from labelstack.params import BACKBONE_MIN_SIZE, CNNStacker, Head, Model, XGBoostStacker
+from labelstack.params import BACKBONE_MIN_SIZE, Head, Model
+from labelstack.params_stacking import CNNStacker, XGBoostStacker
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.stacking import assign_folds, blend, make_stacker, out_of_fold, search_weights, thresholds
 

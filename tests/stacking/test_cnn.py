@@ -14,7 +14,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from labelstack import metrics, params
+from labelstack import metrics
+from labelstack import params_stacking as params
 from labelstack.errors import UserError
 from labelstack.stacking import CNNStacker, assign_folds, load_stacker, make_stacker, out_of_fold
 from labelstack.stacking.cnn import build_cnn

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.multioutput import MultiOutputRegressor
 
-from labelstack import params
+from labelstack import params_stacking as params
 from labelstack.errors import UserError
 from labelstack.stacking import XGBoostStacker, load_stacker, make_stacker
 

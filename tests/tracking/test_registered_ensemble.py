@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelstack import params
+from labelstack import params_stacking as params
 from labelstack.tracking.ensemble_folder import Parts, Settings
 from labelstack.tracking.ensemble_log import LoggedEnsemble, log_ensemble, requirement_lines
 from labelstack.tracking.registry import load_ensemble, register

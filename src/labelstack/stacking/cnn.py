@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from labelstack import params
+from labelstack import params_stacking as params
 from labelstack.errors import UserError
 from labelstack.progress import bar
 from labelstack.quiet import load_tensorflow
