@@ -32,6 +32,9 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 
 
+IDS = np.arange(1, 5)
+
+
 def only(name: str) -> Augment:
     """The policy with one operation, always applied; ``all`` is the default policy."""
     return Augment() if name == "all" else Augment(**{**OFF, **POLICIES[name]})
@@ -44,7 +47,7 @@ def batch(n: int = 4) -> NDArray[np.uint8]:
 
 def outputs() -> dict[str, NDArray[np.uint8]]:
     """Every policy applied to the fixed batch with the fixed seed, and the batch itself."""
-    augmented = {name: build_augmenter(only(name))(batch(), 11) for name in [*POLICIES, "all"]}
+    augmented = {name: build_augmenter(only(name))(batch(), 11, IDS) for name in [*POLICIES, "all"]}
     return {"batch": batch(), **augmented}
 
 

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from images.server import picture
+from images.server import jpeg, picture
 from labelstack.errors import UserError
 from labelstack.images.decode import decode
-from labelstack.images.loader import TrainingBatches, evaluation_batches
+from labelstack.images.loader import TrainingBatches, _ShardRows, evaluation_batches
 from labelstack.images.shards import read_shard, shard_paths
-from labelstack.images.workers import WorkerPool
+from labelstack.images.workers import Task, WorkerPool
 from labelstack.params import Augment
 
 Make = Callable[..., Path]
@@ -117,15 +117,61 @@ def test_an_epoch_left_early_does_no_harm(make_shards: Make) -> None:
         assert same(list(batches.epoch(3)), expected)
 
 
-def test_batches_ahead_are_bounded(make_shards: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_does_not_change_what_becomes_of_an_image(make_shards: Make) -> None:
+    shards, ids = make_shards(90), np.arange(1, 91)
+    small, large = (drawn(shards, ids, 1, batch_size=size)[0] for size in (7, 70))
+    for a, b in zip(zip(*small, strict=True), zip(*large, strict=True), strict=True):
+        assert np.array_equal(np.concatenate(a), np.concatenate(b))
+
+
+def test_a_subset_is_augmented_as_in_the_whole(make_shards: Make) -> None:
+    shards, ids = make_shards(40), np.arange(1, 41)
+    whole, part = drawn(shards, ids, 2)[0], drawn(shards, ids[::3], 2)[0]
+    images = {int(y[0]): x for xs, ys in whole for x, y in zip(xs, ys, strict=True)}
+    for xs, ys in part:
+        for x, y in zip(xs, ys, strict=True):
+            assert (x == images[int(y[0])]).all()
+
+
+@pytest.mark.parametrize(("batch_size", "asked_for"), [(16, 5), (100, 3)])
+def test_batches_ahead_are_bounded(
+    make_shards: Make, monkeypatch: pytest.MonkeyPatch, batch_size: int, asked_for: int
+) -> None:
     asked: list[int] = []
     submit = WorkerPool.submit
-    monkeypatch.setattr(WorkerPool, "submit", lambda self, parts, seed: asked.append(seed) or submit(self, parts, seed))
-    with loader(make_shards(60), np.arange(1, 61), workers=1, batch_size=2, **LIGHT) as batches:
+    monkeypatch.setattr(
+        WorkerPool, "submit", lambda self, task, out: asked.append(len(task.images)) or submit(self, task, out)
+    )
+    shards, ids = make_shards(400, shard_rows=200), np.arange(1, 401)
+    with loader(shards, ids, workers=1, batch_size=batch_size, **LIGHT) as batches:
         iterator = batches.epoch(0)
         next(iterator)
         time.sleep(0.3)
-        assert len(asked) == 3
+        assert sum(asked) == asked_for * batch_size
+        assert max(asked) <= 32
+
+
+def test_a_window_is_let_go_before_the_next_is_read(make_shards: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    gone: list[int] = []
+    most: list[int] = []
+
+    class Jpeg(bytes):
+        def __del__(self) -> None:
+            gone.append(1)
+
+    def read(self: Any) -> list[bytes]:
+        jpegs: list[bytes] = [Jpeg(data) for data in real(self)]
+        made.extend([1] * len(jpegs))
+        most.append(len(made) - len(gone))
+        return jpegs
+
+    real = _ShardRows.read
+    monkeypatch.setattr(_ShardRows, "read", read)
+    with loader(make_shards(80), np.arange(1, 81), shuffle_shards=2, cache_bytes=0) as batches:
+        assert len(list(batches.epoch(0))) == 10
+    assert len(made) == len(gone) == 80
+    assert max(most) <= 20 + 2 * 8  # a window, what is left of the one before, and the batch in hand
 
 
 def test_images_that_are_not_there_are_named(make_shards: Make) -> None:
@@ -149,13 +195,21 @@ def test_a_dead_worker_is_a_clear_error(make_shards: Make) -> None:
             list(itertools.chain(iterator, *(batches.epoch(number) for number in range(1, 20))))
 
 
+def ask(pool: WorkerPool, image: Any, *, decoded: bool) -> NDArray[np.uint8]:
+    out = np.empty((1, 8, 8, 3), np.uint8)
+    pool.submit(Task([image], np.array([5]), 0, decoded), out).result()
+    return out[0]
+
+
 def test_an_error_in_a_worker_is_told_and_the_worker_lives_on() -> None:
     pool = WorkerPool(1, 8, None)
     try:
         with pytest.raises(UserError, match="not an image"):
-            pool.submit([b"no jpeg"], 0).result()
+            ask(pool, b"no jpeg", decoded=False)
         pixels = picture(0, 8, 8)
-        assert (pool.submit([pixels.data], 0).result()[0] == pixels).all()
+        assert (ask(pool, pixels.data, decoded=True) == pixels).all()
+        stored = jpeg(3)
+        assert (ask(pool, memoryview(stored), decoded=False) == decode(stored, 8)).all()
     finally:
         pool.close()
 
@@ -165,7 +219,7 @@ def test_a_worker_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -
     pool = WorkerPool(1, 8, None)
     try:
         with pytest.raises(UserError, match="ended with code 3"):
-            pool.submit([picture(0, 8, 8).data], 0).result()
+            ask(pool, picture(0, 8, 8).data, decoded=True)
     finally:
         pool.close()
 
@@ -238,8 +292,37 @@ def test_evaluation_batches_keep_the_order_and_skip_what_is_absent(make_shards: 
     assert (batches[0][1][0] == decode(first.bytes[0] or b"", 16)).all()
 
 
+def test_evaluation_of_one_shard(make_shards: Make) -> None:
+    path = shard_paths(make_shards(25))[1]
+    assert [ids.tolist() for ids, _ in evaluation_batches(path, None, 16, 7)] == [list(range(11, 18)), [18, 19, 20]]
+
+
 def test_evaluation_of_a_subset(make_shards: Make) -> None:
     shards = make_shards(25, absent=(2,))
     batches = list(evaluation_batches(shards, np.array([24, 2, 3, 17]), 16, 2))
     assert [ids.tolist() for ids, _ in batches] == [[3, 17], [24]]
     assert batches[0][1].shape == (2, 16, 16, 3)
+
+
+def test_evaluation_decodes_ahead_but_not_far(make_shards: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+
+    def counting(data: Any, size: int, resize: Any) -> NDArray[np.uint8]:
+        decoded.append(size)
+        return decode(data, size, resize)
+
+    monkeypatch.setattr("labelstack.images.loader.decode", counting)
+    iterator = evaluation_batches(make_shards(60), None, 16, 5)
+    assert next(iterator)[0].tolist() == [1, 2, 3, 4, 5]
+    time.sleep(0.3)
+    assert len(decoded) == 15
+    assert len(list(iterator)) == 11
+
+
+def test_an_image_that_does_not_decode_stops_the_evaluation(make_shards: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(data: Any, size: int, resize: Any) -> NDArray[np.uint8]:
+        raise ValueError("not an image")
+
+    monkeypatch.setattr("labelstack.images.loader.decode", broken)
+    with pytest.raises(ValueError, match="not an image"):
+        list(evaluation_batches(make_shards(10), None, 16, 5))

@@ -16,10 +16,10 @@ from images.server import encoded, picture
 from labelstack.errors import InputProblems
 from labelstack.images.augment import _operations, build_augmenter
 from labelstack.images.decode import decode
-from labelstack.images.imgaug_compat import import_augmenters
+from labelstack.images.imgaug_parts import iaa
 from labelstack.images.loader import TrainingBatches, evaluation_batches
 from labelstack.images.shards import images_by_id, read_shard, shard_paths
-from labelstack.images.workers import WorkerPool, make_batch
+from labelstack.images.workers import Task, WorkerPool, make_images
 from labelstack.params import Augment, Resize, load_params
 
 Make = Callable[..., Path]
@@ -99,6 +99,30 @@ def test_stretch_is_the_default_and_plain_area_averaging() -> None:
     assert (decode(data, 32, "letterbox") != expected).any()
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "size", "filtered"),
+    [
+        (96, 64, 48, "linear"),
+        (64, 64, 64, "linear"),
+        (112, 64, 49, "linear"),
+        (128, 96, 64, "area"),
+        (64, 256, 60, "area"),
+    ],
+)
+def test_bilinear_where_fewer_than_three_pixels_become_one(width: int, height: int, size: int, filtered: str) -> None:
+    data = stored(picture(2, width, height))
+    whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    filters = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+    assert (decode(data, size) == cv2.resize(whole, (size, size), interpolation=filters[filtered])).all()
+
+
+def test_views_decode_as_bytes_do() -> None:
+    data = stored(picture(2, 30, 20))
+    assert (decode(memoryview(b"x" + data)[1:], 16) == decode(data, 16)).all()
+    with pytest.raises(ValueError, match="not an image"):
+        decode(memoryview(b""), 16)
+
+
 def jpegs(shards: Path) -> dict[int, bytes]:
     rows = [
         (int(image_id), data)
@@ -143,13 +167,14 @@ def test_workers_do_not_matter_to_letterboxed_augmented_batches(make_shards: Mak
 
 def test_a_worker_letterboxes_as_the_caller_does() -> None:
     parts = [stored(picture(seed, 50, 20)) for seed in range(3)]
+    task, there = Task(parts, np.arange(3), 0), np.empty((3, 24, 24, 3), np.uint8)
     pool = WorkerPool(1, 24, None, "letterbox")
     try:
-        there = pool.submit(parts, 0).result()
+        pool.submit(task, there).result()
     finally:
         pool.close()
-    assert (there == make_batch(parts, 24, 0, None, "letterbox")).all()
-    assert (there != make_batch(parts, 24, 0, None)).any()
+    assert (there == make_images(task, 24, None, "letterbox")).all()
+    assert (there != make_images(task, 24, None)).any()
 
 
 def test_images_by_id_are_those_wanted_and_there(make_shards: Make) -> None:
@@ -176,7 +201,7 @@ def bright_square(n: int = 60, side: int = 20) -> Pixels:
 
 def moved(seed: int = 4, **changes: tuple[float, float]) -> NDArray[np.float64]:
     """The square after one operation, 0…1 [n, SIDE, SIDE]."""
-    out = build_augmenter(Augment(**{**golden.OFF, **changes}))(bright_square(), seed)
+    out = build_augmenter(Augment(**{**golden.OFF, **changes}))(bright_square(), seed, np.arange(60))
     return out[..., 0] / 255.0
 
 
@@ -235,22 +260,20 @@ def test_shears_of_opposite_sign_slant_in_opposite_directions() -> None:
 
 
 def test_rotation_scale_shift_and_shear_are_one_resampling() -> None:
-    iaa = import_augmenters()
     policy = Augment(**{**golden.OFF, "rotate": (5, 9), "scale": (1.1, 1.2), "shift": (0, 0.1), "shear": (-3, 3)})
-    operations = _operations(iaa, policy)
-    assert len(operations) == 1
-    (affine,) = operations[0].then_list
-    assert isinstance(affine, iaa.Affine)
+    (operation,) = _operations(policy)
+    assert isinstance(operation.augmenter, iaa.Affine)
+    assert len(operation.parameters) == 5
 
 
 def test_neutral_ranges_leave_the_movement_out() -> None:
     neutral = {"rotate": (0, 0), "scale": (1, 1), "shift": (0, 0), "shear": (0, 0)}
     batch = golden.batch()
-    out = build_augmenter(Augment(**{**golden.OFF, **neutral}))(batch, 1)
+    out = build_augmenter(Augment(**{**golden.OFF, **neutral}))(batch, 1, golden.IDS)
     assert (out == batch).all()
     contrast = Augment(**{**golden.OFF, "contrast": (1.5, 1.5)})
     same = Augment(**{**golden.OFF, **neutral, "contrast": (1.5, 1.5)})
-    assert (build_augmenter(same)(batch, 1) == build_augmenter(contrast)(batch, 1)).all()
+    assert (build_augmenter(same)(batch, 1, golden.IDS) == build_augmenter(contrast)(batch, 1, golden.IDS)).all()
 
 
 @pytest.mark.parametrize("changes", [{"scale": (0.7, 1.3)}, {"shift": (-0.1, 0.1)}, {"shear": (-9, 9)}])

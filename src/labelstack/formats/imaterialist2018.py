@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,14 +22,13 @@ import numpy as np
 import pandas as pd
 
 from labelstack.errors import InputProblems, UserError
+from labelstack.formats.collector import collector_paused
+from labelstack.formats.json_file import found, load_list, load_object, records_of
 from labelstack.formats.records import (
     INT32_MAX,
     AllowedLabels,
     Images,
     cross_check,
-    found,
-    load_list,
-    load_object,
     parse_id,
     read_annotations,
     read_images,
@@ -54,6 +54,7 @@ class Dataset:
     counts: dict[str, Any]
 
 
+@collector_paused()
 def read_dataset(root: str | Path, label_ids: tuple[int, int] | None = None) -> Dataset:
     """Read and check all files of a data set.
 
@@ -84,7 +85,7 @@ def read_dataset(root: str | Path, label_ids: tuple[int, int] | None = None) -> 
             repeated += repeated_here
         else:
             manifests[split] = _read_test(content, f"{split}.json", problems)
-            ignored = len(content["annotations"]) if isinstance(content.get("annotations"), list) else 0
+            ignored = len(records_of(content, "annotations", f"{split}.json") or ())
         del content  # a million records: do not hold two splits at once
     labels = _label_table(manifests, names, declared)
     if not problems and labels.empty:
@@ -94,6 +95,7 @@ def read_dataset(root: str | Path, label_ids: tuple[int, int] | None = None) -> 
     return Dataset(manifests, labels, _counts(manifests, labels, repeated, ignored))
 
 
+@collector_paused()
 def read_answers(path: str | Path, labels: pd.DataFrame) -> pd.DataFrame:
     """True labels of test images, ``{"annotations": [{"image_id", "label_id"}]}``.
 
@@ -116,7 +118,7 @@ def read_answers(path: str | Path, labels: pd.DataFrame) -> pd.DataFrame:
     content = load_object(path, problems)
     records = None if content is None else load_list(content, "annotations", path.name, problems)
     annotations = read_annotations(records or [], path.name, allowed, problems)
-    if records == []:
+    if records is not None and not len(records):
         problems.append(f"{path.name}: annotations: expected at least one record, found an empty list")
     if problems:
         raise InputProblems(str(path), problems)
@@ -143,7 +145,7 @@ def _allowed(names: dict[int, str] | None, declared: range | None) -> AllowedLab
 
 
 def _read_split(
-    content: dict[str, Any], file: str, allowed: AllowedLabels, problems: list[str]
+    content: Mapping[str, Any], file: str, allowed: AllowedLabels, problems: list[str]
 ) -> tuple[pd.DataFrame, int]:
     """Manifest of an annotated split and the number of repeated labels."""
     image_records = load_list(content, "images", file, problems)
@@ -156,7 +158,7 @@ def _read_split(
     return _frame(images.image_id, url=images.url, label_id=labels), annotations.repeated
 
 
-def _read_test(content: dict[str, Any], file: str, problems: list[str]) -> pd.DataFrame:
+def _read_test(content: Mapping[str, Any], file: str, problems: list[str]) -> pd.DataFrame:
     records = load_list(content, "images", file, problems)
     images = Images() if records is None else read_images(records, file, problems)
     return _frame(images.image_id, url=images.url, label_id=[None] * len(images.image_id))

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.errors import UserError
+from labelstack.formats.collector import collector_paused
 from labelstack.storage import replacing
 
 SCHEMA = pa.schema(
@@ -25,6 +26,7 @@ SCHEMA = pa.schema(
 )
 
 
+@collector_paused()
 def write_manifest(path: str | Path, manifest: pd.DataFrame) -> None:
     """Write a manifest; equal content gives equal bytes.
 
@@ -38,6 +40,7 @@ def write_manifest(path: str | Path, manifest: pd.DataFrame) -> None:
         pq.write_table(table, temporary, compression="zstd", row_group_size=100_000)
 
 
+@collector_paused()
 def read_manifest(path: str | Path) -> pd.DataFrame:
     """Read a manifest: image_id int64, url lists of str, label_id lists of int or None.
 

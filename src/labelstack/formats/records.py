@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from labelstack.formats.json_file import found, kind
 from labelstack.progress import bar
 
 INT32_MAX = 2**31 - 1
@@ -60,58 +59,14 @@ def parse_id(value: Any, largest: int) -> int | None:
     return value if 0 <= value <= largest else None
 
 
-def found(value: Any) -> str:
-    """A value as short JSON for a message."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def load_object(path: Path, problems: list[str]) -> dict[str, Any] | None:
-    """The JSON object in a file; ``None`` after adding a problem (with line and column where JSON is malformed)."""
-    collecting = gc.isenabled()
-    gc.disable()  # millions of small objects, none of them garbage: collections would double the time
-    try:
-        content = _parse(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        problems.append(f"{path.name}: expected this file, found none")
-    except OSError as error:
-        problems.append(f"{path.name}: cannot be read ({error.strerror})")
-    except UnicodeDecodeError as error:
-        problems.append(f"{path.name}: expected UTF-8 text, found another byte at position {error.start}")
-    except json.JSONDecodeError as error:
-        problems.append(f"{path.name}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}")
-    except RecursionError:
-        problems.append(f"{path.name}: expected records, found JSON nested too deeply to read")
-    else:
-        if isinstance(content, dict):
-            return content
-        problems.append(f"{path.name}: expected an object at the top, found {_kind(content)}")
-    finally:
-        if collecting:
-            gc.enable()
-    return None
-
-
-def load_list(content: dict[str, Any], key: str, file: str, problems: list[str]) -> list[Any] | None:
-    """The list under a top-level key; ``None`` after adding a problem."""
-    if key not in content:
-        problems.append(f"{file}: {key}: expected this key at the top, found {_kind(list(content)[:10], listing=True)}")
-        return None
-    value = content[key]
-    if not isinstance(value, list):
-        problems.append(f"{file}: {key}: expected a list of records, found {_kind(value)}")
-        return None
-    return value
-
-
-def read_images(records: list[Any], file: str, problems: list[str]) -> Images:
+def read_images(records: Collection[Any], file: str, problems: list[str]) -> Images:
     """Check image records ``{"image_id", "url"}``; ``url`` is a string or a non-empty list of strings."""
     images = Images()
     if not records:
         problems.append(f"{file}: images: expected at least one record, found an empty list")
     for number, record in enumerate(bar(records, desc=f"{file} images", unit="record")):
         if type(record) is not dict:
-            problems.append(f"{file}: images[{number}]: expected an object, found {_kind(record)}")
+            problems.append(f"{file}: images[{number}]: expected an object, found {kind(record)}")
             continue
         image_id = _image_id(record, f"{file}: images[{number}]", images.index, number, problems)
         urls = record.get("url")
@@ -125,7 +80,7 @@ def read_images(records: list[Any], file: str, problems: list[str]) -> Images:
     return images
 
 
-def read_annotations(records: list[Any], file: str, allowed: AllowedLabels, problems: list[str]) -> Annotations:
+def read_annotations(records: Collection[Any], file: str, allowed: AllowedLabels, problems: list[str]) -> Annotations:
     """Check annotation records ``{"image_id", "label_id"}``.
 
     An empty ``label_id`` list is a statement (no label fits) and accepted. A label that stands twice in one
@@ -135,12 +90,12 @@ def read_annotations(records: list[Any], file: str, allowed: AllowedLabels, prob
     known: dict[int | str, int] = {}
     for number, record in enumerate(bar(records, desc=f"{file} annotations", unit="record")):
         if type(record) is not dict:
-            problems.append(f"{file}: annotations[{number}]: expected an object, found {_kind(record)}")
+            problems.append(f"{file}: annotations[{number}]: expected an object, found {kind(record)}")
             continue
         image_id = _image_id(record, f"{file}: annotations[{number}]", annotations.index, number, problems)
         raw = record.get("label_id")
         if type(raw) is not list:
-            what = _kind(raw) if "label_id" in record else "no such key"
+            what = kind(raw) if "label_id" in record else "no such key"
             where = f"{file}: annotations[{number}]{_named(image_id)}"
             problems.append(f"{where}: label_id: expected a list of label ids, found {what}")
             continue
@@ -224,25 +179,3 @@ def _explain_url(record: dict[str, Any], where: str, problems: list[str]) -> Non
 
 def _named(image_id: int | None) -> str:
     return "" if image_id is None else f" (image_id {image_id})"
-
-
-def _kind(value: Any, *, listing: bool = False) -> str:
-    """What a JSON value is, in words; a list of keys is spelled out when ``listing``."""
-    if listing:
-        return "keys " + ", ".join(value) if value else "no keys"
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return f"{names[type(value)]}" if type(value) in names else f"the number {found(value)}"
-
-
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:  # an integer of thousands of digits, which int() refuses
-        return json.loads(text, parse_int=_integer)
-
-
-def _integer(text: str) -> int | str:
-    """A JSON integer; one too long for int64 stays text, which no id accepts."""
-    return int(text) if len(text) <= 20 else text

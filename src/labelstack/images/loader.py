@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -15,13 +16,15 @@ from numpy.typing import NDArray
 
 from labelstack.errors import UserError
 from labelstack.images.decode import decode
-from labelstack.images.shards import Shard, read_shard, shard_paths, status_frame
-from labelstack.images.workers import Augmenter, Part, WorkerPool, make_batch
+from labelstack.images.shards import read_jpegs, shard_paths, status_frame
+from labelstack.images.workers import Augmenter, Buffer, Task, WorkerPool, make_images
 from labelstack.params import Augment, Resize
 from labelstack.progress import bar
 
 CACHE_BYTES = 512 * 2**20
 _SHUFFLE, _AUGMENT = 1, 2  # separate random streams
+_PIECE = 32  # images that a worker gets at once
+_EVALUATION_AHEAD = 2  # batches
 
 Images = NDArray[np.uint8]
 Targets = NDArray[np.float32]
@@ -31,8 +34,10 @@ class TrainingBatches:
     """Shuffled, augmented batches of a subset of a split.
 
     What an epoch yields depends on the data, ``batch_size``, ``seed``, ``shuffle_shards`` and the epoch's number only:
-    not on ``workers``, nor on which epochs were drawn before. Shards are shuffled, and rows within windows of
-    ``shuffle_shards`` shards, so memory stays bounded; the decoded images of a small subset are kept in memory.
+    not on ``workers``, nor on which epochs were drawn before. How an image is augmented depends on ``seed``, the epoch
+    and the image only. Shards are shuffled, and rows within windows of ``shuffle_shards`` shards, so memory stays
+    bounded: a window of JPEGs, and the batches made ahead, which are 64 images a worker, but at least two batches.
+    The decoded images of a small subset are kept in memory.
 
     Parameters
     ----------
@@ -80,7 +85,8 @@ class TrainingBatches:
         self.augment, self.resize, self.shuffle_shards = augment, resize, shuffle_shards
         self.workers = _cores() if workers is None else workers
         self._targets = np.asarray(targets, np.float32)
-        self._rows = _Rows(Path(shards), np.asarray(image_ids, np.int64))
+        self._image_ids = np.asarray(image_ids, np.int64)
+        self._rows = _Rows(Path(shards), self._image_ids)
         self._cached = len(image_ids) * size * size * 3 <= cache_bytes
         self._pixels: Images | None = None
         self._pool: WorkerPool | None = None
@@ -107,61 +113,76 @@ class TrainingBatches:
 
     def epoch(self, number: int) -> Iterator[tuple[Images, Targets]]:
         """Batches of epoch ``number``: images uint8 [b, size, size, 3] RGB and targets float32 [b, n_labels]."""
-        make, ahead = self._maker()
-        flying: deque[tuple[Future[Images], NDArray[np.int64]]] = deque()
+        submit, ahead = self._maker()
+        seed = _draw(self.seed, _AUGMENT, number)
+        flying: deque[_Flying] = deque()
         try:
-            for step, (rows, parts) in enumerate(self._batches(number)):
-                flying.append((make(parts, _draw(self.seed, _AUGMENT, number, step)), rows))
+            for rows, images in self._batches(number):
+                flying.append(self._start(rows, images, seed, submit))
                 if len(flying) > ahead:
                     yield self._take(flying)
             while flying:
                 yield self._take(flying)
         finally:
-            for future, _ in flying:
-                future.cancel()
+            for batch in flying:
+                for future in batch.futures:
+                    future.cancel()
 
-    def _take(self, flying: deque[tuple[Future[Images], NDArray[np.int64]]]) -> tuple[Images, Targets]:
-        future, rows = flying.popleft()
-        return future.result(), self._targets[rows]
+    def _start(self, rows: NDArray[np.int64], images: Sequence[Buffer], seed: int, submit: _Submit) -> _Flying:
+        pixels = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+        futures = []
+        for start in range(0, len(rows), _PIECE):
+            part = slice(start, start + _PIECE)
+            task = Task(images[part], self._image_ids[rows[part]], seed, decoded=self._pixels is not None)
+            futures.append(submit(task, pixels[part]))
+        return _Flying(rows, pixels, futures)
 
-    def _maker(self) -> tuple[Callable[[list[Part], int], Future[Images]], int]:
-        """What turns a batch's images into a future, and how many batches to keep ahead of the reader."""
+    def _take(self, flying: deque[_Flying]) -> tuple[Images, Targets]:
+        batch = flying.popleft()
+        for future in batch.futures:
+            future.result()
+        return batch.pixels, self._targets[batch.rows]
+
+    def _maker(self) -> tuple[_Submit, int]:
+        """What takes a task, and how many batches to keep ahead of the reader."""
         if self.workers > 0 and (self.augment is not None or not self._cached):
             self._pool = self._pool or WorkerPool(self.workers, self.size, self.augment, self.resize)
-            return self._pool.submit, 2 * self.workers
+            return self._pool.submit, max(2, -(-2 * self.workers * _PIECE // self.batch_size))
         if self.augment is not None and self._augmenter is None:
             from labelstack.images.augment import build_augmenter
 
             self._augmenter = build_augmenter(self.augment)
         return self._here, 0
 
-    def _here(self, parts: list[Part], seed: int) -> Future[Images]:
-        future: Future[Images] = Future()
-        future.set_result(make_batch(parts, self.size, seed, self._augmenter, self.resize))
+    def _here(self, task: Task, out: Images) -> Future[None]:
+        future: Future[None] = Future()
+        out[:] = make_images(task, self.size, self._augmenter, self.resize)
+        future.set_result(None)
         return future
 
-    def _batches(self, number: int) -> Iterator[tuple[NDArray[np.int64], list[Part]]]:
-        """Rows of the subset and their images (JPEG bytes, or views of kept pixels), batch by batch."""
-        random = np.random.default_rng(_draw(self.seed, _SHUFFLE, number, 0))
+    def _batches(self, number: int) -> Iterator[tuple[NDArray[np.int64], list[Buffer]]]:
+        """Rows of the subset and their images (JPEGs, or kept pixels), batch by batch."""
+        random = np.random.default_rng(_draw(self.seed, _SHUFFLE, number))
         pixels = self._kept_pixels()
-        waiting_rows, waiting = np.empty(0, np.int64), list[Part]()
+        rows, images = np.empty(0, np.int64), list[Buffer]()
         order = random.permutation(len(self._rows.shards))
-        for start in range(0, len(order), self.shuffle_shards):
-            window = [self._rows.shards[position] for position in order[start : start + self.shuffle_shards]]
-            rows = np.concatenate([shard.rows for shard in window])
-            turn = random.permutation(len(rows))
-            rows = rows[turn]
-            if pixels is None:
-                jpegs = [data for shard in window for data in shard.read()]
-                images: list[Part] = [jpegs[position] for position in turn]
-            else:
-                images = [pixels[row].data for row in rows]
-            waiting_rows, waiting = np.concatenate([waiting_rows, rows]), waiting + images
-            while len(waiting) >= self.batch_size:
-                yield waiting_rows[: self.batch_size], waiting[: self.batch_size]
-                waiting_rows, waiting = waiting_rows[self.batch_size :], waiting[self.batch_size :]
-        if waiting:
-            yield waiting_rows, waiting
+        with ThreadPoolExecutor(_cores()) as threads:
+            for start in range(0, len(order), self.shuffle_shards):
+                window = [self._rows.shards[position] for position in order[start : start + self.shuffle_shards]]
+                unmixed = np.concatenate([shard.rows for shard in window])
+                turn = random.permutation(len(unmixed))
+                rows = np.concatenate([rows, unmixed[turn]])
+                if pixels is None:
+                    images += _turned(threads.map(_ShardRows.read, window), turn)
+                else:
+                    images += [pixels[row].data for row in unmixed[turn]]
+                end = len(images) - len(images) % self.batch_size
+                for at in range(0, end, self.batch_size):
+                    part = slice(at, at + self.batch_size)
+                    yield rows[part], images[part]
+                rows, images = rows[end:], images[end:]  # the window before goes before the next comes
+        if images:
+            yield rows, images
 
     def _kept_pixels(self) -> Images | None:
         if self._cached and self._pixels is None:
@@ -180,33 +201,72 @@ def evaluation_batches(
 ) -> Iterator[tuple[NDArray[np.int64], Images]]:
     """Images with status ok in the manifest's order, all of them or those in ``image_ids``.
 
+    ``shards`` is a split's folder, or one shard.
+
     Yields
     ------
     ids : int64 [b]
     images : uint8 [b, size, size, 3] RGB
     """
-    wanted = None if image_ids is None else pd.Index(np.asarray(image_ids, np.int64))
-    ids, jpegs = list[int](), list[bytes]()
+    chosen = None if image_ids is None else np.asarray(image_ids, np.int64)
+    flying: deque[tuple[NDArray[np.int64], Images, list[Future[None]]]] = deque()
     with ThreadPoolExecutor(_cores()) as threads:
-        for path in shard_paths(shards):
-            shard = read_shard(path)
-            chosen = np.ones(len(shard.image_id), bool) if wanted is None else np.isin(shard.image_id, wanted)
-            for row in np.flatnonzero(chosen):
-                data = shard.bytes[row]
-                if data is not None:
-                    ids.append(int(shard.image_id[row]))
-                    jpegs.append(data)
-            while len(ids) >= batch_size:
-                yield _decoded(ids[:batch_size], jpegs[:batch_size], size, resize, threads)
-                ids, jpegs = ids[batch_size:], jpegs[batch_size:]
-        if ids:
-            yield _decoded(ids, jpegs, size, resize, threads)
+        for ids, jpegs in _stored_batches(shards, chosen, batch_size):
+            pixels = np.empty((len(ids), size, size, 3), np.uint8)
+            parts = [slice(start, start + _PIECE) for start in range(0, len(ids), _PIECE)]
+            futures = [threads.submit(_decode_into, pixels[part], jpegs[part], resize) for part in parts]
+            flying.append((ids, pixels, futures))
+            if len(flying) > _EVALUATION_AHEAD:
+                yield _landed(*flying.popleft())
+        while flying:
+            yield _landed(*flying.popleft())
 
 
-def _decoded(
-    ids: list[int], jpegs: Iterable[bytes], size: int, resize: Resize, threads: ThreadPoolExecutor
-) -> tuple[NDArray[np.int64], Images]:
-    return np.array(ids, np.int64), np.stack(list(threads.map(lambda data: decode(data, size, resize), jpegs)))
+def _landed(ids: NDArray[np.int64], pixels: Images, futures: list[Future[None]]) -> tuple[NDArray[np.int64], Images]:
+    for future in futures:
+        future.result()
+    return ids, pixels
+
+
+def _stored_batches(
+    shards: Path, wanted: NDArray[np.int64] | None, batch_size: int
+) -> Iterator[tuple[NDArray[np.int64], list[Buffer]]]:
+    """Ids and JPEGs of the images that are there, in order."""
+    ids, jpegs = list[int](), list[Buffer]()
+    for path in shard_paths(shards) if Path(shards).is_dir() else [Path(shards)]:
+        shard = read_jpegs(path)
+        chosen = np.ones(len(shard.image_id), bool) if wanted is None else np.isin(shard.image_id, wanted)
+        for row in np.flatnonzero(chosen):
+            if (data := shard.jpeg[row]) is not None:
+                ids.append(int(shard.image_id[row]))
+                jpegs.append(data)
+        while len(ids) >= batch_size:
+            yield np.array(ids[:batch_size], np.int64), jpegs[:batch_size]
+            ids, jpegs = ids[batch_size:], jpegs[batch_size:]
+    if ids:
+        yield np.array(ids, np.int64), jpegs
+
+
+def _decode_into(out: Images, jpegs: Sequence[Buffer], resize: Resize) -> None:
+    for row, data in zip(out, jpegs, strict=True):
+        row[:] = decode(data, row.shape[0], resize)
+
+
+def _turned(shards: Iterator[list[Buffer]], turn: NDArray[np.int64]) -> list[Buffer]:
+    images = [data for shard in shards for data in shard]
+    return [images[position] for position in turn]
+
+
+_Submit = Callable[[Task, Images], Future[None]]
+
+
+@dataclass(frozen=True)
+class _Flying:
+    """A batch being made: its rows of the subset, and its pixels, which are there when the futures are done."""
+
+    rows: NDArray[np.int64]
+    pixels: Images
+    futures: list[Future[None]]
 
 
 class _ShardRows:
@@ -215,9 +275,10 @@ class _ShardRows:
     def __init__(self, path: Path, positions: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
         self.path, self.positions, self.rows = path, positions, rows
 
-    def read(self) -> list[bytes]:
-        shard: Shard = read_shard(self.path)
-        return [shard.bytes[position] or b"" for position in self.positions]
+    def read(self) -> list[Buffer]:
+        """JPEGs of these rows, copied, so that the shard's memory is free again."""
+        jpegs = read_jpegs(self.path).jpeg
+        return [bytes(jpegs[position] or b"") for position in self.positions]
 
 
 class _Rows:
@@ -242,8 +303,8 @@ class _Rows:
             raise UserError(f"{folder}: {len(missing)} of {len(found)} images were not downloaded (ids {shown}, …)")
 
 
-def _draw(seed: int, stream: int, epoch: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, stream, epoch, step)).generate_state(1, np.uint32)[0])
+def _draw(seed: int, stream: int, epoch: int) -> int:
+    return int(np.random.SeedSequence((seed, stream, epoch)).generate_state(1, np.uint64)[0])
 
 
 def _cores() -> int:

@@ -2,7 +2,7 @@
 
 A task and its answer are frames: a count, the lengths of the parts, the parts. Nothing is pickled, the main module is
 not imported again, so no framework of the caller is loaded here, and a worker whose parent has gone meets the end of
-its input and ends too.
+its input and ends too. The parent reads an answer's pixels straight into their rows of the batch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
@@ -26,27 +27,40 @@ from labelstack.errors import UserError
 from labelstack.images.decode import decode
 from labelstack.params import Augment, Resize
 
-Part = bytes | memoryview
-Augmenter = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+Buffer = bytes | memoryview
+Pixels = NDArray[np.uint8]
+Augmenter = Callable[[Pixels, int, NDArray[np.int64]], Pixels]
 _GOODBYE_S = 10
 _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from labelstack.images.workers import main; main()"
 
 
-def make_batch(
-    parts: Sequence[Part], size: int, seed: int, augmenter: Augmenter | None, resize: Resize = "stretch"
-) -> NDArray[np.uint8]:
-    """Images, as JPEG bytes or as decoded pixels of size² × 3 bytes, to an augmented uint8 [n, size, size, 3]."""
-    batch = np.empty((len(parts), size, size, 3), np.uint8)
-    for row, part in enumerate(parts):
-        decoded = isinstance(part, memoryview)
-        batch[row] = (
-            np.frombuffer(part, np.uint8).reshape(size, size, 3) if decoded else decode(bytes(part), size, resize)
-        )
-    return batch if augmenter is None else augmenter(batch, seed)
+@dataclass(frozen=True)
+class Task:
+    """Some images to decode and augment.
+
+    Attributes
+    ----------
+    images : buffers of JPEGs, or of decoded pixels (size² × 3 bytes each) where ``decoded``
+    image_id : int64 [n]
+    seed : of the augmentation, 0 ≤ seed < 2⁶⁴
+    """
+
+    images: Sequence[Buffer]
+    image_id: NDArray[np.int64]
+    seed: int
+    decoded: bool = False
+
+
+def make_images(task: Task, size: int, augmenter: Augmenter | None, resize: Resize = "stretch") -> Pixels:
+    """The images of a task, decoded and augmented: uint8 [n, size, size, 3]."""
+    pixels = np.empty((len(task.images), size, size, 3), np.uint8)
+    for row, data in zip(pixels, task.images, strict=True):
+        row[:] = np.frombuffer(data, np.uint8).reshape(row.shape) if task.decoded else decode(data, size, resize)
+    return pixels if augmenter is None else augmenter(pixels, task.seed, task.image_id)
 
 
 class WorkerPool:
-    """``n`` processes that run ``make_batch``; results come back as futures.
+    """``n`` processes that run ``make_images``.
 
     Parameters
     ----------
@@ -76,9 +90,12 @@ class WorkerPool:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(n, thread_name_prefix="worker")
 
-    def submit(self, parts: Sequence[Part], seed: int) -> Future[NDArray[np.uint8]]:
-        """Queue one batch; the future raises ``UserError`` when its worker died."""
-        return self._threads.submit(self._call, parts, seed)
+    def submit(self, task: Task, out: Pixels) -> Future[None]:
+        """Queue a task; its images are in ``out`` when the future is done, which raises ``UserError`` otherwise.
+
+        ``out`` is uint8 [n, size, size, 3] and contiguous.
+        """
+        return self._threads.submit(self._call, task, out)
 
     def close(self) -> None:
         """End the workers once they are through with the batch in hand; queued batches are dropped."""
@@ -94,23 +111,23 @@ class WorkerPool:
                 process.wait()
             _pipe(process.stdout).close()
 
-    def _call(self, parts: Sequence[Part], seed: int) -> NDArray[np.uint8]:
+    def _call(self, task: Task, out: Pixels) -> None:
         process = self._idle.get()
         try:
-            kind = b"pixels" if parts and isinstance(parts[0], memoryview) else b"jpeg"
-            _write_frame(_pipe(process.stdin), [struct.pack("<Q", seed), kind, *parts])
-            answer = _read_frame(_pipe(process.stdout))
+            head = [struct.pack("<Q?", task.seed, task.decoded), task.image_id.astype("<i8").tobytes()]
+            _write_frame(_pipe(process.stdin), [*head, *task.images])
+            failure = _read_answer(_pipe(process.stdout), out)
         except (OSError, EOFError):  # a broken pipe
-            answer = None
-        finally:
-            self._idle.put(process)
-        if answer is None:
+            failure = None
             code = process.wait()
             cause = f"was ended by signal {-code} (out of memory?)" if code < 0 else f"ended with code {code}"
-            raise UserError(f"an image worker {cause}; lower training.workers or the batch size and run again")
-        if answer[0] == b"error":
-            raise UserError(f"an image worker failed: {bytes(answer[1]).decode()}")
-        return np.frombuffer(answer[1], np.uint8).reshape(len(parts), self.size, self.size, 3)
+            raise UserError(
+                f"an image worker {cause}; lower training.workers or the batch size and run again"
+            ) from None
+        finally:
+            self._idle.put(process)
+        if failure:
+            raise UserError(f"an image worker failed: {failure}")
 
 
 def main() -> None:
@@ -125,13 +142,14 @@ def main() -> None:
     cv2.setNumThreads(1)
     config = json.loads(sys.argv[2])
     augmenter = None if config["augment"] is None else build_augmenter(Augment(**config["augment"]))
-    for seed, kind, *parts in _frames(sys.stdin.buffer):
-        images = [memoryview(part) for part in parts] if kind == b"pixels" else parts
+    for head, ids, *images in _frames(sys.stdin.buffer):
+        seed, decoded = struct.unpack("<Q?", head)
+        task = Task(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded)
         try:
-            batch = make_batch(images, config["size"], struct.unpack("<Q", seed)[0], augmenter, config["resize"])
-            answer: list[Part] = [b"batch", np.ascontiguousarray(batch).data.cast("B")]
+            pixels = make_images(task, config["size"], augmenter, config["resize"])
+            answer: list[Buffer] = [b"", np.ascontiguousarray(pixels).data.cast("B")]
         except Exception as error:
-            answer = [b"error", f"{type(error).__name__}: {error}".encode()]
+            answer = [f"{type(error).__name__}: {error}".encode()]
         _write_frame(answers, answer)
 
 
@@ -140,7 +158,7 @@ def _frames(file: IO[bytes]) -> Iterator[list[bytes]]:
         yield frame
 
 
-def _write_frame(file: IO[bytes], parts: Sequence[Part]) -> None:
+def _write_frame(file: IO[bytes], parts: Sequence[Buffer]) -> None:
     lengths = [len(part) if isinstance(part, bytes) else part.nbytes for part in parts]
     file.write(struct.pack(f"<{len(parts) + 1}Q", len(parts), *lengths))
     for part in parts:
@@ -149,12 +167,28 @@ def _write_frame(file: IO[bytes], parts: Sequence[Part]) -> None:
 
 
 def _read_frame(file: IO[bytes]) -> list[bytes] | None:
+    """The parts of the next frame; ``None`` at the end of the input."""
+    lengths = _read_lengths(file)
+    return None if lengths is None else [_exactly(file, length) for length in lengths]
+
+
+def _read_answer(file: IO[bytes], out: Pixels) -> str:
+    """Read the pixels of an answer into ``out``; what went wrong instead, or nothing."""
+    lengths = _read_lengths(file)
+    if lengths is None:
+        raise EOFError
+    failure = _exactly(file, lengths[0]).decode()
+    if not failure and file.readinto(out.data.cast("B")) < out.nbytes:  # type: ignore[attr-defined]
+        raise EOFError
+    return failure
+
+
+def _read_lengths(file: IO[bytes]) -> tuple[int, ...] | None:
     head = file.read(8)
     if len(head) < 8:
         return None
     count = struct.unpack("<Q", head)[0]
-    lengths = struct.unpack(f"<{count}Q", _exactly(file, 8 * count))
-    return [_exactly(file, length) for length in lengths]
+    return struct.unpack(f"<{count}Q", _exactly(file, 8 * count))
 
 
 def _exactly(file: IO[bytes], length: int) -> bytes:
