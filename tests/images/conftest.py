@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from images.server import Server, jpeg
-from labelstack.images import shards
+from labelstack.images.download import download_split
 from labelstack.params import Images
 
 
@@ -46,7 +46,7 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
             (root / f"{image_id}.jpg").write_bytes(jpeg(image_id))
         manifest = pd.DataFrame({"image_id": np.arange(1, n + 1), "url": [[f"file:{i}.jpg"] for i in range(1, n + 1)]})
         out = tmp_path / "shards"
-        shards.download_split(manifest, out, Images(shard_rows=shard_rows, store_size=32), root)
+        download_split(manifest, out, Images(shard_rows=shard_rows, store_size=32), root)
         return out
 
     return make

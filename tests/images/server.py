@@ -47,7 +47,10 @@ class Server(ThreadingHTTPServer):
         self.hits: Counter[str] = Counter()
         self.lock = threading.Lock()
         self.broken = False
+        self.mended = False
         self.delay = 0.0
+        self.busy = 0
+        self.busiest = 0
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     @property
@@ -73,17 +76,20 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.hits[path] += 1
             hit = self.server.hits[path]
-        if self.server.delay:
-            time.sleep(self.server.delay)
+            self.server.busy += 1
+            self.server.busiest = max(self.server.busiest, self.server.busy)
+        time.sleep(self.server.delay)
+        with self.server.lock:
+            self.server.busy -= 1
         if path.startswith("img/"):
             if self.server.broken:
                 return self.send(503)
-            return self.send(200, jpeg(int(path[4:-4])))
+            return self.versioned(path, jpeg(int(path[4:-4]) + 1000 * self.server.mended))
         answers: dict[str, Callable[[], None]] = {
             "gone.jpg": lambda: self.send(410),
             "flaky.jpg": lambda: self.send(500) if hit < 3 else self.send(200, jpeg()),
             "busy.jpg": lambda: self.send(429, headers={"Retry-After": "1"}) if hit < 2 else self.send(200, jpeg()),
-            "down.jpg": lambda: self.send(503),
+            "down.jpg": lambda: self.send(200, jpeg()) if self.server.mended else self.send(503),
             "slow.jpg": lambda: (time.sleep(1.5), self.send(200, jpeg()))[1],
             "drip.jpg": self.drip,
             "page.jpg": lambda: self.send(200, b"<html><body>sold out</body></html>"),
@@ -114,6 +120,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[:length])
         self.close_connection = length is not None
+
+    def versioned(self, path: str, body: bytes) -> None:
+        etag = f'"{path}-{self.server.mended}"'
+        unchanged = self.headers.get("If-None-Match") == etag
+        self.send(304 if unchanged else 200, b"" if unchanged else body, headers={"ETag": etag})
 
     def drip(self) -> None:
         self.send_response(200)

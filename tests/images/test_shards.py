@@ -17,14 +17,15 @@ import pytest
 
 from images.server import Server, jpeg
 from labelstack.errors import UserError
-from labelstack.images import shards
+from labelstack.images import build, shards
+from labelstack.images.download import download_split
 from labelstack.params import Images
 from labelstack.storage import sha256
 
 _CHILD = """
 import json, sys, pandas as pd
 from pathlib import Path
-from labelstack.images.shards import download_split
+from labelstack.images.download import download_split
 from labelstack.params import Images
 manifest, out, params = sys.argv[1:]
 download_split(pd.read_json(manifest), Path(out), Images(**json.loads(params)), Path())
@@ -51,7 +52,7 @@ def mixed(server: Server) -> pd.DataFrame:
 
 
 def test_every_image_is_accounted_for(mixed: pd.DataFrame, server: Server, params: Images, tmp_path: Path) -> None:
-    summary = shards.download_split(mixed, tmp_path / "train", params, tmp_path)
+    summary = download_split(mixed, tmp_path / "train", params, tmp_path)
     expected = {"forbidden": 1, "http_404": 1, "no_url": 1, "not_an_image": 1, "ok": 21}
     assert summary["status"] == expected
     assert (summary["images"], summary["ok"]) == (25, 21)
@@ -74,8 +75,8 @@ def test_every_image_is_accounted_for(mixed: pd.DataFrame, server: Server, param
 
 
 def test_same_input_gives_the_same_bytes(mixed: pd.DataFrame, params: Images, tmp_path: Path) -> None:
-    first = shards.download_split(mixed, tmp_path / "a", params, tmp_path)
-    second = shards.download_split(mixed, tmp_path / "b", params.model_copy(update={"concurrency": 1}), tmp_path)
+    first = download_split(mixed, tmp_path / "a", params, tmp_path)
+    second = download_split(mixed, tmp_path / "b", params.model_copy(update={"concurrency": 1}), tmp_path)
     assert first == second
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
@@ -83,10 +84,10 @@ def test_same_input_gives_the_same_bytes(mixed: pd.DataFrame, params: Images, tm
 def test_a_finished_download_is_not_repeated(
     mixed: pd.DataFrame, server: Server, params: Images, tmp_path: Path
 ) -> None:
-    first = shards.download_split(mixed, tmp_path / "a", params, tmp_path)
+    first = download_split(mixed, tmp_path / "a", params, tmp_path)
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
     server.hits.clear()
-    assert shards.download_split(mixed, tmp_path / "a", params, tmp_path) == first
+    assert download_split(mixed, tmp_path / "a", params, tmp_path) == first
     assert not server.hits
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
 
@@ -96,29 +97,29 @@ def test_only_transient_failures_are_asked_for_again(server: Server, params: Ima
     urls[2], urls[4] = [server.url("nowhere.jpg")], [server.url("down.jpg")]
     urls[15] = [server.url("flaky.jpg")]
     manifest = manifest_of(urls)
-    first = shards.download_split(manifest, tmp_path / "a", params, tmp_path)
+    first = download_split(manifest, tmp_path / "a", params, tmp_path)
     assert first["status"] == {"http_404": 1, "http_500": 1, "http_503": 1, "ok": 17}
     server.hits.clear()
     server.hits["flaky.jpg"] = 2
-    second = shards.download_split(manifest, tmp_path / "a", params, tmp_path)
+    second = download_split(manifest, tmp_path / "a", params, tmp_path)
     assert second["status"] == {"http_404": 1, "http_503": 1, "ok": 18}
     assert dict(server.hits) == {"flaky.jpg": 3, "down.jpg": 1}
-    shards.download_split(manifest, tmp_path / "b", params, tmp_path)
+    download_split(manifest, tmp_path / "b", params, tmp_path)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
 
 def test_an_opened_host_is_asked_for_again(server: Server, params: Images, tmp_path: Path) -> None:
     manifest = manifest_of([[server.url("img/1.jpg")]])
     closed = params.model_copy(update={"allow_hosts": []})
-    assert shards.download_split(manifest, tmp_path / "a", closed, tmp_path)["status"] == {"forbidden": 1}
-    assert shards.download_split(manifest, tmp_path / "a", params, tmp_path)["status"] == {"ok": 1}
+    assert download_split(manifest, tmp_path / "a", closed, tmp_path)["status"] == {"forbidden": 1}
+    assert download_split(manifest, tmp_path / "a", params, tmp_path)["status"] == {"ok": 1}
 
 
 def test_changed_storage_params_store_anew(server: Server, params: Images, tmp_path: Path) -> None:
     manifest = manifest_of([[server.url(f"img/{i}.jpg")] for i in range(4)])
-    shards.download_split(manifest, tmp_path / "a", params, tmp_path)
+    download_split(manifest, tmp_path / "a", params, tmp_path)
     smaller = params.model_copy(update={"store_size": 16})
-    shards.download_split(manifest, tmp_path / "a", smaller, tmp_path)
+    download_split(manifest, tmp_path / "a", smaller, tmp_path)
     assert shards.status_frame(tmp_path / "a")["height"].tolist() == [16] * 4
 
 
@@ -126,27 +127,27 @@ def test_changed_local_files_are_noticed(params: Images, tmp_path: Path) -> None
     manifest = manifest_of([["file:1.jpg"], ["file:2.jpg"], ["file:gone.jpg"]])
     for name in ("1.jpg", "2.jpg"):
         (tmp_path / name).write_bytes(jpeg(1))
-    assert shards.download_split(manifest, tmp_path / "a", params, tmp_path)["status"] == {"missing": 1, "ok": 2}
+    assert download_split(manifest, tmp_path / "a", params, tmp_path)["status"] == {"missing": 1, "ok": 2}
     before = digests(tmp_path / "a")
     (tmp_path / "2.jpg").write_bytes(jpeg(2))
-    shards.download_split(manifest, tmp_path / "a", params, tmp_path)
+    download_split(manifest, tmp_path / "a", params, tmp_path)
     assert digests(tmp_path / "a") != before
-    shards.download_split(manifest, tmp_path / "b", params, tmp_path)
+    download_split(manifest, tmp_path / "b", params, tmp_path)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
 
 def test_what_does_not_belong_is_removed(mixed: pd.DataFrame, params: Images, tmp_path: Path) -> None:
     out = tmp_path / "a"
-    shards.download_split(mixed, out, params, tmp_path)
+    download_split(mixed, out, params, tmp_path)
     (out / ".shard-00000.parquet.x1.parquet").write_bytes(b"half")
     (out / "shard-00001.parquet").write_bytes((out / "shard-00001.parquet").read_bytes()[:500])
-    shards.download_split(mixed.iloc[:15], out, params, tmp_path)
+    download_split(mixed.iloc[:15], out, params, tmp_path)
     assert [path.name for path in sorted(out.iterdir())] == ["shard-00000.parquet", "shard-00001.parquet"]
     assert len(shards.status_frame(out)) == 15
 
 
 def test_nothing_to_download(params: Images, tmp_path: Path) -> None:
-    summary = shards.download_split(manifest_of([]), tmp_path / "a", params, tmp_path)
+    summary = download_split(manifest_of([]), tmp_path / "a", params, tmp_path)
     assert summary == {"images": 0, "ok": 0, "bytes": 0, "status": {}, "failures_by_host": {}}
     assert len(shards.ok_ids(tmp_path / "a")) == 0
 
@@ -160,15 +161,15 @@ def test_a_torn_shard_is_told(tmp_path: Path) -> None:
 def test_an_error_stops_the_download_at_once(
     server: Server, params: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, shard: shards.Shard, digest: str) -> None:
+    def full(path: Path, shard: shards.Shard, keys: list[str]) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards, "_write", full)
+    monkeypatch.setattr(build, "write_shard", full)
     slow = params.model_copy(update={"retries": 8})
     urls = [[server.url(f"img/{i}.jpg")] for i in range(10)] + [[server.url("down.jpg")]] * 10
     started = time.monotonic()
     with pytest.raises(OSError, match="No space"):
-        shards.download_split(manifest_of(urls), tmp_path / "a", slow, tmp_path)
+        download_split(manifest_of(urls), tmp_path / "a", slow, tmp_path)
     assert time.monotonic() - started < 5
     assert not list((tmp_path / "a").iterdir())
 
@@ -184,7 +185,7 @@ def _killed(command: list[str], out: Path, ready: Callable[[], bool]) -> None:
 
 def test_kill_9_loses_no_finished_shard_and_changes_nothing(server: Server, params: Images, tmp_path: Path) -> None:
     manifest = manifest_of([[server.url(f"img/{i}.jpg")] for i in range(60)])
-    shards.download_split(manifest, tmp_path / "whole", params, tmp_path)
+    download_split(manifest, tmp_path / "whole", params, tmp_path)
     manifest.to_json(tmp_path / "manifest.json")
     out = tmp_path / "killed"
     arguments = [str(tmp_path / "manifest.json"), str(out), params.model_dump_json()]
@@ -198,7 +199,7 @@ def test_kill_9_loses_no_finished_shard_and_changes_nothing(server: Server, para
     kept = {path.name: path.stat().st_mtime_ns for path in shards.shard_paths(out)}
     assert 3 <= len(kept) < 6
     server.hits.clear()
-    shards.download_split(manifest, out, params, tmp_path)
+    download_split(manifest, out, params, tmp_path)
     assert sum(server.hits.values()) == 60 - 10 * len(kept)
     assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in out.iterdir()}.items()
     assert digests(out) == digests(tmp_path / "whole")

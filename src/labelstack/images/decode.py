@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 import warnings
 from typing import Any
 
@@ -18,6 +20,9 @@ MAX_PIXELS = 100_000_000
 MAX_SIDE = 65_500  # libjpeg's limit
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 _ORIENTATION = 0x0112
+BIG_PIXELS = 12_000_000
+_BIG = threading.Lock()  # one big image at a time: its pixels may take a gigabyte
+_REDUCED = ((16, cv2.IMREAD_REDUCED_COLOR_8), (8, cv2.IMREAD_REDUCED_COLOR_4), (4, cv2.IMREAD_REDUCED_COLOR_2))
 
 # Dimensions are checked here, before any pixel is decoded.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -25,10 +30,11 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Pixels = NDArray[np.uint8]
 
 
-def decode(data: bytes, size: int, resize: Resize = "stretch") -> Pixels:
+def decode(data: bytes | memoryview, size: int, resize: Resize = "stretch") -> Pixels:
     """Decode a stored JPEG and bring the whole image to a square.
 
-    ``stretch`` changes the sides' ratio; ``letterbox`` keeps it and repeats the border pixels outwards.
+    ``stretch`` changes the sides' ratio; ``letterbox`` keeps it and repeats the border pixels outwards. The JPEG is
+    decoded at its full size: libjpeg's reduced sizes would save a third of the time, and cost 1 to 7 dB.
 
     Returns
     -------
@@ -39,15 +45,15 @@ def decode(data: bytes, size: int, resize: Resize = "stretch") -> Pixels:
     ValueError
         When the bytes are no image.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if len(data) else None
     if image is None:
         raise ValueError("not an image")
     pixels = np.asarray(image, np.uint8)
     if resize == "stretch":
-        return _resize(pixels, size, size)
+        return _fit(pixels, size, size)
     height, width = pixels.shape[:2]
     longest = max(height, width)
-    inner = _resize(pixels, max(1, round(width * size / longest)), max(1, round(height * size / longest)))
+    inner = _fit(pixels, max(1, round(width * size / longest)), max(1, round(height * size / longest)))
     top, left = (size - inner.shape[0]) // 2, (size - inner.shape[1]) // 2
     bottom, right = size - inner.shape[0] - top, size - inner.shape[1] - left
     return np.asarray(cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
@@ -94,16 +100,39 @@ def _normalise(image: Image.Image, data: bytes, store_size: int, quality: int) -
         and not image.info.get("progressive")
         and len(data) <= 3 * width * height + 65_536  # no megabytes of metadata
     )
-    if image.format == "JPEG" and image.mode in {"RGB", "L"} and scale < 1.0:
-        image.draft(image.mode, (target[0] * 2, target[1] * 2))  # decodes at a fraction of the size
-    pixels = _to_rgb(image)
-    if keep:
-        return data, width, height
-    pixels = _upright(_resize(pixels, *target), orientation)
-    written, encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    with _BIG if width * height > BIG_PIXELS else contextlib.nullcontext():
+        pixels = _quick_bgr(data, image, min(width / target[0], height / target[1]))
+        if pixels is None:
+            pixels = np.ascontiguousarray(_to_rgb(image)[..., ::-1])
+        if keep:
+            return data, width, height
+        pixels = _upright(_resize(pixels, *target), orientation)
+    written, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not written:
         raise RefusedError("not_an_image")
     return encoded.tobytes(), pixels.shape[1], pixels.shape[0]
+
+
+def _quick_bgr(data: bytes, image: Image.Image, factor: float) -> Pixels | None:
+    """A whole RGB JPEG through OpenCV, at 1/2, 1/4 or 1/8 when it is to shrink by ``factor`` ≥ 4, 8, 16, else None.
+
+    OpenCV reads JPEGs faster than Pillow and to the same pixels, but takes truncated ones, so their end is looked for.
+    """
+    if image.format != "JPEG" or image.mode != "RGB" or not _has_end(data):
+        return None
+    flag = next((flag for least, flag in _REDUCED if factor >= least), cv2.IMREAD_COLOR)
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    return None if found is None else np.asarray(found, np.uint8)
+
+
+def _has_end(data: bytes) -> bool:
+    """Whether an end-of-image marker follows the first scan (ITU T.81, B.1); within a scan it cannot occur."""
+    place = 2
+    while data[place : place + 1] == b"\xff" and place + 4 <= len(data):
+        if data[place + 1] == 0xDA:
+            return data.find(b"\xff\xd9", place) >= 0
+        place += 1 if data[place + 1] == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def _orientation(image: Image.Image) -> int:
@@ -134,6 +163,18 @@ def _grey(values: NDArray[np.floating[Any]]) -> Pixels:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
+def _fit(image: Pixels, width: int, height: int) -> Pixels:
+    """Resize for a network: bilinear where fewer than three pixels become one, else as ``_resize``.
+
+    Against the original photographs, resampled with Lanczos's filter, bilinear is as close there as area averages
+    (37.3 and 37.1 dB from 256 × 341 to 224 px, 39.2 and 39.1 dB from 331 × 441), and takes a third of the time.
+    """
+    few = image.shape[0] * image.shape[1] < 3 * width * height
+    if few and width <= image.shape[1] and height <= image.shape[0]:
+        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return _resize(image, width, height)
+
+
 def _resize(image: Pixels, width: int, height: int) -> Pixels:
     """Shrink by area averages, then enlarge what is still too small, linearly; cv2 alone does not mix the two."""
     smaller = min(width, image.shape[1]), min(height, image.shape[0])
@@ -146,6 +187,8 @@ def _resize(image: Pixels, width: int, height: int) -> Pixels:
 
 def _upright(image: Pixels, orientation: int) -> Pixels:
     """Undo the EXIF orientation (Exif 2.32, tag 0x0112)."""
+    if orientation == 1:
+        return image
     turned = {
         2: image[:, ::-1],
         3: image[::-1, ::-1],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,33 +16,50 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-import httpx
-
-from labelstack.errors import UserError
-from labelstack.images.policy import Policy, host_of
+from labelstack.images.hosts import Hosts
+from labelstack.images.policy import Policy
 from labelstack.images.status import RefusedError, is_transient
+from labelstack.images.stores import Stores
+from labelstack.images.urls import PORTS, WebUrl, host_of, parse_url
+from labelstack.images.web import SMALL, Answer, Web
 from labelstack.params import Images
-from labelstack.storage import s3_client, split_s3_url
 
 MAX_REDIRECTS = 5
 MAX_WAIT_S = 60.0
-USER_AGENT = "Mozilla/5.0 (compatible; labelstack)"
-_ABSENT_IN_S3 = frozenset({"NoSuchKey", "NoSuchBucket", "404"})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Validator:
+    """What a server said about the version of an image: its ETag and Last-Modified headers, or empty."""
+
+    url: str
+    etag: str = ""
+    last_modified: str = ""
+
+    def conditions(self) -> dict[str, str]:
+        """Headers of a request that asks for another version only (RFC 9110, 13.1)."""
+        pairs = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
+        return {name: value for name, value in pairs.items() if value}
+
+
+@dataclass(frozen=True)
 class Fetched(Generic[T]):
-    """The one outcome of an image: ``content`` is set exactly when ``status`` is ``ok``."""
+    """The one outcome of an image: ``content`` is set exactly when ``status`` is ``ok``.
+
+    ``unchanged`` is the outcome of a request on the condition of another version, and no status of an image.
+    """
 
     status: str
     content: T | None = None
+    validator: Validator | None = None
 
 
 class Fetcher:
-    """Fetches images under one policy; safe to share between threads, keeps connections open.
+    """Fetches images under one policy, for one event loop; keeps connections open. Use it as a context manager.
 
     Parameters
     ----------
@@ -49,39 +68,41 @@ class Fetcher:
     root : Path
         Folder that relative ``file:`` URLs start from and that no file URL may leave.
     backoff_s : float
-        First pause between attempts in seconds; it doubles with every attempt, with jitter.
+        First pause between attempts in seconds; it doubles with every attempt, with jitter, up to a minute.
+    threads : int
+        Threads in which ``accept`` works on the bytes.
     """
 
-    def __init__(self, params: Images, root: Path, *, backoff_s: float = 0.5) -> None:
+    def __init__(self, params: Images, root: Path, *, backoff_s: float = 0.5, threads: int = 1) -> None:
         self.params = params
         self.policy = Policy(params, root)
         self.backoff_s = backoff_s
         self._random = random.Random()
-        self._stopped = threading.Event()
-        self._s3: Any = None
-        self._s3_lock = threading.Lock()
-        for name in ("httpx", "httpcore"):  # they log whole URLs, and a URL may hold a token
-            logging.getLogger(name).setLevel(logging.WARNING)
-        self._client = httpx.Client(
-            follow_redirects=False,
-            headers={"User-Agent": USER_AGENT, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"},
-            limits=httpx.Limits(max_connections=params.concurrency, max_keepalive_connections=params.concurrency),
-        )
+        self._hosts = Hosts(self.policy, params.concurrency, params.concurrency_per_host)
+        self._stores = Stores(params, self.policy)
+        self._blocking = asyncio.Semaphore(params.concurrency)
+        self._web: Web | None = None
+        self._threads = threads
+        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="accept")
+        self._waiters = ThreadPoolExecutor(params.concurrency, thread_name_prefix="fetch")
+        for name in ("aiohttp", "httpcore", "hpack"):  # they may log whole URLs, and a URL may hold a token
+            logging.getLogger(name).setLevel(logging.ERROR)
 
-    def __enter__(self) -> Fetcher:
+    async def __aenter__(self) -> Fetcher:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(16, thread_name_prefix="names"))
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        self._client.close()
+        if self._web is not None:
+            await self._web.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._waiters.shutdown(wait=False, cancel_futures=True)
 
-    def stop(self) -> None:
-        """End all pauses between attempts: nobody waits for the images any more."""
-        self._stopped.set()
-
-    def fetch_bytes(self, urls: Sequence[str], accept: Callable[[bytes], T]) -> Fetched[T]:
+    async def fetch(
+        self, urls: Sequence[str], accept: Callable[[bytes], T], known: Validator | None = None
+    ) -> Fetched[T]:
         """Try an image's URLs in order until one gives bytes that ``accept`` takes.
 
         Parameters
@@ -89,6 +110,8 @@ class Fetcher:
         urls : sequence of str
         accept : callable
             Turns the bytes into the result, or raises ``RefusedError``; then the next URL has its turn.
+        known : Validator, optional
+            The version at hand: its URL answers ``unchanged`` while the server has no other.
 
         Returns
         -------
@@ -98,7 +121,7 @@ class Fetcher:
         statuses = []
         for url in urls:
             try:
-                return Fetched("ok", self._with_retries(url, accept))
+                return await self._with_retries(url, accept, known if known and known.url == url else None)
             except RefusedError as refusal:
                 _log.debug("%s: %s", host_of(url), refusal.status)
                 statuses.append(refusal.status)
@@ -106,146 +129,100 @@ class Fetcher:
             return Fetched("no_url")
         return Fetched(next(filter(is_transient, statuses), statuses[0]))
 
-    def _with_retries(self, url: str, accept: Callable[[bytes], T]) -> T:
+    async def _with_retries(self, url: str, accept: Callable[[bytes], T], known: Validator | None) -> Fetched[T]:
         for attempt in range(self.params.retries + 1):
             try:
-                return accept(self._once(url))
+                return await self._once(url, accept, known)
             except RefusedError as refusal:
-                if attempt == self.params.retries or not is_transient(refusal.status):
+                last = attempt == self.params.retries or self._hosts.unreachable(host_of(url).partition(":")[0])
+                if last or not is_transient(refusal.status):
                     raise
                 pause = self.backoff_s * 2**attempt * self._random.uniform(0.5, 1.0)
-                if self._stopped.wait(min(max(pause, refusal.wait), MAX_WAIT_S)):
-                    raise
+                await asyncio.sleep(min(max(pause, refusal.wait), MAX_WAIT_S))
         raise AssertionError("unreachable")
 
-    def _once(self, url: str) -> bytes:
-        scheme = url.partition(":")[0].lower()
+    async def _once(self, url: str, accept: Callable[[bytes], T], known: Validator | None) -> Fetched[T]:
+        scheme = url.strip().partition(":")[0].lower()
         if scheme not in self.policy.schemes:
             raise RefusedError("forbidden")
-        if scheme == "file":
-            return self._file(url)
-        return self._s3_object(url) if scheme == "s3" else self._http(url)
+        if scheme in PORTS:
+            return await self._http(url, accept, known)
+        loop, read = asyncio.get_running_loop(), self._stores.file if scheme == "file" else self._stores.s3_object
+        async with self._blocking:
+            data = await loop.run_in_executor(self._waiters, read, url)
+            return Fetched("ok", await self._accepted(accept, data))
 
-    def _file(self, url: str) -> bytes:
-        path = self.policy.local_path(url)
-        if path is None:
-            raise RefusedError("forbidden")
+    async def _accepted(self, accept: Callable[[bytes], T], data: bytes) -> T:
+        # With one thread to work in, a switch to it costs more than the few milliseconds that a small JPEG takes.
+        if self._threads == 1 and len(data) <= SMALL and data[:2] == b"\xff\xd8":
+            return accept(data)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, accept, data)
+
+    async def _http(self, url: str, accept: Callable[[bytes], T], known: Validator | None) -> Fetched[T]:
+        left = self.params.timeout_s
         try:
-            if not path.is_file():
-                raise RefusedError("missing")
-            with path.open("rb") as file:
-                data = file.read(self.params.max_bytes + 1)
-        except FileNotFoundError:
-            raise RefusedError("missing") from None
-        except PermissionError:
+            here = parse_url(url)
+        except ValueError:
             raise RefusedError("forbidden") from None
-        except OSError:
-            raise RefusedError("connection") from None
-        return self._within_limit(data)
+        for _ in range(MAX_REDIRECTS + 1):
+            if here.scheme not in self.policy.schemes:
+                raise RefusedError("forbidden")
+            async with self._hosts.slot(here.host):
+                started = time.monotonic()
+                outcome = await self._hop(url, here, accept, known, left)
+                left -= time.monotonic() - started
+            if isinstance(outcome, Fetched):
+                return outcome
+            status, here = outcome
+        raise RefusedError(status)
 
-    def _within_limit(self, data: bytes) -> bytes:
-        if len(data) > self.params.max_bytes:
-            raise RefusedError("too_large")
-        return data
-
-    def _http(self, url: str) -> bytes:
-        deadline = time.monotonic() + self.params.timeout_s
+    async def _hop(
+        self, url: str, here: WebUrl, accept: Callable[[bytes], T], known: Validator | None, left: float
+    ) -> Fetched[T] | tuple[str, WebUrl]:
+        """The outcome, or status and target of a redirect."""
+        if self._web is None:  # many data sets need none
+            self._web = Web(self.params, self._hosts)
+        headers = known.conditions() if known else {}
+        if here.auth:
+            headers["Authorization"] = "Basic " + base64.b64encode(":".join(here.auth).encode()).decode()
         try:
-            here, auth = httpx.URL(url), None
-            for _ in range(MAX_REDIRECTS + 1):
-                if not self.policy.allows_http(here):
-                    raise RefusedError("forbidden")
-                if here.userinfo:
-                    auth = (here.username, here.password)
-                    here = here.copy_with(userinfo=b"")
-                answer = self._request(here, auth, deadline)
-                if isinstance(answer, bytes):
-                    return answer
-                status, target = answer
-                there = here.join(target)
-                if _origin(there) != _origin(here):
-                    auth = None
-                here = there
-            raise RefusedError(status)
-        except httpx.TimeoutException:
+            async with asyncio.timeout(max(0.0, left)) as clock, self._web.get(here, headers, clock) as answer:
+                clock.reschedule(None)  # from here on it is our time, not the server's
+                if answer.status == 200:
+                    return Fetched("ok", await self._accepted(accept, answer.body), _validator(url, answer))
+                return _no_image(here, answer, known)
+        except RefusedError as refusal:
+            self._hosts.pause(here.host, refusal.wait)
+            raise
+        except TimeoutError:
             raise RefusedError("timeout") from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):
-            raise RefusedError("forbidden") from None
-        except httpx.HTTPError:
-            raise RefusedError("connection") from None
-
-    def _request(self, url: httpx.URL, auth: tuple[str, str] | None, deadline: float) -> bytes | tuple[str, str]:
-        """The body, or status and target of a redirect."""
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise RefusedError("timeout")
-        timeout = httpx.Timeout(left, pool=None)
-        with self._client.stream("GET", url, auth=auth, timeout=timeout) as response:
-            status = f"http_{response.status_code}"
-            if response.is_redirect and "location" in response.headers:
-                return status, response.headers["location"]
-            if response.status_code != 200:
-                raise RefusedError(status, _retry_after(response.headers.get("retry-after", "")))
-            length = response.headers.get("content-length", "")
-            if length.isdecimal() and int(length) > self.params.max_bytes:
-                raise RefusedError("too_large")
-            return self._read(response.iter_bytes(), deadline)
-
-    def _read(self, chunks: Any, deadline: float) -> bytes:
-        body = bytearray()
-        for chunk in chunks:
-            body += chunk
-            if len(body) > self.params.max_bytes:
-                raise RefusedError("too_large")
-            if time.monotonic() > deadline:
-                raise RefusedError("timeout")
-        return bytes(body)
-
-    def _s3_object(self, url: str) -> bytes:
-        from botocore import exceptions as aws
-
-        deadline = time.monotonic() + self.params.timeout_s
-        try:
-            bucket, key = split_s3_url(url)
-        except (UserError, ValueError):
-            raise RefusedError("forbidden") from None
-        with self._s3_lock:
-            self._s3 = self._s3 or s3_client(self.params.s3_endpoint_url)
-        try:
-            answer = self._s3.get_object(Bucket=bucket, Key=key)
-            if answer["ContentLength"] > self.params.max_bytes:
-                answer["Body"].close()
-                raise RefusedError("too_large")
-            return self._read(answer["Body"].iter_chunks(65536), deadline)
-        except (aws.NoCredentialsError, aws.PartialCredentialsError) as error:
-            raise UserError(f"{host_of(url)}: {error}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.") from None
-        except aws.ClientError as error:
-            raise RefusedError(_s3_status(error)) from None
-        except (aws.ConnectTimeoutError, aws.ReadTimeoutError):
-            raise RefusedError("timeout") from None
-        except aws.ParamValidationError:
-            raise RefusedError("forbidden") from None
-        except aws.BotoCoreError:
-            raise RefusedError("connection") from None
 
 
-def _s3_status(error: Any) -> str:
-    if error.response.get("Error", {}).get("Code") in _ABSENT_IN_S3:
-        return "missing"
-    return f"http_{error.response.get('ResponseMetadata', {}).get('HTTPStatusCode', 500)}"
+def _no_image(here: WebUrl, answer: Answer, known: Validator | None) -> Fetched[Any] | tuple[str, WebUrl]:
+    """Unchanged, or status and target of a redirect; raise ``RefusedError`` on any other answer."""
+    status, location = f"http_{answer.status}", answer.headers.get("location", "")
+    if answer.status == 304 and known is not None:
+        return Fetched("unchanged", None, known)
+    if answer.status not in _REDIRECTS or not location:
+        raise RefusedError(status, retry_after(answer.headers.get("retry-after", "")))
+    try:
+        return status, here.redirected(location)
+    except ValueError:
+        raise RefusedError("forbidden") from None
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
+def _validator(url: str, answer: Answer) -> Validator | None:
+    etag, last_modified = answer.headers.get("etag", ""), answer.headers.get("last-modified", "")
+    return Validator(url, etag, last_modified) if etag or last_modified else None
 
 
-def _retry_after(value: str) -> float:
+def retry_after(value: str) -> float:
     """Seconds to wait by a Retry-After header, which is a number or a date (RFC 9110, 10.2.3); 0 when unusable."""
-    if value.strip().isdecimal():
-        return float(value)
+    if value.isascii() and value.strip().isdecimal():
+        return min(float(value), MAX_WAIT_S)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return min(max(0.0, (aware - datetime.now(UTC)).total_seconds()), MAX_WAIT_S)
+    except (ValueError, OverflowError):
         return 0.0
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (aware - datetime.now(UTC)).total_seconds())

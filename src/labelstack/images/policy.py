@@ -1,20 +1,16 @@
-"""What a URL of a data set may reach: schemes, hosts and files below the data set's folder."""
+"""What a URL of a data set may reach: schemes, hosts, addresses and files below the data set's folder."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
-import socket
-import threading
+from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
-import httpx
+from urllib.parse import unquote
 
 from labelstack.params import Images
 
-_PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, 2.5.5.1
 
 
 class Policy:
@@ -36,19 +32,11 @@ class Policy:
         self.schemes = set(params.allow_schemes)
         self.allow_hosts = {entry.strip().lower() for entry in params.allow_hosts}
         self.root = Path(root).resolve()
-        self._public: dict[str, bool] = {}
-        self._lock = threading.Lock()
 
-    def allows_http(self, url: httpx.URL) -> bool:
-        """Whether this http(s) URL, or hop of a redirect, may be requested."""
-        host = url.raw_host.decode("ascii").lower()
-        if url.scheme not in self.schemes or url.scheme not in _PORTS or not _HOST.fullmatch(host):
-            return False
-        if not 0 < (url.port or _PORTS[url.scheme]) < 65536:
-            return False
+    def allows(self, host: str, port: int, addresses: Iterable[str]) -> bool:
+        """Whether a host that resolves to these addresses may be connected to: all of them must be public."""
         shown = f"[{host}]" if ":" in host else host
-        names = {host, shown, f"{shown}:{url.port or _PORTS[url.scheme]}"}
-        return bool(names & self.allow_hosts) or self._is_public(host)
+        return bool({host, shown, f"{shown}:{port}"} & self.allow_hosts) or all(map(is_global, addresses))
 
     def local_path(self, url: str) -> Path | None:
         """The file that ``file:`` URL names, relative to the root, or None when it lies outside or is not allowed."""
@@ -66,39 +54,18 @@ class Policy:
             return None
         return path if path.is_relative_to(self.root) else None
 
-    def _is_public(self, host: str) -> bool:
-        with self._lock:
-            if host in self._public:
-                return self._public[host]
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            public = all(_is_global(str(entry[4][0])) for entry in found)
-        except UnicodeError:
-            public = False
-        except OSError:
-            return True  # no such name here: the request itself will fail, or a configured proxy knows it
-        with self._lock:
-            self._public[host] = public
-        return public
 
-
-def _is_global(address: str) -> bool:
+def is_global(address: str) -> bool:
+    """Whether an IP address, and every IPv4 address inside it, is a public unicast address."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed.sixtofour or parsed
-    return parsed.is_global and not parsed.is_multicast
+    return all(each.is_global and not each.is_multicast for each in (parsed, *_inner(parsed)))
 
 
-def host_of(url: str) -> str:
-    """The part of a URL that names its server, fit for logs and metrics: no user, password, path or query."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme == "file":
-            return "file"
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "(malformed)"
-    if not host:
-        return "(malformed)"
-    return f"s3://{host}" if parts.scheme == "s3" else host + port
+def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """IPv4 addresses that an IPv6 address leads to: mapped, 6to4, Teredo, NAT64 and the old compatible form."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in _NAT64 or address in _COMPATIBLE:
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [each for each in found if each is not None]

@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 _TRANSIENT = frozenset({"timeout", "connection", "http_408", "http_425", "http_429"})
 _LASTING = frozenset({"ok", "not_an_image", "no_url"})
+_WORDS = _LASTING | {"timeout", "connection", "too_large", "forbidden", "missing"}
+_PATTERN = re.compile(r"http_[1-5](\d\d|xx)")
 
 
 class RefusedError(Exception):
@@ -27,3 +32,13 @@ def is_transient(status: str) -> bool:
 def is_lasting(status: str) -> bool:
     """Whether a later download need not ask again; not so for what a changed limit or allow list would open."""
     return status in _LASTING or (status.startswith("http_") and not is_transient(status))
+
+
+def is_pattern(pattern: str) -> bool:
+    """Whether this is a status, or a group of statuses as ``http_5xx``."""
+    return pattern in _WORDS or _PATTERN.fullmatch(pattern) is not None
+
+
+def matches(status: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns (``timeout``, ``http_404``, ``http_5xx``) takes in this status."""
+    return any(status == each or (each.endswith("xx") and status.startswith(each[:-2])) for each in patterns)
