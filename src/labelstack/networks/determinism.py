@@ -13,8 +13,14 @@ def make_deterministic(seed: int) -> None:
         under equal names.
     """
     import keras
-    import tensorflow as tf
 
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
+    deterministic_operations()
+
+
+def deterministic_operations() -> None:
+    """Make TensorFlow's operations deterministic, for the whole process; random streams stay as they are."""
+    import tensorflow as tf
+
     tf.config.experimental.enable_op_determinism()
