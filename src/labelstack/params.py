@@ -11,7 +11,6 @@ import yaml
 from pydantic import (
     BaseModel,
     Field,
-    SerializeAsAny,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -19,17 +18,11 @@ from pydantic import (
 )
 
 from labelstack.errors import InputProblems, UserError
+from labelstack.params_engine import Engine
 from labelstack.params_images import Augment, Images
 from labelstack.params_messages import explain, name_problems, one_of, raw_name_problems
+from labelstack.params_second_level import SecondLevel
 from labelstack.params_section import Section
-from labelstack.params_stacking import (
-    STACKERS,
-    Blend,
-    Folds,
-    Metric,
-    Stacker,
-    Thresholds,
-)
 
 # Name -> smallest image side in pixels that the architecture accepts (keras.applications' own minima;
 # for our small ones: what is left after their strides).
@@ -196,7 +189,7 @@ class Tracking(Section):
     registered_model: str = "labelstack"
 
 
-class Params(Section):
+class Params(SecondLevel):
     """The whole of params.yaml."""
 
     seed: int = Field(2018, ge=0, le=2**31 - 1)
@@ -207,38 +200,9 @@ class Params(Section):
     training: Training = Training()
     models: dict[str, Model] = Field(min_length=1)
     prediction: Prediction = Prediction()
-    folds: Folds = Folds()
-    stackers: dict[str, SerializeAsAny[Stacker]] = Field(min_length=1)
-    blend: Blend = Blend()
-    metric: Metric = Metric()
-    thresholds: Thresholds = Thresholds()
     submission: Submission = Submission()
     tracking: Tracking = Tracking()
-
-    @field_validator("stackers", mode="before")
-    @classmethod
-    def _by_kind(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        problems, parsed = [], {}
-        for name, section in value.items():
-            if isinstance(section, Stacker):
-                parsed[name] = section
-                continue
-            place = ("stackers", str(name))
-            if not isinstance(section, dict) or "kind" not in section:
-                problems.append(f"{'.'.join(place)}: must be a section with the key kind ({', '.join(STACKERS)})")
-                continue
-            try:
-                kind = one_of(str(section["kind"]), STACKERS, "stacker kind")
-                parsed[name] = STACKERS[kind].model_validate(section)
-            except ValidationError as error:
-                problems += explain(error, place)
-            except ValueError as error:
-                problems.append(f"{'.'.join(place)}.kind: {error}")
-        if problems:
-            raise ValueError("\n".join(problems))
-        return parsed
+    engine: Engine = Engine()
 
     @model_validator(mode="after")
     def _names(self) -> Params:

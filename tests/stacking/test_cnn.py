@@ -19,12 +19,19 @@ from labelstack import params_stacking as params
 from labelstack.errors import UserError
 from labelstack.stacking import CNNStacker, assign_folds, load_stacker, make_stacker, out_of_fold
 from labelstack.stacking.cnn import build_cnn
+from labelstack.stacking.cnn_training import batch_rows, cross_entropy
 
 from .conftest import Data, make_data
 
 
 def small(**options: object) -> CNNStacker:
-    settings: dict[str, object] = {"filters": [4, 8], "units": 16, "epochs": 3, "batch_size": 60}
+    settings: dict[str, object] = {
+        "filters": [4, 8],
+        "units": 16,
+        "epochs": 3,
+        "batch_size": 60,
+        "early_stopping": None,
+    }
     return CNNStacker(**(settings | options))  # type: ignore[arg-type]
 
 
@@ -86,8 +93,10 @@ def test_untrained_answers_are_the_priors() -> None:
 def test_learns_better_than_the_mean_of_the_models() -> None:
     cube, Y = make_data(500, 5, 8)
     stacker = small(epochs=25, learning_rate=3e-3).fit(cube[:350], Y[:350])
-    assert len(stacker.history_) == 25
-    assert stacker.history_[-1] < stacker.history_[0]
+    (history,) = stacker.history_
+    assert len(history["loss"]) == 25
+    assert history["loss"][-1] < history["loss"][0]
+    assert not history["held_out"]
     stacked = metrics.mean_average_precision(Y[350:], stacker.predict_proba(cube[350:]))
     assert stacked > metrics.mean_average_precision(Y[350:], cube[350:].mean(axis=1))
 
@@ -114,12 +123,20 @@ def test_logit_inputs_differ_and_stand_extremes(data: Data) -> None:
     assert not np.allclose(plain.predict_proba(cube), logit.predict_proba(cube))
 
 
-@pytest.mark.parametrize("options", [{}, {"inputs": "logit", "weight_decay": 0.01, "padding": "same", "dropout": 0.2}])
-def test_save_and_load(data: Data, tmp_path: Path, options: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("options", "files"),
+    [
+        ({}, ["model.keras"]),
+        ({"inputs": "logit", "weight_decay": 0.01, "padding": "same", "dropout": 0.2}, ["model.keras"]),
+        ({"seeds": 2, "early_stopping": 1}, ["model-0.keras", "model-1.keras"]),
+    ],
+    ids=["plain", "regularised", "seeds"],
+)
+def test_save_and_load(data: Data, tmp_path: Path, options: dict[str, object], files: list[str]) -> None:
     cube, Y = data
     stacker = small(**options).fit(cube, Y)
     stacker.save(tmp_path / "a")
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["config.json", "model.keras"]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["config.json", *files]
     loaded = load_stacker(tmp_path / "a")
     assert isinstance(loaded, CNNStacker)
     assert loaded.get_params() == stacker.get_params()
@@ -127,8 +144,67 @@ def test_save_and_load(data: Data, tmp_path: Path, options: dict[str, object]) -
     assert loaded.history_ == stacker.history_
     np.testing.assert_array_equal(loaded.predict_proba(cube), stacker.predict_proba(cube))
     small(**options).fit(cube, Y).save(tmp_path / "b")
-    for name in ("config.json", "model.keras"):
+    for name in ("config.json", *files):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_best_epoch_remains() -> None:
+    cube, Y = make_data(90, 3, 4)
+    noise = np.random.default_rng(0).integers(0, 2, Y.shape)  # nothing to learn: a held-out row soon says so
+    stacker = small(epochs=60, early_stopping=4, holdout=0.3, learning_rate=0.02, units=64, batch_size=16)
+    (history,) = stacker.fit(cube, noise).history_
+    held_out = history["held_out"]
+    assert len(history["loss"]) == len(held_out) < 60
+    best = int(np.argmin(held_out))
+    assert len(held_out) == best + 1 + 4
+    rows = np.sort(np.random.default_rng(0).permutation(90)[:27])
+    answers = stacker.predict_proba(cube[rows])
+    assert cross_entropy(noise[rows].astype(np.float32), answers) == pytest.approx(held_out[best], rel=1e-6)
+
+
+def test_training_stops_where_one_ends_it_there(data: Data) -> None:
+    cube, Y = data
+    long = small(epochs=40, early_stopping=2, holdout=0.25, learning_rate=0.05).fit(cube, Y)
+    best = int(np.argmin(long.history_[0]["held_out"])) + 1
+    short = small(epochs=best, early_stopping=2, holdout=0.25, learning_rate=0.05).fit(cube, Y)
+    assert best < len(long.history_[0]["held_out"])
+    np.testing.assert_array_equal(long.predict_proba(cube), short.predict_proba(cube))
+
+
+def test_several_seeds_answer_with_their_mean(data: Data) -> None:
+    cube, Y = data
+    together = small(seeds=2, seed=5).fit(cube, Y)
+    first, second = (small(seed=seed).fit(cube, Y).predict_proba(cube) for seed in (5, 106))
+    assert not np.allclose(first, second)
+    np.testing.assert_allclose(together.predict_proba(cube), (first + second) / 2, atol=1e-6)
+
+
+def test_soft_labels_are_targets(data: Data) -> None:
+    cube, Y = data
+    soft = np.where(Y > 0, 0.7, 0.2)
+    answers = small(epochs=30, learning_rate=0.01).fit(cube, soft).predict_proba(cube)
+    assert answers.mean() == pytest.approx(soft.mean(), abs=0.05)
+    assert 0.1 < answers.min() < answers.max() < 0.9
+
+
+@pytest.mark.parametrize(("n", "n_models", "n_labels"), [(1, 1, 1), (2, 3, 1), (40, 1, 5)])
+def test_one_image_one_model_one_label(n: int, n_models: int, n_labels: int) -> None:
+    cube, Y = make_data(max(n, 2), n_models, n_labels)
+    answers = CNNStacker(epochs=2, units=4).fit(cube[:n], Y[:n]).predict_proba(cube[:n])
+    assert answers.shape == (n, n_labels)
+    assert np.isfinite(answers).all()
+
+
+@pytest.mark.parametrize(("n", "rows"), [(1, 32), (580, 32), (1500, 64), (3000, 128), (7200, 256), (100_000, 256)])
+def test_batches_grow_with_the_rows(n: int, rows: int) -> None:
+    assert batch_rows(n) == rows
+
+
+def test_answers_do_not_depend_on_how_they_are_cut(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    stacker = small().fit(*data)
+    whole = stacker.predict_proba(data[0])
+    monkeypatch.setattr("labelstack.stacking.cnn_training._PREDICT_VALUES", 24 * 7)
+    np.testing.assert_allclose(stacker.predict_proba(data[0]), whole, atol=1e-6)
 
 
 def test_out_of_fold_resumes_to_the_same_result(data: Data, tmp_path: Path) -> None:
@@ -176,6 +252,8 @@ def test_scikit_learn_manners(data: Data) -> None:
         small().fit(data[0], data[1][1:])
     with pytest.raises(ValueError, match="cube holds NaN"):
         small().fit(data[0] * np.nan, data[1])
+    with pytest.raises(ValueError, match="Y holds NaN"):
+        small().fit(data[0], data[1] * np.nan)
 
 
 def test_made_from_params_with_the_same_defaults() -> None:

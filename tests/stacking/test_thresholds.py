@@ -59,7 +59,7 @@ def test_macro_is_each_labels_optimum(case: Case, beta: float) -> None:
 @given(cases(n=6, n_labels=3), st.sampled_from([1.0, 2.0]))
 def test_micro_is_the_optimum_over_all_combinations(case: Case, beta: float) -> None:
     Y, P = case
-    chosen = thresholds.choose(Y, P, "per_label", 0.3, "micro", beta)
+    chosen = thresholds.choose(Y, P, "coordinate_ascent", 0.3, "micro", beta)
     every = itertools.product(*(cuts(P[:, j]) for j in range(Y.shape[1])))
     best = max(f1(Y, P, t, "micro", beta) for t in every)
     assert f1(Y, P, chosen, "micro", beta) == pytest.approx(best, abs=1e-9)
@@ -69,7 +69,7 @@ def test_micro_is_the_optimum_over_all_combinations(case: Case, beta: float) -> 
 @given(cases(), st.sampled_from([1.0, 2.0]))
 def test_no_single_change_improves_samples(case: Case, beta: float) -> None:
     Y, P = case
-    chosen = thresholds.choose(Y, P, "per_label", 0.3, "samples", beta)
+    chosen = thresholds.choose(Y, P, "coordinate_ascent", 0.3, "samples", beta)
     reached = f1(Y, P, chosen, "samples", beta)
     for j in range(Y.shape[1]):
         for t in cuts(P[:, j]):
@@ -80,14 +80,86 @@ def test_no_single_change_improves_samples(case: Case, beta: float) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(cases(n=30, n_labels=8), st.sampled_from(AVERAGES), st.floats(0, 1))
-def test_per_label_is_not_below_global_nor_global_below_fixed(case: Case, metric: Average, fixed: float) -> None:
+def test_coordinate_ascent_is_not_below_global_nor_global_below_fixed(
+    case: Case, metric: Average, fixed: float
+) -> None:
     Y, P = case
     f = [
         f_beta(Y, thresholds.apply(P, thresholds.choose(Y, P, s, fixed, metric)), average=metric)
-        for s in ("fixed", "global", "per_label")
+        for s in ("fixed", "global", "coordinate_ascent")
     ]
     assert f[0] <= f[1] + 1e-12
     assert f[1] <= f[2] + 1e-12
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases(), st.sampled_from(AVERAGES), st.sampled_from([1.0, 2.0]))
+def test_per_label_is_each_labels_own_optimum_whatever_the_metric(case: Case, metric: Average, beta: float) -> None:
+    Y, P = case
+    chosen = thresholds.choose(Y, P, "per_label", 0.3, metric, beta)
+    for j in range(Y.shape[1]):
+        own = f1(Y[:, [j]], P[:, [j]], chosen[[j]], "macro", beta)
+        assert own == pytest.approx(max(f1(Y[:, [j]], P[:, [j]], t, "macro", beta) for t in cuts(P[:, j])), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(n=5, n_labels=4), st.sampled_from(["micro", "macro"]), st.sampled_from([1.0, 2.0]))
+def test_groups_are_at_the_optimum_over_all_combinations(case: Case, metric: Average, beta: float) -> None:
+    Y, P = case
+    names = ["a", "b", "a", "b"][: Y.shape[1]]
+    chosen = thresholds.choose(Y, P, "per_group", 0.3, metric, beta, names)
+    columns = [[j for j, name in enumerate(names) if name == group] for group in dict.fromkeys(names)]
+    best = 0.0
+    for pair in itertools.product(*(cuts(P[:, c].ravel()) for c in columns)):
+        t = np.empty(len(names))
+        for c, value in zip(columns, pair, strict=True):
+            t[c] = value
+        best = max(best, f1(Y, P, t, metric, beta))
+    assert f1(Y, P, chosen, metric, beta) == pytest.approx(best, abs=1e-9)
+    assert all(len(np.unique(chosen[c])) == 1 for c in columns)
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.sampled_from([1.0, 2.0]))
+def test_no_change_of_one_group_improves_samples(case: Case, beta: float) -> None:
+    Y, P = case
+    names = ["a", "b", "b", "c"][: Y.shape[1]]
+    chosen = thresholds.choose(Y, P, "per_group", 0.3, "samples", beta, names)
+    reached = f1(Y, P, chosen, "samples", beta)
+    assert reached >= f1(Y, P, thresholds.choose(Y, P, "global", 0.3, "samples", beta), "samples", beta) - 1e-9
+    for group in set(names):
+        columns = [j for j, name in enumerate(names) if name == group]
+        for t in cuts(P[:, columns].ravel()):
+            changed = chosen.copy()
+            changed[columns] = t
+            assert f1(Y, P, changed, "samples", beta) <= reached + 1e-8
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.sampled_from(AVERAGES))
+def test_one_group_is_global_and_groups_of_one_are_as_good_as_labels(case: Case, metric: Average) -> None:
+    Y, P = case
+    wanted = thresholds.choose(Y, P, "global", metric=metric)
+    np.testing.assert_array_equal(thresholds.choose(Y, P, "per_group", metric=metric), wanted)
+    if metric != "samples":
+        alone = thresholds.choose(Y, P, "per_group", metric=metric, groups=[str(j) for j in range(Y.shape[1])])
+        ascent = thresholds.choose(Y, P, "coordinate_ascent", metric=metric)
+        assert f1(Y, P, alone, metric) == pytest.approx(f1(Y, P, ascent, metric), abs=1e-9)
+
+
+def test_soft_labels_count_from_one_half() -> None:
+    rng = np.random.default_rng(0)
+    soft, P = rng.random((60, 3)), rng.random((60, 3)).astype(np.float32)
+    for strategy in ("global", "per_label", "coordinate_ascent"):
+        np.testing.assert_array_equal(
+            thresholds.choose(soft, P, strategy),  # type: ignore[arg-type]
+            thresholds.choose(soft >= 0.5, P, strategy),  # type: ignore[arg-type]
+        )
+
+
+def test_groups_must_name_every_label() -> None:
+    with pytest.raises(ValueError, match="groups must name a group for each of the 2 labels, not for 1"):
+        thresholds.choose([[0, 1]], [[0.1, 0.2]], "per_group", groups=["a"])
 
 
 def test_thresholds_lie_midway() -> None:
@@ -138,7 +210,7 @@ def test_real_size_takes_seconds() -> None:
     Y = rng.random((9000, 228)) < 0.03
     P = np.clip(Y * 0.3 + rng.random(Y.shape) * 0.7, 0, 1).astype(np.float32)
     started = time.process_time()
-    chosen = thresholds.choose(Y, P, "per_label", metric="samples")
+    chosen = thresholds.choose(Y, P, "coordinate_ascent", metric="samples")
     assert time.process_time() - started < 5
     assert chosen.shape == (228,)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from labelstack import params_stacking as params
 from labelstack.errors import UserError
 from labelstack.metrics import AVERAGES, Average, f_of_counts
 from labelstack.progress import bar
@@ -36,6 +37,72 @@ def blend(members: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> NDA
     used = check_members({name: members[name] for name, weight in weights.items() if weight})
     total = sum(weights[name] * p.astype(np.float64) for name, p in used.items())
     return np.clip(total, 0, 1).astype(np.float32)
+
+
+def fit_weights(
+    members: Mapping[str, ArrayLike],
+    Y: ArrayLike,
+    settings: params.Blend,
+    metric: params.Metric,
+    *,
+    folds: NDArray[np.int64] | None = None,
+    progress: str = "",
+) -> dict[str, float]:
+    """Weights by the method that ``blend.method`` names; see ``search_weights``, ``likelihood_weights``.
+
+    Parameters
+    ----------
+    members : name → float [n, n_labels] in 0 … 1, out-of-fold
+    Y : 0/1 [n, n_labels]
+    """
+    if len(members) == 1:
+        return {next(iter(members)): 1.0}
+    if settings.method == "equal":
+        return {name: 1 / len(members) for name in members}
+    if settings.method == "log_loss":
+        return likelihood_weights(members, Y)
+    return search_weights(members, Y, step=settings.step, metric=metric.primary, beta=metric.beta, progress=progress)
+
+
+def likelihood_weights(members: Mapping[str, ArrayLike], Y: ArrayLike, *, smallest: float = 0.02) -> dict[str, float]:
+    """Convex weights with the largest likelihood of the answers, the optimum of a concave problem.
+
+    Expectation maximisation for the weights of a mixture (Dempster, Laird & Rubin 1977), each image and label being
+    one observation. Members that end below ``smallest`` are dropped and the rest is fitted again.
+
+    Returns
+    -------
+    name → weight, in the members' order; they sum to 1
+    """
+    checked = check_members(members)
+    answers = check_answers(Y, next(iter(checked.values())).shape, of="members")  # type: ignore[arg-type]
+    kept = list(checked)
+    while True:
+        weights = _mixture([checked[name] for name in kept], answers)
+        small = [name for name, weight in zip(kept, weights, strict=True) if weight < smallest]
+        if not small or len(kept) == len(small):
+            break
+        kept = [name for name in kept if name not in small]
+    found = dict(zip(kept, weights, strict=True))
+    return {name: float(found.get(name, 0)) for name in checked}
+
+
+def _mixture(stack: list[NDArray[np.float32]], answers: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights of a mixture, from equal ones, until no step gains more than 1e-7 of log likelihood an observation."""
+    right = np.stack([np.where(answers, p, 1 - p).ravel() for p in stack])
+    np.maximum(right, np.float32(1e-6), out=right)
+    weights = np.full(len(stack), 1 / len(stack))
+    last = -np.inf
+    for _ in range(500):
+        mixed = weights.astype(np.float32) @ right
+        likelihood = float(np.log(mixed).mean(dtype=np.float64))
+        if likelihood - last < 1e-7:
+            break
+        last = likelihood
+        np.divide(1, mixed, out=mixed)
+        weights = weights * (right @ mixed).astype(np.float64) / right.shape[1]
+        weights /= weights.sum()
+    return weights
 
 
 def search_weights(

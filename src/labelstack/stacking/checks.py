@@ -7,8 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelstack.metrics import as_binary
-
 
 def check_cube(cube: ArrayLike, *, fitted: tuple[int, int] | None = None) -> NDArray[np.float32]:
     """``cube`` as float32 [n, n_models, n_labels] of probabilities; ``fitted`` is the (models, labels) it must have."""
@@ -21,14 +19,33 @@ def check_cube(cube: ArrayLike, *, fitted: tuple[int, int] | None = None) -> NDA
     return values
 
 
-def check_answers(Y: ArrayLike, shape: tuple[int, int] | None = None, *, of: str = "cube") -> NDArray[np.bool_]:
-    """``Y`` as bool [n, n_labels]; ``shape`` is the one that it must have, as the argument ``of`` has."""
-    values = as_binary(Y, "Y")
+def check_targets(Y: ArrayLike, shape: tuple[int, int] | None = None, *, of: str = "cube") -> NDArray[np.float32]:
+    """``Y`` as float32 [n, n_labels] in 0 … 1 (soft labels are allowed); ``shape`` is the one that it must have.
+
+    Raises ``ValueError`` that names the argument on NaN, on values outside 0 … 1 and on another shape than that of the
+    argument ``of``.
+    """
+    values = np.asarray(Y)
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Y must be numbers [n, n_labels] with at least one of each, not {values.dtype} {list(values.shape)}"
+        )
+    values = values.astype(np.float32, copy=False)
+    low, high = float(values.min()), float(values.max())  # NaN spreads through min and max
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"Y holds NaN or infinity{_place(values)}")
+    if low < 0 or high > 1:
+        raise ValueError(f"Y must hold labels in 0 … 1 (0 and 1, or soft labels between), found {low:g} … {high:g}")
     if shape is not None and values.shape != shape:
         raise ValueError(
             f"Y has {values.shape[0]} images and {values.shape[1]} labels, {of} has {shape[0]} and {shape[1]}"
         )
     return values
+
+
+def check_answers(Y: ArrayLike, shape: tuple[int, int] | None = None, *, of: str = "cube") -> NDArray[np.bool_]:
+    """``Y`` as bool [n, n_labels], a soft label counting as true from one half; checked as ``check_targets`` does."""
+    return check_targets(Y, shape, of=of) >= np.float32(0.5)
 
 
 def check_probability(P: ArrayLike, name: str = "P") -> NDArray[np.float32]:
@@ -67,7 +84,14 @@ def _probabilities(values: ArrayLike, name: str, ndim: int, form: str) -> NDArra
     array = array.astype(np.float32, copy=False)
     low, high = float(array.min()), float(array.max())  # NaN spreads through min and max
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError(f"{name} holds NaN or infinity")
+        raise ValueError(f"{name} holds NaN or infinity{_place(array)}")
     if low < 0 or high > 1:
         raise ValueError(f"{name} must hold probabilities in 0 … 1, found {low:g} … {high:g}")
     return array
+
+
+def _place(values: NDArray[np.float32]) -> str:
+    """Where the first value that is not finite stands, and how many there are."""
+    bad = ~np.isfinite(values)
+    first = np.unravel_index(int(np.argmax(bad)), values.shape)
+    return f" ({int(bad.sum())} of {values.size} values, the first at [{', '.join(map(str, first))}])"

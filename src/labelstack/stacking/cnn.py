@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from labelstack import params_stacking as params
 from labelstack.errors import UserError
-from labelstack.progress import bar
 from labelstack.quiet import load_tensorflow
 from labelstack.stacking.archive import make_canonical
-from labelstack.stacking.checks import check_answers, check_cube
+from labelstack.stacking.checks import check_cube, check_targets
+from labelstack.stacking.cnn_training import History, Training, predict
+from labelstack.stacking.fold_ensemble import mean_of
 from labelstack.storage import read_json, replacing_dir, write_json
 
 log = logging.getLogger(__name__)
-_PREDICT_ROWS = 256
+_SEED_STRIDE = 101  # more than a network has layers, each of which takes a seed of its own
+_KEPT = ("loss", "held_out")
 _LOGIT_LIMIT = 1e-6  # probabilities are kept this far from 0 and 1 before the logit
 
 
@@ -30,17 +32,22 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
     """Conv2D layers over models, then dense layers over labels, on the cube [n, n_models, n_labels, 1].
 
     Input → Conv2D(8, (3,1)) → 16 → 32 → 64, all relu → Flatten → Dense(1024, relu) → Dense(n_labels, sigmoid), binary
-    cross-entropy, Adam (AdamW with ``weight_decay``), a fixed number of epochs, so that no held-out row decides when to
-    stop. The bias of the last layer starts at the logit of each label's frequency: training begins at the priors.
+    cross-entropy, Adam (AdamW with ``weight_decay``). A part of the rows fitted is held out to stop by; the weights of
+    the best epoch remain. The bias of the last layer starts at the logit of each label's frequency: training begins at
+    the priors.
 
     Parameters
     ----------
     filters, kernel, units, dropout : the layers; dropout (0 = none) stands after the dense layer
     padding : ``fit`` uses as many valid convolutions as n_models allows (four of height 3 need nine models) and logs
         how many; ``same`` pads and uses all
-    epochs, batch_size, learning_rate, weight_decay : training
+    epochs, learning_rate, weight_decay : training
+    batch_size : rows of a step; None for a power of two in 32 … 256 that makes about 32 steps an epoch
+    early_stopping : stop after so many epochs without gain on the held-out rows; None for all epochs on all rows
+    holdout : share of the rows that is held out
     inputs : ``probability`` as given, or ``logit`` of it
-    seed : of initial weights, dropout and the order of rows
+    seeds : networks whose mean is the answer; each has initial weights, an order of rows and held-out rows of its own
+    seed : of initial weights, dropout, held-out rows and the order of rows
 
     Notes
     -----
@@ -57,10 +64,13 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
         units: int = 1024,
         dropout: float = 0,
         epochs: int = 30,
-        batch_size: int = 64,
+        batch_size: int | None = None,
+        early_stopping: int | None = 3,
+        holdout: float = 0.1,
         learning_rate: float = 1e-3,
         weight_decay: float = 0,
         inputs: str = "probability",
+        seeds: int = 1,
         seed: int = 0,
     ) -> None:
         self.filters = filters
@@ -70,45 +80,54 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
         self.dropout = dropout
         self.epochs = epochs
         self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.holdout = holdout
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.inputs = inputs
+        self.seeds = seeds
         self.seed = seed
 
     def fit(self, cube: ArrayLike, Y: ArrayLike, *, progress: str = "") -> CNNStacker:
-        """Train on a cube [n, n_models, n_labels] and answers 0/1 [n, n_labels].
+        """Train on a cube [n, n_models, n_labels] and answers [n, n_labels], 0/1 or soft.
 
-        Sets ``model_`` (the Keras model), ``shape_`` (n_models, n_labels) and ``history_`` (mean loss of each epoch).
-        Raises ``ValueError`` that names the argument on input or parameters that do not fit.
+        Sets ``models_`` (the Keras models), ``shape_`` (n_models, n_labels) and ``history_`` (of each network ``loss``
+        and ``held_out``, both by epoch). Raises ``ValueError`` that names the argument on input or parameters that do
+        not fit.
         """
         params.CNNStacker(**{**self.get_params(), "filters": list(self.filters)})
         values = check_cube(cube)
-        answers = check_answers(Y, (values.shape[0], values.shape[2])).astype(np.float32)
-        keras = _keras()
-        keras.backend.clear_session()
+        targets = check_targets(Y, (values.shape[0], values.shape[2]))
         self.shape_ = (values.shape[1], values.shape[2])
-        self.model_ = build_cnn(self, *self.shape_, prior=answers.mean(axis=0))
-        # A second model on the same layers is compiled and trained, so the one that is kept and saved has no optimizer.
-        trainer = keras.Model(self.model_.inputs, self.model_.outputs)
-        trainer.compile(optimizer=self._optimizer(keras), loss="binary_crossentropy", jit_compile=False)
-        trainer.optimizer.build(trainer.trainable_variables)
-        self.history_ = self._train(trainer, self._inputs(values), answers, progress)
+        self.models_: list[Any] = []
+        self.history_: list[History] = []
+        inputs, prior = self._inputs(values), targets.mean(axis=0)
+        training = Training(
+            self.epochs, self.batch_size, self.early_stopping, self.holdout, self.learning_rate, self.weight_decay
+        )
+        for i in range(self.seeds):
+            _keras().backend.clear_session()
+            one = clone(self).set_params(seed=self.seed + i * _SEED_STRIDE)
+            model = build_cnn(one, *self.shape_, prior=prior)
+            which = f"network {i + 1}/{self.seeds}" if self.seeds > 1 else ""
+            description = " ".join(["CNN stacker", progress, which]).strip()
+            self.history_.append(training.run(model, inputs, targets, one.seed, description))
+            self.models_.append(model)
         return self
 
     def predict_proba(self, cube: ArrayLike) -> NDArray[np.float32]:
         """Probabilities float32 [n, n_labels] for a cube with the models and labels of the fit."""
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "models_")
         inputs = self._inputs(check_cube(cube, fitted=self.shape_))
-        starts = range(0, len(inputs), _PREDICT_ROWS)
-        parts = [self.model_.predict_on_batch(inputs[start : start + _PREDICT_ROWS]) for start in starts]
-        return np.concatenate(parts).astype(np.float32)
+        return mean_of([predict(model, inputs) for model in self.models_])
 
     def save(self, directory: str | Path) -> None:
-        """Write ``model.keras`` and ``config.json``; equal stackers give equal bytes."""
-        check_is_fitted(self, "model_")
+        """Write ``config.json`` and ``model.keras``, or ``model-<i>.keras``; equal stackers give equal bytes."""
+        check_is_fitted(self, "models_")
         with replacing_dir(directory) as temporary:
-            self.model_.save(temporary / "model.keras")
-            make_canonical(temporary / "model.keras")
+            for name, model in zip(_files(self.seeds), self.models_, strict=True):
+                model.save(temporary / name)
+                make_canonical(temporary / name)
             write_json(temporary / "config.json", self._config() | {"history": self.history_})
 
     @classmethod
@@ -119,43 +138,21 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
         try:
             stacker = cls(**config["params"])
             stacker.shape_ = (int(config["n_models"]), int(config["n_labels"]))
-            stacker.history_ = [float(loss) for loss in config["history"]]
+            stacker.history_ = [{name: list(map(float, one[name])) for name in _KEPT} for one in config["history"]]
+            files = _files(stacker.seeds)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{directory}/config.json: not a saved CNN stacker ({error})") from None
-        try:
-            stacker.model_ = _keras().models.load_model(directory / "model.keras", compile=False, safe_mode=True)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            raise UserError(f"{directory}/model.keras: cannot be loaded ({error})") from None
-        if stacker.model_.input_shape != (None, *stacker.shape_, 1):
-            raise UserError(f"{directory}: model.keras takes {stacker.model_.input_shape}, config.json says otherwise")
+        stacker.models_ = [_load(directory / name, stacker.shape_) for name in files]
         return stacker
 
     def digest(self) -> str:
         """SHA-256 in hex over parameters, shape and weights in order."""
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "models_")
         digest = hashlib.sha256(json.dumps(self._config(), sort_keys=True).encode())
-        for weights in self.model_.get_weights():
-            digest.update(np.ascontiguousarray(weights).tobytes())
+        for model in self.models_:
+            for weights in model.get_weights():
+                digest.update(np.ascontiguousarray(weights).tobytes())
         return digest.hexdigest()
-
-    def _train(self, trainer: Any, x: NDArray[np.float32], y: NDArray[np.float32], progress: str) -> list[float]:
-        rng = np.random.default_rng(self.seed)
-        history = []
-        epochs = bar(range(self.epochs), desc=f"CNN stacker {progress}".strip(), unit="epoch")
-        for _ in epochs:
-            trainer.reset_metrics()
-            order = rng.permutation(len(x))
-            for start in range(0, len(x), self.batch_size):
-                rows = order[start : start + self.batch_size]
-                loss = trainer.train_on_batch(x[rows], y[rows])  # the mean since reset_metrics
-            history.append(float(loss))
-            epochs.set_postfix(loss=f"{history[-1]:.4f}")
-        return history
-
-    def _optimizer(self, keras: Any) -> Any:
-        if self.weight_decay:
-            return keras.optimizers.AdamW(self.learning_rate, weight_decay=self.weight_decay)
-        return keras.optimizers.Adam(self.learning_rate)
 
     def _inputs(self, cube: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.inputs == "logit":
@@ -197,6 +194,20 @@ def build_cnn(stacker: CNNStacker, n_models: int, n_labels: int, *, prior: NDArr
         smoothed = np.clip(prior, 1e-4, 1 - 1e-4)
         output.bias.assign(np.log(smoothed / (1 - smoothed)))
     return _keras().Model(inputs, x, name="cnn_stacker")
+
+
+def _files(seeds: int) -> list[str]:
+    return ["model.keras"] if seeds == 1 else [f"model-{i}.keras" for i in range(seeds)]
+
+
+def _load(path: Path, shape: tuple[int, int]) -> Any:
+    try:
+        model = _keras().models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be loaded ({error})") from None
+    if model.input_shape != (None, *shape, 1):
+        raise UserError(f"{path}: takes {model.input_shape}, config.json says otherwise")
+    return model
 
 
 def _that_fit(filters: list[int], kernel: int, n_models: int) -> list[int]:

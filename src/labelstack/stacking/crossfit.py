@@ -1,116 +1,272 @@
-"""Scores that tuning does not flatter: tuned on k − 1 folds, scored on the other."""
+"""Scores that choosing does not flatter: whatever is chosen is chosen on k − 1 folds and scored on the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelstack import params
+from labelstack import bootstrap
+from labelstack import params_stacking as params
 from labelstack.metrics import AVERAGES, f_beta
-from labelstack.stacking import thresholds as limits
-from labelstack.stacking.blend import blend, search_weights
-from labelstack.stacking.checks import check_answers, check_folds, check_members, check_probability
-
-Choose = Callable[[NDArray[np.bool_], NDArray[np.float32]], NDArray[np.float32]]
-
-
-def chooser(metric: params.Metric, thresholds: params.Thresholds) -> Choose:
-    """``thresholds.choose`` with the settings of params.yaml: takes Y and P, gives float32 [n_labels]."""
-
-    def choose(Y: NDArray[np.bool_], P: NDArray[np.float32]) -> NDArray[np.float32]:
-        return limits.choose(Y, P, thresholds.strategy, thresholds.fixed, metric.primary, metric.beta)
-
-    return choose
+from labelstack.stacking.blend import blend, fit_weights
+from labelstack.stacking.checks import check_answers, check_folds, check_probability
+from labelstack.stacking.decisions import STRATEGIES, Decision, fit_decision
+from labelstack.stacking.out_of_fold import FoldPredictions
+from labelstack.stacking.thresholds import apply
 
 
-def cross_fitted_labels(Y: ArrayLike, P: ArrayLike, folds: ArrayLike, choose: Choose) -> NDArray[np.bool_]:
-    """Labels bool [n, n_labels], those of each fold by thresholds that were chosen on the other folds.
+@dataclass(frozen=True)
+class CrossFitted:
+    """Probabilities and labels of each fold by weights and a decision rule that were chosen without it.
+
+    Attributes
+    ----------
+    probability : float32 [n, n_labels]
+    labels : bool [n, n_labels]
+    weights : for each fold, name → weight
+    decisions : for each fold, the rule
+    """
+
+    probability: NDArray[np.float32]
+    labels: NDArray[np.bool_]
+    weights: list[dict[str, float]]
+    decisions: list[Decision]
+
+
+@dataclass(frozen=True)
+class Blended:
+    """A blend for new images, and what it scores.
+
+    Attributes
+    ----------
+    weights : name → weight
+    decision : from probabilities to labels
+    probability : float32 [n, n_labels] of the rows, with these weights; flattered as far as the weights are
+    cross_fitted : the honest counterpart
+    """
+
+    weights: dict[str, float]
+    decision: Decision
+    probability: NDArray[np.float32]
+    cross_fitted: CrossFitted
+
+
+def fit_blend(
+    members: Mapping[str, FoldPredictions | ArrayLike],
+    Y: ArrayLike,
+    folds: ArrayLike,
+    *,
+    blend_params: params.Blend | None = None,
+    metric: params.Metric | None = None,
+    thresholds: params.Thresholds | None = None,
+    groups: Sequence[str] | None = None,
+) -> Blended:
+    """Choose weights and a decision rule on all rows, and cross-fit the same choice.
 
     Parameters
     ----------
-    Y : 0/1 [n, n_labels]
-    P : float [n, n_labels] in 0 … 1, out-of-fold
-    folds : int [n]
-    choose : takes Y and P of some rows and gives thresholds [n_labels]
+    members : name → ``FoldPredictions`` of a stacker, or float [n, n_labels] of a base model that never saw these rows
+    Y : 0/1 or soft [n, n_labels]
+    folds : int [n], the folds that the stackers were trained on
+    blend_params, metric, thresholds : sections of params.yaml; None: their defaults
+    groups : for each label the name of its group, for thresholds per group
+
+    Notes
+    -----
+    Weights and rule for new images are chosen on ``FoldPredictions.like_new``: means of models, as new images have
+    them, so that a stacker's averaging counts when it is weighed against a base model, which has no such gain.
     """
-    probability = check_probability(P)
-    answers = check_answers(Y, (probability.shape[0], probability.shape[1]), of="P")
+    blend_params, metric = blend_params or params.Blend(), metric or params.Metric()
+    thresholds = thresholds or params.Thresholds()
+    checked = _members(members)
+    answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
     assigned = check_folds(folds, len(answers))
-    labels = np.empty_like(answers)
-    for fold in range(int(assigned.max()) + 1):
-        scored = assigned == fold
-        labels[scored] = limits.apply(probability[scored], choose(answers[~scored], probability[~scored]))
-    return labels
+    honest = _cross_fit(checked, answers, assigned, blend_params, metric, thresholds, groups)
+    rows = {name: member.like_new(assigned) for name, member in checked.items()}
+    weights = fit_weights(rows, answers, blend_params, metric, folds=assigned, progress="all rows")
+    probability = blend(rows, weights)
+    decision = fit_decision(answers, probability, thresholds, metric, groups=groups, folds=assigned)
+    return Blended(weights, decision, probability, honest)
+
+
+def cross_fit(
+    P: FoldPredictions | ArrayLike,
+    Y: ArrayLike,
+    folds: ArrayLike,
+    *,
+    metric: params.Metric | None = None,
+    thresholds: params.Thresholds | None = None,
+    groups: Sequence[str] | None = None,
+) -> CrossFitted:
+    """Labels of one member, those of each fold by a decision rule that was chosen on the other folds."""
+    checked = _members({"member": P})
+    answers = check_answers(Y, checked["member"].oof.shape, of="P")  # type: ignore[arg-type]
+    assigned = check_folds(folds, len(answers))
+    metric, thresholds = metric or params.Metric(), thresholds or params.Thresholds()
+    return _cross_fit(checked, answers, assigned, params.Blend(), metric, thresholds, groups)
 
 
 def scores(
-    Y: ArrayLike, P: ArrayLike, folds: ArrayLike, metric: params.Metric, thresholds: params.Thresholds
+    Y: ArrayLike,
+    P: FoldPredictions | ArrayLike,
+    folds: ArrayLike,
+    metric: params.Metric,
+    thresholds: params.Thresholds,
+    *,
+    groups: Sequence[str] | None = None,
+    fitted: CrossFitted | None = None,
+    decision: Decision | None = None,
 ) -> dict[str, float]:
-    """F-beta with the fixed threshold, with cross-fitted ones and, flattered, with ones chosen on the rows scored.
+    """F-beta at the fixed threshold, with a cross-fitted rule and, flattered, with the rule chosen on the rows scored.
+
+    Parameters
+    ----------
+    P : one member's predictions, or a blend's
+    fitted, decision : what ``cross_fit`` (or ``fit_blend``) and ``fit_decision`` found, where it is known already
 
     Returns
     -------
-    ``<average>_f<beta>_at_fixed``, ``…_cross_fitted`` and ``…_in_sample`` for samples, micro and macro; thresholds are
-    always chosen for ``metric.primary``.
+    ``<average>_f<beta>_at_fixed``, ``…_cross_fitted`` and ``…_in_sample`` for samples, micro and macro, and of the
+    cross-fitted primary ``…_low`` and ``…_high``, its 95 % bootstrap interval over images. Rules are always chosen
+    for ``metric.primary``.
     """
-    probability = check_probability(P)
-    answers = check_answers(Y, (probability.shape[0], probability.shape[1]), of="P")
-    choose = chooser(metric, thresholds)
+    member = _members({"P": P})["P"]
+    answers = check_answers(Y, member.oof.shape, of="P")  # type: ignore[arg-type]
+    assigned = check_folds(folds, len(answers))
+    rows = member.like_new(assigned)
+    if fitted is None:
+        fitted = cross_fit(member, answers, assigned, metric=metric, thresholds=thresholds, groups=groups)
+    if decision is None:
+        decision = fit_decision(answers, rows, thresholds, metric, groups=groups, folds=assigned)
     labels = {
-        "at_fixed": limits.apply(probability, thresholds.fixed),
-        "cross_fitted": cross_fitted_labels(answers, probability, folds, choose),
-        "in_sample": limits.apply(probability, choose(answers, probability)),
+        "at_fixed": apply(fitted.probability, thresholds.fixed),
+        "cross_fitted": fitted.labels,
+        "in_sample": decision.decide(rows),
     }
-    return {
+    found = {
         f"{average}_f{metric.beta:g}_{name}": f_beta(answers, given, average=average, beta=metric.beta)
         for average in AVERAGES
         for name, given in labels.items()
     }
+    bounds = bootstrap.interval(answers, fitted.labels, average=metric.primary, beta=metric.beta)
+    primary = primary_key(metric)
+    return found | {f"{primary}_low": bounds.low, f"{primary}_high": bounds.high}
 
 
-def cross_fitted_blend(
-    members: Mapping[str, ArrayLike],
+def primary_key(metric: params.Metric) -> str:
+    """The name of the score that everything is chosen for, such as ``samples_f1_cross_fitted``."""
+    return f"{metric.primary}_f{metric.beta:g}_cross_fitted"
+
+
+def strategy_scores(
+    members: Mapping[str, FoldPredictions | ArrayLike],
+    fitted: CrossFitted,
     Y: ArrayLike,
     folds: ArrayLike,
     *,
-    step: float,
     metric: params.Metric,
     thresholds: params.Thresholds,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Blended probabilities and labels of each fold, with weights and thresholds chosen on the other folds.
+    groups: Sequence[str] | None = None,
+    strategies: Sequence[str] = STRATEGIES,
+) -> dict[str, dict[str, float]]:
+    """Every way of deciding on the same cross-fitted blend, side by side.
 
     Returns
     -------
-    probability float32 [n, n_labels], labels bool [n, n_labels]
-
-    Notes
-    -----
-    What remains shared: the members' out-of-fold predictions on the k − 1 folds come from stackers that had the scored
-    fold among their training rows. Weights and thresholds never see an answer of the scored fold directly, and a few
-    numbers cannot carry many answers over, so the score is honest enough to compare members and blend; only answers
-    that no stage has seen (a test set) are free of it.
+    strategy → samples, micro and macro F-beta (``<average>_f<beta>``), and of the primary one the 95 % bootstrap
+    interval (``low``, ``high``) and the paired difference to the fixed threshold (``gain``, ``gain_low``,
+    ``gain_high``)
     """
-    checked = check_members(members)
-    shape = next(iter(checked.values())).shape
-    answers = check_answers(Y, (shape[0], shape[1]), of="members")
+    checked = _members(members)
+    answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
     assigned = check_folds(folds, len(answers))
-    choose = chooser(metric, thresholds)
+    fixed = apply(fitted.probability, thresholds.fixed)
+    table: dict[str, dict[str, float]] = {}
+    blended = [
+        blend({name: member.without(fold) for name, member in checked.items()}, weights)
+        for fold, weights in enumerate(fitted.weights)
+    ]
+    for strategy in strategies:
+        labels = np.empty_like(answers)
+        for fold, P in enumerate(blended):
+            scored = assigned == fold
+            rule = _decide_without(answers, P, assigned, fold, thresholds, metric, groups, strategy)
+            labels[scored] = rule.decide(P[scored])
+        bounds = bootstrap.interval(answers, labels, average=metric.primary, beta=metric.beta)
+        gain = bootstrap.paired(answers, labels, fixed, average=metric.primary, beta=metric.beta)
+        table[strategy] = {
+            f"{average}_f{metric.beta:g}": f_beta(answers, labels, average=average, beta=metric.beta)
+            for average in AVERAGES
+        } | {"low": bounds.low, "high": bounds.high, "gain": gain.score, "gain_low": gain.low, "gain_high": gain.high}
+    return table
+
+
+def _cross_fit(
+    members: Mapping[str, FoldPredictions],
+    answers: NDArray[np.bool_],
+    folds: NDArray[np.int64],
+    blend_params: params.Blend,
+    metric: params.Metric,
+    thresholds: params.Thresholds,
+    groups: Sequence[str] | None,
+) -> CrossFitted:
     probability, labels = np.empty(answers.shape, np.float32), np.empty_like(answers)
-    k = int(assigned.max()) + 1
+    all_weights, rules = [], []
+    k = int(folds.max()) + 1
     for fold in range(k):
-        scored = assigned == fold
-        others = {name: p[~scored] for name, p in checked.items()}
-        weights = search_weights(
+        scored = folds == fold
+        rows = {name: member.without(fold) for name, member in members.items()}
+        others = {name: p[~scored] for name, p in rows.items()}
+        weights = fit_weights(
             others,
             answers[~scored],
-            step=step,
-            metric=metric.primary,
-            beta=metric.beta,
+            blend_params,
+            metric,
+            folds=_without(folds, fold),
             progress=f"fold {fold + 1}/{k}",
         )
-        tuned = choose(answers[~scored], blend(others, weights))
-        probability[scored] = blend({name: p[scored] for name, p in checked.items()}, weights)
-        labels[scored] = limits.apply(probability[scored], tuned)
-    return probability, labels
+        P = blend(rows, weights)
+        rule = _decide_without(answers, P, folds, fold, thresholds, metric, groups, None)
+        probability[scored], labels[scored] = P[scored], rule.decide(P[scored])
+        all_weights.append(weights)
+        rules.append(rule)
+    return CrossFitted(probability, labels, all_weights, rules)
+
+
+def _decide_without(
+    answers: NDArray[np.bool_],
+    P: NDArray[np.float32],
+    folds: NDArray[np.int64],
+    fold: int,
+    thresholds: params.Thresholds,
+    metric: params.Metric,
+    groups: Sequence[str] | None,
+    strategy: str | None,
+) -> Decision:
+    """The decision rule chosen on the rows outside a fold."""
+    rows = folds != fold
+    inner = _without(folds, fold)
+    return fit_decision(answers[rows], P[rows], thresholds, metric, strategy=strategy, groups=groups, folds=inner)
+
+
+def _without(folds: NDArray[np.int64], fold: int) -> NDArray[np.int64] | None:
+    """The other rows' folds, renumbered 0 … k − 2; None where less than two are left."""
+    rest = folds[folds != fold]
+    return rest - (rest > fold) if len(np.unique(rest)) > 1 else None
+
+
+def _members(members: Mapping[str, FoldPredictions | ArrayLike]) -> dict[str, FoldPredictions]:
+    if not members:
+        raise ValueError("members is empty: a blend needs at least one")
+    checked = {}
+    for name, member in members.items():
+        if not isinstance(member, FoldPredictions):
+            member = FoldPredictions(check_probability(member, f"members[{name!r}]"))
+        checked[name] = member
+    shapes = {name: member.oof.shape for name, member in checked.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"members must have one shape, not {shapes}")
+    return checked

@@ -8,18 +8,27 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelstack import params
+from labelstack import params_stacking as params
 from labelstack.errors import UserError
 from labelstack.stacking.cnn import CNNStacker
 from labelstack.stacking.fold_ensemble import FoldEnsemble
+from labelstack.stacking.linear import LogisticStacker, RidgeStacker
+from labelstack.stacking.means import (
+    GreedyStacker,
+    MeanStacker,
+    PerLabelWeightsStacker,
+    RankMeanStacker,
+    WeightedMeanStacker,
+)
 from labelstack.stacking.xgb import XGBoostStacker
 from labelstack.storage import read_json
 
-KINDS: dict[str, type[CNNStacker] | type[XGBoostStacker]] = {"cnn": CNNStacker, "xgboost": XGBoostStacker}
-
 
 class Stacker(Protocol):
-    """A second-level model in the manner of scikit-learn; cube is [n, n_models, n_labels], Y 0/1 [n, n_labels]."""
+    """A second-level model in the manner of scikit-learn; cube is [n, n_models, n_labels], Y 0/1 or soft [n, n_labels].
+
+    Registered classes also have ``load(directory)``, which reads what ``save`` wrote.
+    """
 
     def fit(self, cube: ArrayLike, Y: ArrayLike, *, progress: str = "") -> Any:
         """Learn; ``progress`` is shown in the progress bar. Returns the stacker itself."""
@@ -37,12 +46,41 @@ class Stacker(Protocol):
         """SHA-256 in hex over params and everything learnt."""
 
 
-def make_stacker(section: params.Stacker) -> CNNStacker | XGBoostStacker:
+KINDS: dict[str, type[Any]] = {
+    "cnn": CNNStacker,
+    "xgboost": XGBoostStacker,
+    **{
+        cls.kind: cls
+        for cls in (
+            LogisticStacker,
+            RidgeStacker,
+            MeanStacker,
+            RankMeanStacker,
+            WeightedMeanStacker,
+            GreedyStacker,
+            PerLabelWeightsStacker,
+        )
+    },
+}
+
+
+def make_stacker(section: params.Stacker) -> Stacker:
     """An unfitted stacker from its section of params.yaml."""
-    return KINDS[section.kind](**section.model_dump(exclude={"kind"}))
+    return new_stacker(section.kind, section.model_dump(exclude={"kind"}))
 
 
-def load_stacker(directory: str | Path) -> CNNStacker | XGBoostStacker | FoldEnsemble:
+def new_stacker(kind: str, settings: dict[str, Any]) -> Stacker:
+    """An unfitted stacker from its kind and the arguments of its constructor."""
+    stacker: Stacker = KINDS[kind](**settings)
+    return stacker
+
+
+def kind_of(stacker: Stacker) -> str:
+    """The kind under which a stacker's class is registered; of other classes their name."""
+    return next((kind for kind, cls in KINDS.items() if type(stacker) is cls), type(stacker).__name__)
+
+
+def load_stacker(directory: str | Path) -> Stacker | FoldEnsemble:
     """Read a saved stacker or fold ensemble of any kind; raise ``UserError`` when the folder holds neither."""
     config = read_json(Path(directory) / "config.json")
     kind = config.get("kind") if isinstance(config, dict) else None
@@ -50,4 +88,5 @@ def load_stacker(directory: str | Path) -> CNNStacker | XGBoostStacker | FoldEns
         return FoldEnsemble.load(directory)
     if kind not in KINDS:
         raise UserError(f"{directory}: unknown stacker kind {kind!r} (known: {', '.join([*KINDS, 'folds'])})")
-    return KINDS[kind].load(directory)
+    stacker: Stacker = KINDS[kind].load(directory)
+    return stacker

@@ -1,0 +1,267 @@
+"""Out-of-fold prediction for every stacker, nested where what is chosen afterwards must be scored honestly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labelstack.stacking.checks import check_cube, check_folds, check_targets
+from labelstack.stacking.fold_ensemble import FoldEnsemble, mean_of
+from labelstack.stacking.stackers import Stacker, kind_of, load_stacker, new_stacker
+from labelstack.storage import read_json, replacing, replacing_dir, write_json
+
+if TYPE_CHECKING:
+    from labelstack.engine import Map
+
+
+@dataclass(frozen=True)
+class FoldPredictions:
+    """Probabilities of one member on the rows of the folds.
+
+    Attributes
+    ----------
+    oof : float32 [n, n_labels], each row predicted without its own answer
+    nested : float32 [k, n, n_labels] or None. ``nested[j]`` is made without any answer of fold j: rows of the other
+        folds are out-of-fold within those, rows of fold j have the mean of the k − 1 models, as a new image has the
+        mean of the fold models. None: ``oof`` serves for all (a base model never saw these rows; for stackers with
+        k = 2 there is nothing left to nest).
+    """
+
+    oof: NDArray[np.float32]
+    nested: NDArray[np.float32] | None = None
+
+    def without(self, fold: int) -> NDArray[np.float32]:
+        """Probabilities [n, n_labels] for choosing on the rows outside a fold and scoring on those inside."""
+        return self.oof if self.nested is None else self.nested[fold]
+
+    def like_new(self, folds: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Probabilities [n, n_labels] as new images have them: means of models, none of which saw the row's fold."""
+        if self.nested is None:
+            return self.oof
+        result: NDArray[np.float32] = self.nested[folds, np.arange(len(folds))]
+        return result
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What k-fold training of a stacker gives.
+
+    Attributes
+    ----------
+    oof : float32 [n, n_labels], each row predicted by the stacker that did not see it
+    test : float32 [m, n_labels], mean over the fold models, or None without a test cube
+    stackers : the fold models, in order
+    nested : see ``FoldPredictions``; None unless asked for
+    """
+
+    oof: NDArray[np.float32]
+    test: NDArray[np.float32] | None
+    stackers: list[Stacker] = field(repr=False)
+    nested: NDArray[np.float32] | None = None
+
+    @property
+    def ensemble(self) -> FoldEnsemble:
+        """The fold models as one stacker; its prediction on the test cube is ``test``."""
+        return FoldEnsemble(self.stackers)
+
+    @property
+    def predictions(self) -> FoldPredictions:
+        """What the blend takes."""
+        return FoldPredictions(self.oof, self.nested)
+
+
+def out_of_fold(
+    make_stacker: Callable[[], Stacker],
+    cube: ArrayLike,
+    Y: ArrayLike,
+    folds: ArrayLike,
+    *,
+    test_cube: ArrayLike | None = None,
+    nested: bool = False,
+    on_fold: Callable[[int, NDArray[np.int64], NDArray[np.float32]], None] | None = None,
+    work: str | Path | None = None,
+    map_: Map | None = None,
+) -> OutOfFold:
+    """Train a stacker on each k − 1 folds and predict the remaining one, and the test cube with all.
+
+    Parameters
+    ----------
+    make_stacker : gives a new, unfitted stacker
+    cube : float [n, n_models, n_labels]
+    Y : 0/1 or soft [n, n_labels]
+    folds : int [n], from ``assign_folds``
+    test_cube : float [m, n_models, n_labels], optional
+    nested : also train a model without each pair of folds, k (k − 1) / 2 of them; not with k = 2, where none has rows
+    on_fold : called for each fold with its number, its rows int64 and their probabilities float32 [rows, n_labels]
+    work : folder in which finished fits are kept; a rerun with equal data and parameters takes them from there
+    map_ : ``Engine.map``, to fit on other machines; needs ``work``. None: here, one by one
+    """
+    values = check_cube(cube)
+    targets = check_targets(Y, (values.shape[0], values.shape[2]))
+    assigned = check_folds(folds, len(values))
+    tests = None if test_cube is None else check_cube(test_cube, fitted=(values.shape[1], values.shape[2]))
+    k = int(assigned.max()) + 1
+    pairs = list(combinations(range(k), 2)) if nested and k > 2 else []
+    data = _Data(values, targets, assigned, tests)
+    without: list[tuple[int, ...]] = [*((fold,) for fold in range(k)), *pairs]
+    oof = np.empty(targets.shape, np.float32)
+    fits: dict[tuple[int, ...], _Fit] = {}
+    for folds_out, fit in zip(without, _fits(make_stacker, data, without, work, map_), strict=True):
+        fits[folds_out] = fit
+        if len(folds_out) == 1:
+            rows = np.flatnonzero(assigned == folds_out[0])
+            oof[rows] = fit.held_out
+            if on_fold is not None:
+                on_fold(folds_out[0], rows, fit.held_out)
+    single = [fits[fold,] for fold in range(k)]
+    test = None if tests is None else mean_of([fit.test for fit in single if fit.test is not None])
+    return OutOfFold(
+        oof,
+        test,
+        [fit.stacker for fit in single if fit.stacker is not None],
+        _nested(assigned, k, {pair: fits[pair].held_out for pair in pairs}) if pairs else None,
+    )
+
+
+def _nested(
+    folds: NDArray[np.int64], k: int, held_out: dict[tuple[int, ...], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """The matrices [k, n, n_labels] out of the predictions of pair models on the rows of their two folds."""
+    n_labels = next(iter(held_out.values())).shape[1]
+    nested = np.empty((k, len(folds), n_labels), np.float32)
+    own: list[list[NDArray[np.float32]]] = [[] for _ in range(k)]
+    for (a, b), probability in held_out.items():
+        of = folds[np.isin(folds, (a, b))]
+        nested[a, folds == b] = probability[of == b]
+        nested[b, folds == a] = probability[of == a]
+        own[a].append(probability[of == a])
+        own[b].append(probability[of == b])
+    for fold in range(k):
+        nested[fold, folds == fold] = mean_of(own[fold])
+    return nested
+
+
+@dataclass(frozen=True)
+class _Data:
+    cube: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    folds: NDArray[np.int64]
+    test: NDArray[np.float32] | None
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        named: dict[str, NDArray[Any]] = {"cube": self.cube, "targets": self.targets, "folds": self.folds}
+        if self.test is not None:
+            named["test"] = self.test
+        return named
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A stacker trained without some folds: what it predicts for their rows and, of single folds, for the test."""
+
+    held_out: NDArray[np.float32]
+    test: NDArray[np.float32] | None
+    stacker: Stacker | None
+
+    def write(self, directory: Path, key: str) -> None:
+        arrays = {"held_out": self.held_out} | ({} if self.test is None else {"test": self.test})
+        with replacing_dir(directory) as temporary:
+            if self.stacker is not None:
+                self.stacker.save(temporary / "stacker")
+            np.savez(temporary / "predictions.npz", allow_pickle=False, **arrays)
+            write_json(temporary / "key.json", {"key": key})
+
+    @classmethod
+    def read(cls, directory: Path) -> _Fit:
+        stacker = load_stacker(directory / "stacker") if (directory / "stacker").is_dir() else None
+        with np.load(directory / "predictions.npz", allow_pickle=False) as arrays:
+            return cls(arrays["held_out"], arrays.get("test"), stacker)  # type: ignore[arg-type]
+
+
+def _fit(stacker: Stacker, data: _Data, without: tuple[int, ...]) -> _Fit:
+    """Train on all rows but those of the folds named; of pairs of folds only the predictions are kept."""
+    held_out = np.isin(data.folds, without)
+    k = int(data.folds.max()) + 1
+    progress = " and ".join(f"fold {fold + 1}/{k}" for fold in without)
+    stacker.fit(data.cube[~held_out], data.targets[~held_out], progress=progress)
+    single = len(without) == 1
+    test = None if data.test is None or not single else stacker.predict_proba(data.test)
+    return _Fit(stacker.predict_proba(data.cube[held_out]), test, stacker if single else None)
+
+
+def _fits(
+    make_stacker: Callable[[], Stacker],
+    data: _Data,
+    without: list[tuple[int, ...]],
+    work: str | Path | None,
+    map_: Map | None,
+) -> Iterator[_Fit]:
+    if work is None:
+        for folds in without:
+            yield _fit(make_stacker(), data, folds)
+        return
+    work = Path(work)
+    example = make_stacker()
+    key = _key(example, data)
+    jobs: list[dict[str, Any]] = [
+        {
+            "work": str(work),
+            "key": key,
+            "kind": kind_of(example),
+            "params": example.get_params(),
+            "without": list(folds),
+        }
+        for folds in without
+    ]
+    todo = [job for job in jobs if not _kept(job)]
+    if map_ is not None and todo:
+        with replacing(work / "inputs.npz") as temporary, open(temporary, "wb") as stream:
+            np.savez(stream, allow_pickle=False, **data.arrays())  # type: ignore[arg-type]
+        inputs = str(work / "inputs.npz")
+        for _ in map_(
+            run_job,
+            todo,
+            desc=f"{kind_of(example)} stacker",
+            reads=lambda job: [inputs],
+            writes=lambda job: [str(_folder(job))],
+        ):
+            pass
+    for job in jobs:
+        if not _kept(job):
+            _fit(make_stacker(), data, tuple(job["without"])).write(_folder(job), key)
+        yield _Fit.read(_folder(job))
+
+
+def run_job(job: dict[str, Any]) -> None:
+    """Do one fit of ``out_of_fold`` in any process that has its inputs; done ones are left alone."""
+    if _kept(job):
+        return
+    with np.load(Path(job["work"]) / "inputs.npz", allow_pickle=False) as arrays:
+        data = _Data(arrays["cube"], arrays["targets"], arrays["folds"], arrays.get("test"))
+    _fit(new_stacker(job["kind"], job["params"]), data, tuple(job["without"])).write(_folder(job), job["key"])
+
+
+def _folder(job: dict[str, Any]) -> Path:
+    return Path(job["work"]) / ("fold-" + "-".join(map(str, job["without"])))
+
+
+def _kept(job: dict[str, Any]) -> bool:
+    """Whether this fit lies in the work folder; folders are written whole or not at all."""
+    file = _folder(job) / "key.json"
+    return file.exists() and read_json(file)["key"] == job["key"]
+
+
+def _key(stacker: Stacker, data: _Data) -> str:
+    digest = hashlib.sha256(f"{kind_of(stacker)} {json.dumps(stacker.get_params(), sort_keys=True)}".encode())
+    for name, array in data.arrays().items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""Cubes on disk: what is read, and what is said about a file that is something else."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from labelstack.errors import InputProblems, UserError
+from labelstack.stacking.cubes import Cube, read_cube, write_cube
+from labelstack.stacking.generator import generate
+
+
+@pytest.fixture(scope="module")
+def small() -> Cube:
+    return generate(20, 3, 4, n_test=6, seed=1)
+
+
+def saved(folder: Path, **arrays: Any) -> Path:
+    path = folder / "cube.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def good(**change: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    arrays = {"cube": rng.random((8, 3, 4)), "labels": rng.integers(0, 2, (8, 4))} | change
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def problems(path: Path) -> list[str]:
+    with pytest.raises(InputProblems) as caught:
+        read_cube(path)
+    assert caught.value.source == str(path)
+    return caught.value.problems
+
+
+def test_what_is_written_is_read(small, tmp_path):
+    write_cube(tmp_path / "a.npz", small)
+    write_cube(tmp_path / "b.npz", small)
+    found = read_cube(tmp_path / "a.npz")
+    for name in ("cube", "labels", "test_cube", "test_labels"):
+        array = getattr(found, name)
+        assert array.dtype == np.float32
+        assert np.array_equal(array, getattr(small, name))
+    assert found.models == small.models == ("model_0", "model_1", "model_2")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_half_precision_is_close(small, tmp_path):
+    write_cube(tmp_path / "half.npz", small, dtype="float16")
+    with np.load(tmp_path / "half.npz") as arrays:
+        assert arrays["cube"].dtype == np.float16
+        assert arrays["labels"].dtype == np.uint8
+    assert np.abs(read_cube(tmp_path / "half.npz").cube - small.cube).max() < 1e-3
+
+
+def test_without_a_test_pair_and_names(tmp_path):
+    arrays = good()
+    found = read_cube(saved(tmp_path, **arrays, note=np.array("left alone")))
+    assert np.array_equal(found.cube, arrays["cube"].astype(np.float32))
+    assert found.test_cube is None
+    assert found.test_labels is None
+    assert found.models == ("model_0", "model_1", "model_2")
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], [b"a", b"b", b"c"]])
+def test_names_soft_labels_and_bool_are_read(tmp_path, names):
+    soft = np.full((8, 4), 0.25)
+    found = read_cube(saved(tmp_path, **good(labels=soft, models=np.array(names))))
+    assert found.models == ("a", "b", "c")
+    assert (found.labels == 0.25).all()
+    assert read_cube(saved(tmp_path, **good(labels=soft > 0))).labels.min() == 1
+    write_cube(tmp_path / "soft.npz", found)
+    assert (read_cube(tmp_path / "soft.npz").labels == 0.25).all()
+
+
+def test_all_problems_at_once(tmp_path):
+    cube = np.full((8, 3, 4), 0.5, np.float16)
+    cube[5, 2, 1], cube[6, 0, 0], cube[7, 1, 3], cube[7, 2, 3] = np.nan, np.inf, 1.5, -0.5
+    labels = np.zeros((7, 4))
+    labels[2, 3] = 2
+    path = saved(
+        tmp_path,
+        cube=cube,
+        labels=labels,
+        test_cube=np.zeros((5, 2, 4)),
+        models=np.array(["ann", "ben", "cas", "ann"]),
+    )
+    assert problems(path) == [
+        "test_labels: missing, though test_cube is there; the two come together or not at all",
+        "models: names must differ; there more than once: ann",
+        "cube: 2 NaN or infinite values, the first at image 5, model 2 (cas), label 1",
+        "cube: 2 values outside 0 … 1, the first at image 7, model 1 (ben), label 3: 1.5; expected probabilities, not "
+        "logits",
+        "labels: 1 value outside 0 … 1, the first at image 2, label 3: 2",
+        "labels: is [7, 4], cube is [8, 3, 4]: expected [8, 4]",
+        "test_cube: is [5, 2, 4]; expected the 3 model(s) and 4 label(s) of cube",
+        "models: 4 name(s) for the 3 model(s) of cube",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "expected"),
+    [
+        (
+            good(cube=None, preds=np.zeros(3)),
+            "cube: missing; expected an array [images, models, labels] (the file has: labels, preds)",
+        ),
+        (good(labels=None), "labels: missing; expected an array [images, labels] (the file has: cube)"),
+        (good(test_labels=np.zeros((2, 4))), "test_cube: missing, though test_labels is there; the two come together"),
+        (good(labels=np.zeros(8)), "labels: expected numbers [images, labels] with at least one of each, not"),
+        (good(cube=np.zeros((8, 0, 4))), "cube: expected numbers [images, models, labels] with at least one of each"),
+        (good(cube=np.full((8, 3, 4), "a")), "cube: expected numbers [images, models, labels]"),
+        (good(models=np.array([1, 2, 3])), "models: expected one text for each model, not int64 [3]"),
+        (good(cube=np.zeros((1, 3, 4)), labels=np.zeros((1, 4))), "cube: one image; expected at least two"),
+    ],
+)  # fmt: skip
+def test_each_problem_is_told(tmp_path, arrays, expected):
+    found = problems(saved(tmp_path, **arrays))
+    assert len(found) == 1
+    assert found[0].startswith(expected)
+
+
+class Trap:
+    def __reduce__(self):
+        return (Path.touch, (Path("sprung"),))
+
+
+def test_nothing_is_unpickled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    objects = np.array([Trap()], object)
+    assert [line.split(":")[0] for line in problems(saved(tmp_path, **good(labels=objects)))] == ["labels"]
+    assert read_cube(saved(tmp_path, **good(other=objects))).cube.shape == (8, 3, 4)
+    (tmp_path / "raw.npz").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(UserError, match=r"not an \.npz file"):
+        read_cube(tmp_path / "raw.npz")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_files_that_are_no_cubes(tmp_path):
+    with pytest.raises(UserError, match=r"none\.npz: not found"):
+        read_cube(tmp_path / "none.npz")
+    with pytest.raises(UserError, match="is a folder"):
+        read_cube(tmp_path)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(UserError, match="holds one array"):
+        read_cube(tmp_path / "one.npy")
+    whole = saved(tmp_path, **good()).read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"not an \.npz file, or a damaged one"):
+        read_cube(tmp_path / "cut.npz")
