@@ -79,7 +79,7 @@ def test_check_says_what_is_there(here):
     result = CliRunner().invoke(app, ["check"])
     assert result.exit_code == 0
     assert result.stdout.startswith("params.yaml is valid: ")
-    assert "2 stackers" in result.stdout
+    assert "5 stackers" in result.stdout
 
 
 def test_check_without_params_says_where_to_run(here, capsys, monkeypatch):

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from labelstack.cli import app
 from labelstack.params import BACKBONE_MIN_SIZE, Model, Params, load_params
-from labelstack.params_stacking import CNNStacker, XGBoostStacker
+from labelstack.params_stacking import STACKERS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,15 +38,17 @@ def fields_of(section: type[BaseModel]) -> dict[str, Any]:
     return found
 
 
-SECTIONS = {
-    f"## {name}": sections_in(field.annotation)[0]
-    for name, field in Params.model_fields.items()
-    if name not in {"seed", "models", "stackers"}
-} | {
-    "## models.&lt;name&gt;": Model,
-    "### `kind: cnn`": CNNStacker,
-    "### `kind: xgboost`": XGBoostStacker,
-}
+SECTIONS = (
+    {
+        f"## {name}": sections_in(field.annotation)[0]
+        for name, field in Params.model_fields.items()
+        if name not in {"seed", "models", "stackers"}
+    }
+    | {
+        "## models.&lt;name&gt;": Model,
+    }
+    | {f"### `kind: {kind}`": section for kind, section in STACKERS.items()}
+)
 
 
 @pytest.mark.parametrize(("heading", "section"), SECTIONS.items())
@@ -136,6 +138,7 @@ def commands_in(text: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_name_no_unknown_command(page):
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {group.name for group in app.registered_groups}
     named = set(re.findall(r"^labelstack ([a-z_-]+)", "\n".join(commands_in(page.read_text())), re.MULTILINE))
     assert named <= known
     assert named or page.name not in {"README.md", "params.md"}

@@ -14,6 +14,7 @@ from labelstack.params import (
     flatten,
     load_params,
 )
+from labelstack.params_second_level import default_second_level
 from labelstack.params_stacking import CNNStacker, XGBoostStacker
 
 SMALLEST = {"models": {"plain": {"backbone": "small_cnn"}}, "stackers": {"trees": {"kind": "xgboost"}}}
@@ -84,7 +85,7 @@ def test_unknown_names_are_answered_with_the_nearest_valid_one(tmp_path, changes
 
 
 def test_an_unknown_name_like_nothing_else_is_answered_with_all(tmp_path):
-    assert only_problem(tmp_path, {"folds": {"zzz": 1}}) == "folds.zzz: unknown key (known here: k, seed)"
+    assert only_problem(tmp_path, {"folds": {"zzz": 1}}) == "folds.zzz: unknown key (known here: k, seed, nested)"
 
 
 @pytest.mark.parametrize(
@@ -268,3 +269,9 @@ def test_params_do_not_change_after_loading(tmp_path):
     params = load_params(write(tmp_path, SMALLEST))
     with pytest.raises(ValueError, match="frozen"):
         params.folds.k = 3
+
+
+def test_the_shipped_second_level_is_that_of_params_yaml():
+    shipped, default = load_params(Path(__file__).parents[1] / "params.yaml"), default_second_level()
+    for section in ("folds", "stackers", "blend", "metric", "thresholds"):
+        assert getattr(shipped, section) == getattr(default, section), section

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -119,6 +120,36 @@ def leaderboard() -> None:
 
 
 @app.command(rich_help_panel=LOOK)
+def bench(
+    cube: Annotated[
+        str | None,
+        typer.Argument(help="An .npz with cube, labels (test_cube, test_labels, models); else the predictions here."),
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option(help="File with the second level's sections; `default`: the shipped ones.")
+    ] = None,
+    members: Annotated[
+        str,
+        typer.Option(help="Only these rows, with commas: best_single, base_models, default, stackers, models."),
+    ] = "",
+    reference_labels: Annotated[
+        int, typer.Option(min=1, help="Labels on which scikit-learn's time per label is measured.")
+    ] = 6,
+    reference: Annotated[bool, typer.Option(help="Compare with scikit-learn's MultiOutputRegressor.")] = True,
+    nested: Annotated[bool, typer.Option(help="Train without each pair of folds too, as folds.nested says.")] = True,
+    strategy: Annotated[str | None, typer.Option(help="Decide by this instead of thresholds.strategy.")] = None,
+    generate: Annotated[str | None, typer.Option(help="Make a cube up: images,models,labels.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the made-up cube.")] = 0,
+    json: Annotated[str | None, typer.Option(help="Also write the result into this file.")] = None,
+) -> None:
+    """Compare every way of stacking on a cube of predictions."""
+    from labelstack.pipeline import bench as command
+
+    labels = reference_labels if reference else 0
+    command.run(command.Options(cube, params, members, labels, generate, seed, nested, strategy, json))
+
+
+@app.command(rich_help_panel=LOOK)
 def check() -> None:
     """Check params.yaml and say what is wrong with it."""
     from labelstack.params import load_params
@@ -141,6 +172,47 @@ def ui(
     from labelstack.pipeline import ui as command
 
     command.run(host, port)
+
+
+images = typer.Typer(
+    help="How the download went, another try for some images, and a look at one.", no_args_is_help=True
+)
+app.add_typer(images, name="images", rich_help_panel=LOOK)
+Split = Annotated[str | None, typer.Argument(help="train, validation or test; all when left out.")]
+
+
+@images.command(name="status")
+def images_status(split: Split = None) -> None:
+    """Count the images of each split by how their download ended."""
+    from labelstack.pipeline import images as command
+
+    command.status(split)
+
+
+@images.command(name="retry")
+def images_retry(
+    split: Split = None,
+    status: Annotated[str, typer.Option(help="Statuses to fetch again: timeout,http_404,http_5xx")] = "",
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask web servers for newer versions of stored images.")] = (
+        False
+    ),
+) -> None:
+    """Fetch images with some statuses again, and rewrite only their shards."""
+    from labelstack.pipeline import images as command
+
+    command.retry(split, status, refresh)
+
+
+@images.command(name="show")
+def images_show(
+    image_id: Annotated[int, typer.Argument(help="The image's id.")],
+    split: Annotated[str | None, typer.Option(help="train, validation or test, where ids occur in several.")] = None,
+    to: Annotated[Path | None, typer.Option(help="File to write the image to.")] = None,
+) -> None:
+    """Write one stored image to a file, tell what is known of it, and open it where there is a display."""
+    from labelstack.pipeline import images as command
+
+    command.show(image_id, split, to)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class Predictions:
     Attributes
     ----------
     image_id : int64 [n], unique
-    probability : float32 [n, n_labels], each in 0…1
+    probability : float32 [n, n_labels], each in 0…1; of nested predictions [n, k, n_labels]
     """
 
     image_id: NDArray[np.int64]
@@ -44,7 +44,7 @@ def write_predictions(path: str | Path, image_id: NDArray[np.int64], probability
     """Write predictions; equal content gives equal bytes. Raise ``ValueError`` on shapes that do not fit or NaN."""
     image_id = np.asarray(image_id, dtype=np.int64)
     probability = np.asarray(probability, dtype=np.float32)
-    if image_id.ndim != 1 or probability.ndim != 2 or len(image_id) != len(probability):
+    if image_id.ndim != 1 or probability.ndim not in (2, 3) or len(image_id) != len(probability):
         raise ValueError(f"image_id {image_id.shape} and probability {probability.shape} must be [n] and [n, n_labels]")
     if len(np.unique(image_id)) != len(image_id):
         raise ValueError("image_id must be unique")

@@ -13,6 +13,7 @@ from labelstack.params import Params
 from labelstack.pipeline import paths
 from labelstack.pipeline.decisions import label_sets, prior_labels
 from labelstack.predictions import Predictions
+from labelstack.stacking.decisions import Decision
 from pipeline.tiny import REPOSITORY, merged
 
 
@@ -43,7 +44,7 @@ def test_the_answer_without_an_image(labels: None, change: dict[str, object], ex
 
 def test_every_id_is_answered_in_the_given_order(labels: None) -> None:
     predictions = Predictions(np.array([7, 2]), np.array([[0.9, 0.1, 0.1], [0.1, 0.1, 0.8]], np.float32))
-    limits = np.full(3, 0.5, np.float32)
+    limits = Decision("global", thresholds=np.full(3, 0.5, np.float32))
     chosen, missing = label_sets(params(thresholds={"fixed": 0.3}), predictions, limits, np.array([2, 4, 7]))
     assert missing == 1
     assert chosen.tolist() == [[False, False, True], [True, False, False], [True, False, False]]

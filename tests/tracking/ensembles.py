@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.stacking.decisions import Decision
 from labelstack.tracking.ensemble import Rooms
 from labelstack.tracking.ensemble_folder import Parts, Settings, Spec, View
 
@@ -23,7 +24,9 @@ def files(folder: Path, weights: dict[str, float], *, thresholds: dict[str, floa
     (folder / "stack" / "fold-0" / "config.json").write_text("{}")
     (folder / "blend.json").write_text(json.dumps({"weights": weights}))
     chosen = thresholds or {"7": 0.5, "3": 0.25, "11": 0.75}
-    (folder / "thresholds.json").write_text(json.dumps({"strategy": "per_label", "thresholds": chosen}))
+    decision = Decision("per_label", thresholds=np.array(list(chosen.values()), np.float32)).to_dict()
+    rule = {"strategy": "per_label", "thresholds": chosen, "decision": decision}
+    (folder / "thresholds.json").write_text(json.dumps(rule))
     (folder / "params.yaml").write_text("seed: 1\n")
     return Parts(
         models={name: (folder / name / "model.keras", size, "stretch") for name, size in (("small", 2), ("large", 4))},
@@ -64,7 +67,7 @@ def rooms(calls: list[str]) -> Rooms:
         models={"small": small, "large": large},
         stackers={"stack": stack},
         blend=lambda members, weights: sum(members[n] * np.float32(w) for n, w in weights.items()),  # type: ignore[arg-type,return-value]
-        apply=lambda P, thresholds: np.greater_equal(P, thresholds),
+        decide=lambda P: np.greater_equal(P, np.float32([0.5, 0.25, 0.75])),
     )
 
 
@@ -74,7 +77,7 @@ def spec(weights: dict[str, float]) -> Spec:
         views={"small": View(2), "large": View(4)},
         stackers=["stack"],
         weights=weights,
-        thresholds=np.array([0.5, 0.25, 0.75], np.float32),
+        decision={},
         label_id=[i for i, _ in LABELS],
         labels=[name for _, name in LABELS],
         settings=Settings(batch_size=2),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from labelstack.errors import InputProblems, UserError
+from labelstack.stacking.decisions import Decision
 from labelstack.tracking.ensemble import Ensemble, image_bytes
 from labelstack.tracking.ensemble_folder import View, assemble_folder, read_spec
 from tracking.ensembles import files, rooms, spec
@@ -112,7 +113,7 @@ def test_the_folder_holds_everything(tmp_path: Path) -> None:
     assert found.views == {"small": View(2), "large": View(4)}
     assert found.weights == weights
     assert found.label_id == [7, 3, 11]
-    assert np.array_equal(found.thresholds, np.float32([0.5, 0.25, 0.75]))
+    assert np.array_equal(Decision.from_dict(found.decision).thresholds, np.float32([0.5, 0.25, 0.75]))
     assert found.settings == spec(weights).settings
     assert (tmp_path / "ensemble/members/large/model.keras").read_bytes() == b"large"
     assert (tmp_path / "ensemble/stackers/stack/fold-0/config.json").exists()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelstack import params_stacking as params
+from labelstack.stacking.decisions import Decision
 from labelstack.tracking.ensemble_folder import Parts, Settings
 from labelstack.tracking.ensemble_log import LoggedEnsemble, log_ensemble, requirement_lines
 from labelstack.tracking.registry import load_ensemble, register
@@ -64,7 +65,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     FoldEnsemble(folds).save(folder / "trees")
     (folder / "blend.json").write_text(json.dumps({"weights": {"trees": 0.7, "two": 0.3, "one": 0.0}}))
     thresholds = {str(i): 0.45 for i in range(N_LABELS)}
-    (folder / "thresholds.json").write_text(json.dumps({"strategy": "global", "thresholds": thresholds}))
+    decision = Decision("global", thresholds=np.full(N_LABELS, 0.45, np.float32)).to_dict()
+    rule = {"strategy": "global", "thresholds": thresholds, "decision": decision}
+    (folder / "thresholds.json").write_text(json.dumps(rule))
     (folder / "params.yaml").write_text("seed: 1\n")
     return Parts(
         models=models,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from labelstack import metrics, storage
 from labelstack.params import Params
 from labelstack.pipeline import paths
-from labelstack.report.content import LeaderboardRow, Scores, ThresholdCurve
+from labelstack.report.content import Comparison, DecisionRow, LeaderboardRow, Scores, ThresholdCurve
 from labelstack.tracking.run_file import read_run_json
 
 FOLDERS = {"base model": paths.base, "stacker": paths.stacker, "blend": lambda _: paths.ENSEMBLE}
@@ -39,6 +39,25 @@ def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any
             )
         )
     return rows
+
+
+def decision_rows(params: Params, evaluation: dict[str, Any]) -> list[DecisionRow]:
+    """Every decision strategy on the blend, with the one in use marked."""
+    chosen = storage.read_json(paths.ENSEMBLE / "thresholds.json")["strategy"]
+    return [
+        DecisionRow(
+            strategy=strategy,
+            scores=Scores(*(row[f"{average}_f{params.metric.beta:g}"] for average in metrics.AVERAGES)),
+            **{key: row[key] for key in ("low", "high", "gain", "gain_low", "gain_high")},
+            chosen=strategy == chosen,
+        )
+        for strategy, row in evaluation["decisions"].items()
+    ]
+
+
+def comparison_rows(evaluation: dict[str, Any]) -> list[Comparison]:
+    """Blend against stackers against base models."""
+    return [Comparison(**row) for row in evaluation["comparisons"]]
 
 
 def threshold_curve(params: Params, Y: NDArray[np.bool_], P: NDArray[np.float32]) -> ThresholdCurve:

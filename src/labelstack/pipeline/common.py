@@ -18,6 +18,8 @@ from labelstack.pipeline import paths
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labelstack.stacking.decisions import Decision
+
 ROOT = Path(".")
 
 
@@ -65,6 +67,11 @@ def validation_folds(params: Params, Y: NDArray[np.bool_]) -> NDArray[np.int64]:
     from labelstack.stacking.folds import assign_folds
 
     return assign_folds(Y, params.folds.k, params.folds.seed)
+
+
+def choices(params: Params, labels: pd.DataFrame) -> dict[str, Any]:
+    """What decision rules are chosen by: metric, thresholds and the labels' groups."""
+    return {"metric": params.metric, "thresholds": params.thresholds, "groups": labels["group"].tolist()}
 
 
 def lineage(inputs: list[Path], sections: dict[str, Any]) -> dict[str, str]:
@@ -115,16 +122,22 @@ def known(name: str, names: dict[str, Any], kind: str) -> Any:
     return names[name]
 
 
-def save_thresholds(path: Path, strategy: str, label_id: NDArray[Any], thresholds: NDArray[np.float32]) -> None:
-    """Write thresholds as JSON: strategy, then a threshold for each label id."""
-    # str of a float32 is the shortest text that reads back as the same float32
-    values = {str(int(i)): float(str(t)) for i, t in zip(label_id, thresholds.astype(np.float32), strict=True)}
-    storage.write_json(path, {"strategy": strategy, "thresholds": values})
+def save_decision(path: Path, label_id: NDArray[Any], decision: Decision) -> None:
+    """Write a decision rule as JSON: its strategy, a threshold for each label id where it has such, and all of it."""
+    thresholds = None
+    if decision.thresholds is not None:
+        # str of a float32 is the shortest text that reads back as the same float32
+        values = decision.thresholds.astype(np.float32)
+        thresholds = {str(int(i)): float(str(t)) for i, t in zip(label_id, values, strict=True)}
+    content = {"strategy": decision.strategy, "thresholds": thresholds, "decision": decision.to_dict()}
+    storage.write_json(path, content)
 
 
-def load_thresholds(path: Path) -> NDArray[np.float32]:
-    """Thresholds float32 [n_labels] in the order in which they were written (the label table's)."""
-    return np.array(list(storage.read_json(path)["thresholds"].values()), dtype=np.float32)
+def load_decision(path: Path) -> Decision:
+    """The decision rule that ``save_decision`` wrote."""
+    from labelstack.stacking.decisions import Decision
+
+    return Decision.from_dict(storage.read_json(path)["decision"])
 
 
 def done(stage: str, what: str, where: Path | str) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from labelstack.params import Params
 from labelstack.pipeline.common import label_table
 from labelstack.predictions import Predictions
+from labelstack.stacking.decisions import Decision
 
 
 def prior_labels(params: Params) -> NDArray[np.bool_]:
@@ -27,13 +28,11 @@ def prior_labels(params: Params) -> NDArray[np.bool_]:
 
 
 def label_sets(
-    params: Params, predictions: Predictions, thresholds: NDArray[np.float32], image_id: NDArray[np.int64]
+    params: Params, predictions: Predictions, decision: Decision, image_id: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], int]:
     """Labels of every image in ``image_id``, bool [n, n_labels], and how many of them had no prediction."""
-    from labelstack.stacking.thresholds import apply
-
     present = np.isin(image_id, predictions.image_id)
     chosen = np.tile(prior_labels(params), (len(image_id), 1))
     if present.any():
-        chosen[present] = apply(predictions.rows_of(image_id[present]), thresholds)
+        chosen[present] = decision.decide(predictions.rows_of(image_id[present]))
     return chosen, int((~present).sum())

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from labelstack import metrics, storage
+from labelstack import bootstrap, metrics, storage
 from labelstack.params import Params, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.board import threshold_curve
-from labelstack.pipeline.common import done, label_table, load_thresholds, targets
+from labelstack.pipeline.common import Targets, done, label_table, load_decision, targets
 from labelstack.pipeline.decisions import label_sets
 from labelstack.predictions import Predictions, read_predictions
-from labelstack.stacking.thresholds import apply
+from labelstack.stacking.crossfit import primary_key
+from labelstack.stacking.decisions import Decision
 from labelstack.storage import replacing
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import connect
@@ -31,6 +33,7 @@ def sources(params: Params) -> dict[str, dict[str, Any]]:
             "kind": "base model",
             "folder": paths.base(name),
             "scores": paths.METRICS / "predict" / f"{name}.json",
+            "labels": paths.cross_fitted(name, stacker=False),
             "oof": paths.predictions(name, "validation"),
             "test": paths.predictions(name, "test"),
         }
@@ -39,6 +42,7 @@ def sources(params: Params) -> dict[str, dict[str, Any]]:
             "kind": "stacker",
             "folder": paths.stacker(name),
             "scores": paths.METRICS / "stack" / f"{name}.json",
+            "labels": paths.cross_fitted(name, stacker=True),
             "oof": paths.stacked(name, "oof"),
             "test": paths.stacked(name, "test"),
         }
@@ -46,22 +50,50 @@ def sources(params: Params) -> dict[str, dict[str, Any]]:
         "kind": "blend",
         "folder": paths.ENSEMBLE,
         "scores": paths.METRICS / "blend.json",
+        "labels": paths.BLENDED / "cross_fitted.npz",
         "oof": paths.BLENDED / "oof.npz",
         "test": paths.BLENDED / "test.npz",
     }
     return rows
 
 
-def test_scores(params: Params, predictions: Predictions, thresholds: Any, answers: Any) -> dict[str, float]:
-    """F-scores on the test split's answers, with the thresholds chosen on validation and with the fixed one."""
+def test_scores(params: Params, predictions: Predictions, decision: Decision, answers: Any) -> dict[str, float]:
+    """F-scores on the test split's answers, with the rule chosen on validation and with the fixed threshold."""
     image_id, truth = answers
     scores: dict[str, float] = {}
-    for suffix, t in (("", thresholds), ("_at_fixed", np.full_like(thresholds, params.thresholds.fixed))):
-        chosen, _ = label_sets(params, predictions, t, image_id)
+    for suffix, rule in (("", decision), ("_at_fixed", fixed_threshold(params, truth.shape[1]))):
+        chosen, _ = label_sets(params, predictions, rule, image_id)
         for average in ("samples", "micro", "macro"):
             score = metrics.f_beta(truth, chosen, average=average, beta=params.metric.beta)
             scores[f"test_{average}_f{params.metric.beta:g}{suffix}"] = score
     return scores
+
+
+def fixed_threshold(params: Params, n_labels: int) -> Decision:
+    """The rule that tuned ones are compared with."""
+    return Decision("fixed", thresholds=np.full(n_labels, params.thresholds.fixed, np.float32))
+
+
+def comparisons(params: Params, table: dict[str, dict[str, Any]], rows: Targets) -> list[dict[str, Any]]:
+    """Blend against best stacker against best base model: cross-fitted difference, 95 % paired bootstrap interval."""
+    primary = primary_key(params.metric)
+    found = sources(params)
+
+    def labels(name: str) -> NDArray[np.bool_]:
+        return read_predictions(found[name]["labels"]).rows_of(rows.image_id) > 0
+
+    def best(kind: str) -> str:
+        return max(
+            (name for name in table if table[name]["kind"] == kind), key=lambda name: float(table[name][primary])
+        )
+
+    stacker, single = best("stacker"), best("base model")
+    compared = []
+    for a, b in ((BLEND, stacker), (BLEND, single), (stacker, single)):
+        found_ = bootstrap.paired(rows.Y, labels(a), labels(b), average=params.metric.primary, beta=params.metric.beta)
+        bounds = {"difference": found_.score, "low": found_.low, "high": found_.high}
+        compared.append({"better": a, "other": b, **{key: round(value, 6) for key, value in bounds.items()}})
+    return compared
 
 
 def read_test_answers(params: Params, labels: pd.DataFrame) -> Any:
@@ -93,8 +125,8 @@ def run() -> None:
     for name, source in sources(params).items():
         scored = storage.read_json(source["scores"])
         if answers is not None:
-            thresholds = load_thresholds(source["folder"] / "thresholds.json")
-            on_test = test_scores(params, read_predictions(source["test"]), thresholds, answers)
+            decision = load_decision(source["folder"] / "thresholds.json")
+            on_test = test_scores(params, read_predictions(source["test"]), decision, answers)
             trained = read_run_json(source["folder"] / "run.json")
             stage = {"base model": "train", "stacker": "stack", "blend": "blend"}[source["kind"]]
             run_name = "ensemble" if name == BLEND else name
@@ -104,13 +136,15 @@ def run() -> None:
         P = read_predictions(source["oof"]).rows_of(rows.image_id)
         scored["mean_average_precision"] = round(float(metrics.mean_average_precision(rows.Y, P)), 6)
         table[name] = {"kind": source["kind"], **scored}
-    primary = f"{params.metric.primary}_f{params.metric.beta:g}_cross_fitted"
-    evaluation = {
+    primary = primary_key(params.metric)
+    evaluation: dict[str, Any] = {
         "primary": primary,
         "n_validation": len(rows.Y),
         "n_test": 0 if answers is None else len(answers[0]),
         "n_labels": len(labels),
         "scores": table,
+        "comparisons": comparisons(params, table, rows),
+        "decisions": storage.read_json(paths.METRICS / "decisions.json"),
     }
     storage.write_json(paths.EVALUATION, evaluation)
     write_plots(params, table, labels, rows.Y)
@@ -129,10 +163,11 @@ def write_plots(params: Params, table: dict[str, dict[str, Any]], labels: pd.Dat
     columns = {key: getattr(curve, key) for key in ("threshold", "samples", "micro", "macro")}
     write_csv("thresholds", pd.DataFrame(columns))
     chosen = read_predictions(paths.BLENDED / "cross_fitted.npz").probability
-    thresholds = load_thresholds(paths.ENSEMBLE / "thresholds.json")
+    decision = load_decision(paths.ENSEMBLE / "thresholds.json")
     score = f"f{params.metric.beta:g}"
     scores = metrics.per_label(Y, chosen, beta=params.metric.beta)
-    in_sample = metrics.per_label(Y, apply(blended.probability, thresholds), beta=params.metric.beta)[score]
+    in_sample = metrics.per_label(Y, decision.decide(blended.probability), beta=params.metric.beta)[score]
     scores["f1"] = scores.pop(score)
+    thresholds = np.full(len(labels), np.nan) if decision.thresholds is None else decision.thresholds
     frame = labels[["label_id", "name", "group"]].assign(**scores, f1_in_sample=in_sample, threshold=thresholds)
     write_csv("per_label", frame)

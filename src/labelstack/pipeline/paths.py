@@ -40,8 +40,13 @@ def stacker(name: str) -> Path:
 
 
 def stacked(name: str, part: str) -> Path:
-    """A stacker's predictions: ``oof`` on validation, or ``test``."""
+    """A stacker's predictions: ``oof`` on validation, ``nested`` without each fold in turn, or ``test``."""
     return Path(f"data/stacked/{name}/{part}.npz")
+
+
+def cross_fitted(name: str, stacker: bool) -> Path:
+    """Labels of the validation images by rules chosen without each fold in turn, of a stacker or base model."""
+    return Path(f"data/{'stacked' if stacker else 'predictions'}/{name}/cross_fitted.npz")
 
 
 def work(stage: str, name: str, digest: str) -> Path:

@@ -11,13 +11,12 @@ from labelstack import metrics, storage
 from labelstack.images.shards import images_by_id
 from labelstack.params import Params, load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.board import leaderboard_rows
-from labelstack.pipeline.common import done, label_table, load_thresholds, targets
+from labelstack.pipeline.board import comparison_rows, decision_rows, leaderboard_rows
+from labelstack.pipeline.common import done, label_table, load_decision, targets
 from labelstack.predictions import read_predictions
 from labelstack.report import figures
 from labelstack.report.content import GalleryItem, MLflowHint, ReportContent, ThresholdCurve, gallery_item, pick_gallery
 from labelstack.report.html import write_report
-from labelstack.stacking.thresholds import apply
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import connect
 
@@ -28,7 +27,7 @@ def gallery(params: Params, labels: pd.DataFrame) -> list[GalleryItem]:
     """Validation images spread evenly from the best to the worst, with true and predicted labels."""
     rows = targets("validation")
     P = read_predictions(paths.BLENDED / "oof.npz").rows_of(rows.image_id)
-    chosen = apply(P, load_thresholds(paths.ENSEMBLE / "thresholds.json"))
+    chosen = load_decision(paths.ENSEMBLE / "thresholds.json").decide(P)
     f1 = metrics.f_beta_per_image(rows.Y, chosen, beta=params.metric.beta)
     picked = pick_gallery(f1, GALLERY_SIZE)
     jpegs = images_by_id(paths.shards("validation"), rows.image_id[picked])
@@ -76,6 +75,8 @@ def content(params: Params, tracker: Any) -> ReportContent:
         mlflow=MLflowHint(tracker.public_uri, tracker.experiment),
         n_validation=evaluation["n_validation"],
         notes=notes(params, evaluation),
+        decisions=decision_rows(params, evaluation),
+        comparisons=comparison_rows(evaluation),
         primary=params.metric.primary,
         score_name=f"F{params.metric.beta:g}",
         fixed_threshold=params.thresholds.fixed,
@@ -85,8 +86,8 @@ def content(params: Params, tracker: Any) -> ReportContent:
 def notes(params: Params, evaluation: dict[str, Any]) -> list[str]:
     """What a reader must know to read the numbers rightly."""
     said = [
-        "Cross-fitted: weights and thresholds are chosen on all folds but one and scored on that one, in turn.",
-        "Per-label figures are cross-fitted; the gallery uses the final thresholds.",
+        "Cross-fitted: weights, decision rule and thresholds are chosen on all folds but one and scored on that one.",
+        "Per-label figures are cross-fitted; the gallery uses the final decision rule.",
     ]
     if evaluation["n_test"]:
         said.append(f"Test: {evaluation['n_test']:,} images whose answers are read by the evaluation alone.")

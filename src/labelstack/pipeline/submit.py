@@ -11,7 +11,7 @@ from labelstack.formats.manifest import read_manifest
 from labelstack.formats.submission import write_submission
 from labelstack.params import load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.common import done, label_table, load_thresholds
+from labelstack.pipeline.common import done, label_table, load_decision
 from labelstack.pipeline.decisions import label_sets
 from labelstack.predictions import read_predictions
 
@@ -20,8 +20,8 @@ def run() -> None:
     """Write the submission from the blend's test predictions and thresholds."""
     params = load_params()
     image_id = read_manifest(paths.manifest("test"))["image_id"].to_numpy(np.int64)
-    thresholds = load_thresholds(paths.ENSEMBLE / "thresholds.json")
-    chosen, missing = label_sets(params, read_predictions(paths.BLENDED / "test.npz"), thresholds, image_id)
+    decision = load_decision(paths.ENSEMBLE / "thresholds.json")
+    chosen, missing = label_sets(params, read_predictions(paths.BLENDED / "test.npz"), decision, image_id)
     label_id = label_table()["label_id"].to_numpy()
     path = Path(params.submission.directory) / params.submission.filename
     write_submission(path, image_id, [label_id[row].tolist() for row in chosen])

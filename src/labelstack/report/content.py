@@ -151,6 +151,38 @@ class MLflowHint:
 
 
 @dataclass(frozen=True)
+class DecisionRow:
+    """One way from the blend's probabilities to labels, cross-fitted.
+
+    Parameters
+    ----------
+    low, high : 95 % interval of the primary score, by bootstrap over images
+    gain, gain_low, gain_high : paired difference of the primary score to the fixed threshold, and its interval
+    chosen : whether new images are labelled by it
+    """
+
+    strategy: str
+    scores: Scores
+    low: float
+    high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Cross-fitted primary score of one row minus another's, with its 95 % paired bootstrap interval."""
+
+    better: str
+    other: str
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """The whole report.
 
@@ -166,6 +198,10 @@ class ReportContent:
         As ``pick_gallery`` orders it, best image first.
     n_validation : int
         Validation images that were scored.
+    decisions : sequence of DecisionRow
+        Every decision strategy on the same blend.
+    comparisons : sequence of Comparison
+        Blend against stackers against base models.
     score_name : str
         ``F1``, or ``F2`` when beta is 2.
     reproduce : sequence of str
@@ -186,6 +222,8 @@ class ReportContent:
     primary: Average = "samples"
     score_name: str = "F1"
     fixed_threshold: float = 0.3
+    decisions: Sequence[DecisionRow] = ()
+    comparisons: Sequence[Comparison] = ()
     reproduce: Sequence[str] = field(default=("make repro", "make ui"))
 
     def __post_init__(self) -> None:

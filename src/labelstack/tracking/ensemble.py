@@ -36,14 +36,14 @@ class Rooms:
     models : by name, uint8 [n, size, size, 3] → float32 [n, n_labels], test-time augmentation included
     stackers : by name, cube float32 [n, n_models, n_labels] → float32 [n, n_labels]
     blend : predictions by member, weights by member → float32 [n, n_labels]
-    apply : float32 [n, n_labels], thresholds float32 [n_labels] → bool [n, n_labels]
+    decide : float32 [n, n_labels] → bool [n, n_labels]
     """
 
     decode: Callable[[bytes, View], Images]
     models: Mapping[str, Callable[[Images], Floats]]
     stackers: Mapping[str, Callable[[Floats], Floats]]
     blend: Callable[[Mapping[str, Floats], Mapping[str, float]], Floats]
-    apply: Callable[[Floats, Floats], NDArray[np.bool_]]
+    decide: Callable[[Floats], NDArray[np.bool_]]
 
 
 class Ensemble:
@@ -113,7 +113,7 @@ class Ensemble:
         if not decoded:
             return [_row(error) for error in errors]
         P = self.probabilities({view: np.stack([seen[view] for seen in decoded]) for view in views})
-        found = iter(zip(P, self.rooms.apply(P, self.spec.thresholds), strict=True))
+        found = iter(zip(P, self.rooms.decide(P), strict=True))
         return [_row(error) if error else self._labelled(*next(found)) for error in errors]
 
     def _labelled(self, probability: Floats, chosen: NDArray[np.bool_]) -> dict[str, Any]:
@@ -168,8 +168,8 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
     from labelstack.images.tta import TRANSFORMS
     from labelstack.networks.inference import compile_predict, load_model
     from labelstack.stacking.blend import blend
+    from labelstack.stacking.decisions import Decision
     from labelstack.stacking.fold_ensemble import FoldEnsemble
-    from labelstack.stacking.thresholds import apply
 
     settings = spec.settings
     transforms = [TRANSFORMS[name] for name in settings.tta]
@@ -186,5 +186,5 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
         models={name: base_model(name) for name in spec.needed_models},
         stackers={name: FoldEnsemble.load(folder / "stackers" / name).predict_proba for name in spec.needed_stackers},
         blend=blend,
-        apply=apply,
+        decide=Decision.from_dict(spec.decision).decide,
     )

@@ -5,7 +5,8 @@ It holds everything that prediction needs::
     ensemble.json                   models with their views (in the cube's order), stackers, settings
     members/<model>/model.keras     base models
     stackers/<stacker>/             fold models of each stacker
-    blend.json, thresholds.json     {"weights": {member: weight}}, {"thresholds": {label_id: threshold}}
+    blend.json                      {"weights": {member: weight}}
+    thresholds.json                 the decision rule: {"strategy", "thresholds": {label_id: …} or null, "decision"}
     labels.json                     [{"label_id": …, "name": …}] in the order of the probability columns
     files/                          params.yaml, dvc.lock, requirements.lock and the like, for rebuilding
 """
@@ -18,9 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 import labelstack
 from labelstack.errors import InputProblems
@@ -96,12 +94,12 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
 
 @dataclass(frozen=True)
 class Spec:
-    """What ``Ensemble`` reads from the folder; thresholds are float32 [n_labels]."""
+    """What ``Ensemble`` reads from the folder; ``decision`` is a rule as ``Decision.to_dict`` wrote it."""
 
     views: dict[str, View]
     stackers: list[str]
     weights: dict[str, float]
-    thresholds: NDArray[np.float32]
+    decision: dict[str, Any]
     label_id: list[int]
     labels: list[str]
     settings: Settings
@@ -127,11 +125,12 @@ def read_spec(folder: Path) -> Spec:
     content = read_json(folder / "ensemble.json")
     labels = read_json(folder / "labels.json")
     weights = read_json(folder / "blend.json")["weights"]
-    thresholds = read_json(folder / "thresholds.json")["thresholds"]
+    rule = read_json(folder / "thresholds.json")
+    thresholds = rule["thresholds"]
     label_id = [int(entry["label_id"]) for entry in labels]
     known = {*content["models"], *content["stackers"]}
     problems = [f"blend.json: the member {n!r} is neither a base model nor a stacker" for n in set(weights) - known]
-    if set(thresholds) != {str(i) for i in label_id}:
+    if thresholds is not None and set(thresholds) != {str(i) for i in label_id}:
         problems.append(f"thresholds.json: expected a threshold for each of the {len(label_id)} labels")
     if not any(weight > 0 for weight in weights.values()):
         problems.append("blend.json: no member has a weight above 0")
@@ -142,7 +141,7 @@ def read_spec(folder: Path) -> Spec:
         views={name: View(**entry) for name, entry in content["models"].items()},
         stackers=list(content["stackers"]),
         weights={name: float(weight) for name, weight in weights.items()},
-        thresholds=np.array([thresholds[str(i)] for i in label_id], dtype=np.float32),
+        decision=rule["decision"],
         label_id=label_id,
         labels=[str(entry["name"]) for entry in labels],
         settings=Settings(**{**settings, "tta": tuple(settings["tta"])}),
