@@ -67,7 +67,7 @@ def runs_table(window: Browser, url: str, experiment: str, picture: Path) -> str
     search = window.find('input[placeholder="Search columns"]')
     search.send_keys("f1_cross_fitted")
     tree = "document.querySelector('.du-bois-light-tree-title')"
-    window.wait(f"{tree} && {tree}.innerText.startsWith('Metrics (3)')")
+    window.wait(f"{tree} && {tree}.innerText.startsWith('Metrics (5)')")
     window.find(".du-bois-light-tree-treenode .du-bois-light-tree-checkbox").click()
     search.send_keys("\ue00c")  # Escape
     window.wait("document.body.innerText.includes('samples_f1_cr')")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.stacking.conftest import make_data
 
 from labelstack import params_stacking as params
 from labelstack.metrics import f_beta
@@ -21,6 +20,8 @@ from labelstack.stacking import (
     strategy_scores,
     thresholds,
 )
+
+from .conftest import make_data
 
 METRIC = params.Metric()
 TUNED = params.Thresholds(strategy="coordinate_ascent")

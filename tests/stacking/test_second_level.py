@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.stacking.conftest import Data, make_data
 
 from labelstack import params_stacking as params
 from labelstack.metrics import f_beta
 from labelstack.stacking import CNNStacker, StackedEnsemble, XGBoostStacker
+
+from .conftest import Data, make_data
 
 
 def trees(**settings: Any) -> XGBoostStacker:

@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelstack import params_stacking as params
+from labelstack import params
+from labelstack.params_stacking import XGBoostStacker
 from labelstack.stacking.decisions import Decision
 from labelstack.tracking.ensemble_folder import Parts, Settings
 from labelstack.tracking.ensemble_log import LoggedEnsemble, log_ensemble, requirement_lines
@@ -61,7 +62,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     rng = np.random.default_rng(0)
     cube = rng.random((60, 2, N_LABELS), dtype=np.float32)
     Y = (cube.mean(axis=1) + rng.normal(0, 0.1, (60, N_LABELS)) > 0.5).astype(np.uint8)
-    folds = [make_stacker(params.XGBoostStacker(n_estimators=3, seed=i)).fit(cube, Y) for i in range(2)]
+    folds = [make_stacker(XGBoostStacker(n_estimators=3, seed=i)).fit(cube, Y) for i in range(2)]
     FoldEnsemble(folds).save(folder / "trees")
     (folder / "blend.json").write_text(json.dumps({"weights": {"trees": 0.7, "two": 0.3, "one": 0.0}}))
     thresholds = {str(i): 0.45 for i in range(N_LABELS)}

@@ -257,7 +257,6 @@ def measure(task: dict[str, Any], bench: Bench) -> Measured:
 
 def main(folder: Path) -> int:
     """Read ``inputs.npz`` and ``task.json``, write ``result.json`` and ``labels.npz``; 1 when the method fails."""
-    logging.getLogger("labelstack").setLevel(logging.ERROR)  # warnings of dozens of fits would bury the table
     task = read_json(folder / "task.json")
     with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
         inputs = {name: arrays[name] for name in arrays.files}
@@ -279,4 +278,5 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("labelstack").setLevel(logging.ERROR)  # warnings of dozens of fits would bury the table
     sys.exit(main(Path(sys.argv[1])))
