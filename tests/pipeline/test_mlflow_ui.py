@@ -18,7 +18,7 @@ def test_the_mlflow_ui_shows_runs_with_f1_curves_and_artifacts(finished: Workspa
         for name in ("train/wide", "train/deep", "stack/cnn", "stack/xgboost", "blend/ensemble"):
             assert name in table
         scored = json.loads((finished.root / "metrics/predict/wide.json").read_text())
-        assert f"{scored['macro_f1_cross_fitted']:.4f}"[:6] in table
+        assert f"{scored['macro_f1_cross_fitted']:.6f}"[:6] in table
         texts = run_page(window, url, run["experiment_id"], run["run_id"], tmp_path)
     assert "train/wide" in texts["run"]
     for name in ("holdout_f1", "loss"):
