@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -211,6 +212,17 @@ def test_jobs_can_run_anywhere_that_sees_the_work_folder(data: Data, tmp_path: P
     assert there.ensemble.digest() == here.ensemble.digest()
     out_of_fold(make, cube, Y, folds, test_cube=cube[:7], nested=True, work=tmp_path, map_=elsewhere)
     assert len(ran) == 6  # all kept
+
+
+def test_a_warning_of_every_fold_is_said_once(data: Data, caplog: pytest.LogCaptureFixture) -> None:
+    cube, Y = data
+    silent = Y.copy()
+    silent[:, 1] = 0
+    with caplog.at_level(logging.WARNING):
+        out_of_fold(make, cube, silent, assign_folds(Y, 3, 0), nested=True)
+        assert caplog.text.count("constant here") == 1
+        make().fit(cube, silent)
+    assert caplog.text.count("constant here") == 2
 
 
 def test_soft_labels_reach_the_stacker(data: Data) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +19,8 @@ from labelstack.stacking.checks import check_cube, check_folds, check_targets
 from labelstack.stacking.fold_ensemble import FoldEnsemble, mean_of
 from labelstack.stacking.stackers import Stacker, kind_of, load_stacker, new_stacker
 from labelstack.storage import read_json, replacing, replacing_dir, write_json
+
+_ROOM = __name__.rpartition(".")[0]
 
 if TYPE_CHECKING:
     from labelstack.engine import Map
@@ -114,13 +118,14 @@ def out_of_fold(
     without: list[tuple[int, ...]] = [*((fold,) for fold in range(k)), *pairs]
     oof = np.empty(targets.shape, np.float32)
     fits: dict[tuple[int, ...], _Fit] = {}
-    for folds_out, fit in zip(without, _fits(make_stacker, data, without, work, map_), strict=True):
-        fits[folds_out] = fit
-        if len(folds_out) == 1:
-            rows = np.flatnonzero(assigned == folds_out[0])
-            oof[rows] = fit.held_out
-            if on_fold is not None:
-                on_fold(folds_out[0], rows, fit.held_out)
+    with _said_once():
+        for folds_out, fit in zip(without, _fits(make_stacker, data, without, work, map_), strict=True):
+            fits[folds_out] = fit
+            if len(folds_out) == 1:
+                rows = np.flatnonzero(assigned == folds_out[0])
+                oof[rows] = fit.held_out
+                if on_fold is not None:
+                    on_fold(folds_out[0], rows, fit.held_out)
     single = [fits[fold,] for fold in range(k)]
     test = None if tests is None else mean_of([fit.test for fit in single if fit.test is not None])
     return OutOfFold(
@@ -129,6 +134,26 @@ def out_of_fold(
         [fit.stacker for fit in single if fit.stacker is not None],
         _nested(assigned, k, {pair: fits[pair].held_out for pair in pairs}) if pairs else None,
     )
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Let each warning of the stackers through once, and not again for every fold."""
+    said: set[str] = set()
+
+    def first_time(record: logging.LogRecord) -> bool:
+        known = record.getMessage() in said
+        said.add(record.getMessage())
+        return not known
+
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith(_ROOM)]
+    for logger in loggers:
+        logger.addFilter(first_time)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(first_time)
 
 
 def _nested(
