@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from labelstack.errors import UserError
 from labelstack.metrics import AVERAGES, Average, f_beta
 from labelstack.stacking import blend, search_weights
+from labelstack.stacking.blend import likelihood_weights
 
 Members = dict[str, NDArray[np.float32]]
 
@@ -126,3 +127,21 @@ def test_bad_input_is_refused_by_name() -> None:
         search_weights({"a": Y}, Y, metric="best")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="step must be"):
         search_weights({"a": Y}, Y, step=0)
+
+
+def test_likelihood_weights_reach_the_optimum_for_rare_labels_too() -> None:
+    """Rare labels make every loss small; the search must not take that for the end of it."""
+    rng = np.random.default_rng(0)
+    Y = rng.random((400, 200)) < 0.01
+    good = np.clip(np.where(Y, 0.5, 0.005) + rng.random(Y.shape) * 0.002, 0, 1).astype(np.float32)
+    poor = np.full(Y.shape, 0.01, np.float32)
+    other = np.clip(np.where(Y, 0.3, 0.02) + rng.random(Y.shape) * 0.01, 0, 1).astype(np.float32)
+    weights = likelihood_weights({"poor": poor, "good": good, "other": other}, Y)
+    assert weights["good"] > 0.9
+    right = [np.where(Y, p, 1 - p) for p in (poor, good, other)]
+
+    def likelihood(values: list[float]) -> float:
+        return float(np.log(sum(w * p for w, p in zip(values, right, strict=True))).mean())
+
+    grid = [[a, b, 1 - a - b] for a in np.linspace(0, 1, 21) for b in np.linspace(0, 1 - a, 21)]
+    assert likelihood(list(weights.values())) >= max(likelihood(w) for w in grid) - 1e-5

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from labelstack import params_stacking as params
 from labelstack.errors import UserError
@@ -67,8 +69,8 @@ def fit_weights(
 def likelihood_weights(members: Mapping[str, ArrayLike], Y: ArrayLike, *, smallest: float = 0.02) -> dict[str, float]:
     """Convex weights with the largest likelihood of the answers, the optimum of a concave problem.
 
-    Expectation maximisation for the weights of a mixture (Dempster, Laird & Rubin 1977), each image and label being
-    one observation. Members that end below ``smallest`` are dropped and the rest is fitted again.
+    The weights of a mixture, each image and label being one observation. Members that end below ``smallest`` are
+    dropped and the rest is fitted again.
 
     Returns
     -------
@@ -88,21 +90,30 @@ def likelihood_weights(members: Mapping[str, ArrayLike], Y: ArrayLike, *, smalle
 
 
 def _mixture(stack: list[NDArray[np.float32]], answers: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Weights of a mixture, from equal ones, until no step gains more than 1e-7 of log likelihood an observation."""
+    """The likeliest convex weights; sequential quadratic programming from equal ones, to a billionth of the loss."""
     right = np.stack([np.where(answers, p, 1 - p).ravel() for p in stack])
     np.maximum(right, np.float32(1e-6), out=right)
-    weights = np.full(len(stack), 1 / len(stack))
-    last = -np.inf
-    for _ in range(500):
-        mixed = weights.astype(np.float32) @ right
-        likelihood = float(np.log(mixed).mean(dtype=np.float64))
-        if likelihood - last < 1e-7:
-            break
-        last = likelihood
-        np.divide(1, mixed, out=mixed)
-        weights = weights * (right @ mixed).astype(np.float64) / right.shape[1]
-        weights /= weights.sum()
-    return weights
+    equal = np.full(len(stack), 1 / len(stack))
+    scale = max(float(-np.log(equal.astype(np.float32) @ right).mean(dtype=np.float64)), 1e-9)
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        mixed = np.maximum(weights.astype(np.float32) @ right, np.float32(1e-6))
+        value = float(-np.log(mixed).mean(dtype=np.float64))
+        gradient = -(right @ (1 / mixed)).astype(np.float64) / right.shape[1]
+        return value / scale, gradient / scale
+
+    with threadpool_limits(1, user_api="blas"):  # the same sums, however many cores
+        found = minimize(
+            loss,
+            equal,
+            jac=True,
+            method="SLSQP",
+            bounds=[(0, 1)] * len(stack),
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones_like(w)},
+            options={"ftol": 1e-9, "maxiter": 200},
+        )
+    weights: NDArray[np.float64] = np.clip(found.x, 0, 1)
+    return weights / weights.sum()
 
 
 def search_weights(
