@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -46,6 +47,15 @@ TINY: dict[str, Any] = {
     },
     "blend": {"members": [], "step": 0.25},
 }
+
+
+_PATHS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -96,8 +106,14 @@ class Workspace:
         return workspace
 
     def copy(self, root: Path) -> Workspace:
-        """The same workspace, MLflow store included, in another folder."""
+        """The same workspace in another folder, with an MLflow store of its own: MLflow keeps absolute paths."""
         shutil.copytree(self.root, root)
+        with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database, database:
+            for table, column in _PATHS:
+                database.execute(
+                    f"UPDATE {table} SET {column} = replace({column}, ?, ?)",  # noqa: S608
+                    (self.root.as_uri() + "/", root.as_uri() + "/"),
+                )
         return Workspace.existing(root)
 
     def params(self, content: dict[str, Any] | None = None, **change: Any) -> dict[str, Any]:

@@ -88,6 +88,23 @@ def test_no_convex_weights_have_a_smaller_log_loss(seed):
         assert best <= log_loss(Y, np.einsum("nml,m->nl", cube, other)) + 1e-5
 
 
+def test_convex_weights_of_soft_and_of_rare_labels_reach_the_optimum():
+    rng = np.random.default_rng(3)
+    for rate, soft in ((0.3, True), (0.004, False)):
+        Y = (rng.random((300, 40)) < rate).astype(np.float32)
+        noise = rng.random((300, 2, 40)).astype(np.float32) * [[[0.02], [0.3]]]
+        cube = np.clip(Y[:, None] * 0.6 + noise * rate, 0.001, 0.999).astype(np.float32)
+        if soft:
+            Y = np.clip(np.abs(Y - rng.random(Y.shape) * 0.4), 0, 1).astype(np.float32)
+        weights = convex_weights(cube, Y)
+
+        def loss(first: float, cube=cube, Y=Y) -> float:
+            p = cube[:, 0] * first + cube[:, 1] * (1 - first)
+            return float(-(Y * np.log(p) + (1 - Y) * np.log(1 - p)).mean())
+
+        assert loss(weights[0]) <= min(loss(first) for first in np.linspace(0, 1, 201)) * (1 + 1e-5)
+
+
 def test_the_better_model_gets_the_weight():
     cube, Y = unequal()
     for stacker in (WeightedMeanStacker(), GreedyStacker(), WeightedMeanStacker(objective="f")):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,7 +81,7 @@ def likelihood_weights(members: Mapping[str, ArrayLike], Y: ArrayLike, *, smalle
     answers = check_answers(Y, next(iter(checked.values())).shape, of="members")  # type: ignore[arg-type]
     kept = list(checked)
     while True:
-        weights = _mixture([checked[name] for name in kept], answers)
+        weights = likeliest_weights([checked[name] for name in kept], answers)
         small = [name for name, weight in zip(kept, weights, strict=True) if weight < smallest]
         if not small or len(kept) == len(small):
             break
@@ -89,20 +90,36 @@ def likelihood_weights(members: Mapping[str, ArrayLike], Y: ArrayLike, *, smalle
     return {name: float(found.get(name, 0)) for name in checked}
 
 
-def _mixture(stack: list[NDArray[np.float32]], answers: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The likeliest convex weights; sequential quadratic programming from equal ones, to a billionth of the loss."""
-    right = np.stack([np.where(answers, p, 1 - p).ravel() for p in stack])
+def likeliest_weights(stack: Sequence[NDArray[np.float32]], targets: NDArray[Any]) -> NDArray[np.float64]:
+    """Weights ≥ 0 of sum 1 whose mean has the least log loss; sequential quadratic programming from equal ones.
+
+    Parameters
+    ----------
+    stack : probabilities float32 of one shape in 0 … 1, an array for each weight
+    targets : bool, or float in 0 … 1, of the same shape
+    """
+    if len(stack) == 1:
+        return np.ones(1)
+    true = targets >= 0.5
+    right = np.stack([np.where(true, p, 1 - p).ravel() for p in stack])
+    mass = None
+    if targets.dtype != np.bool_ and (soft := np.minimum(targets, 1 - targets).ravel()).any():
+        right = np.concatenate([right, 1 - right], axis=1)  # an uncertain answer counts as both, by its weights
+        mass = np.concatenate([1 - soft, soft]).astype(np.float32)
     np.maximum(right, np.float32(1e-6), out=right)
     equal = np.full(len(stack), 1 / len(stack))
-    scale = max(float(-np.log(equal.astype(np.float32) @ right).mean(dtype=np.float64)), 1e-9)
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         mixed = np.maximum(weights.astype(np.float32) @ right, np.float32(1e-6))
-        value = float(-np.log(mixed).mean(dtype=np.float64))
-        gradient = -(right @ (1 / mixed)).astype(np.float64) / right.shape[1]
-        return value / scale, gradient / scale
+        losses, slopes = -np.log(mixed), -1 / mixed
+        if mass is not None:
+            losses, slopes = losses * mass, slopes * mass
+        value = float(losses.mean(dtype=np.float64))
+        return value / scale, (right @ slopes).astype(np.float64) / right.shape[1] / scale
 
+    scale = 1.0
     with threadpool_limits(1, user_api="blas"):  # the same sums, however many cores
+        scale = max(loss(equal)[0], 1e-9)  # where labels are rare every loss is small, which must not end the search
         found = minimize(
             loss,
             equal,

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from labelstack.metrics import Average, f_beta
 from labelstack.stacking import thresholds
 from labelstack.stacking.array_stacker import Arrays, ArrayStacker
-from labelstack.stacking.blend import search_weights
+from labelstack.stacking.blend import likeliest_weights, search_weights
 from labelstack.stacking.logit_features import Floats, logits
 
 _SMALLEST = 1e-6  # probabilities are no smaller in a likelihood
@@ -170,28 +170,8 @@ def convex_weights(cube: NDArray[np.float32], targets: NDArray[np.float32]) -> F
     cube : float32 [n, n_models, n_labels]
     targets : float32 [n, n_labels] in 0 … 1
     """
-    n_models = cube.shape[1]
-    if n_models == 1:
-        return np.ones(1)
-
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        p = np.einsum("nml,m->nl", cube, weights.astype(np.float32))
-        p = np.clip(p, _SMALLEST, 1 - np.float32(_SMALLEST))
-        value = -(targets * np.log(p) + (1 - targets) * np.log1p(-p)).mean(dtype=np.float64)
-        slope = (p - targets) / (p * (1 - p))
-        gradient = np.einsum("nml,nl->m", cube, slope, dtype=np.float64) / targets.size
-        return float(value), gradient
-
-    found = minimize(
-        loss,
-        np.full(n_models, 1 / n_models),
-        jac=True,
-        method="SLSQP",
-        bounds=[(0, 1)] * n_models,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones_like(w)},
-        options={"ftol": 1e-9, "maxiter": 100},
-    )
-    weights = np.where(found.x < 1e-4, 0, found.x)
+    weights = likeliest_weights(list(cube.transpose(1, 0, 2)), targets)
+    weights = np.where(weights < 1e-4, 0, weights)
     return np.asarray(weights / weights.sum())
 
 
