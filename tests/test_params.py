@@ -275,3 +275,9 @@ def test_the_shipped_second_level_is_that_of_params_yaml():
     shipped, default = load_params(Path(__file__).parents[1] / "params.yaml"), default_second_level()
     for section in ("folds", "stackers", "blend", "metric", "thresholds"):
         assert getattr(shipped, section) == getattr(default, section), section
+
+
+@pytest.mark.parametrize("section", ["models", "stackers"])
+def test_nothing_else_may_be_called_blend(tmp_path, section):
+    changes = {section: {"blend": next(iter(SMALLEST[section].values()))}}
+    assert "blend is what the ensemble itself is called" in only_problem(tmp_path, changes)

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from labelstack.credentials import cleaned, credential_problems
 from labelstack.errors import InputProblems, UserError
 from labelstack.params_engine import Engine
 from labelstack.params_images import Augment, Images
@@ -187,6 +188,8 @@ class Tracking(Section):
     uri: str = "sqlite:///mlflow.db"
     experiment: str = "labelstack"
     registered_model: str = "labelstack"
+    artifacts: str | None = None
+    probe_images: int = Field(64, ge=1, le=100_000)
 
 
 class Params(SecondLevel):
@@ -217,7 +220,10 @@ class Params(SecondLevel):
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check params.yaml; raise ``InputProblems`` with every problem in it at once."""
+    """Read and check params.yaml; raise ``InputProblems`` with every problem in it at once.
+
+    Credentials in a URI are a problem too, and no message shows them.
+    """
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -233,13 +239,17 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise UserError(f"{path}:{where} not valid YAML ({getattr(error, 'problem', error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping of sections (seed, dataset, models, …)")
+    problems = credential_problems(content)
+    content = cleaned(content)
     try:
-        return Params.model_validate(content)
+        params = Params.model_validate(content)
     except ValidationError as error:
-        problems = explain(error)
+        problems += explain(error)
         # Pydantic compares names only when all sections are valid.
         problems += [problem for problem in raw_name_problems(content) if problem not in problems]
-        raise InputProblems(str(path), problems) from None
+    if problems:
+        raise InputProblems(str(path), problems)
+    return params
 
 
 def flatten(section: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:

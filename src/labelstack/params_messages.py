@@ -35,6 +35,8 @@ def name_problems(models: Iterable[str], stackers: Iterable[str], members: Itera
         for name in names
         if not _NAME.match(name)
     ]
+    if "blend" in {*models, *stackers}:
+        problems.append("blend is what the ensemble itself is called in tables and files: rename the model or stacker")
     both = sorted(set(models) & set(stackers))
     if both:
         problems.append(f"the name(s) {', '.join(both)} stand under models and under stackers: rename one")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labelstack.errors import UserError
-from labelstack.tracking.lineage import lineage_tags, read_lock
+from labelstack.tracking.lineage import experiment_tags, lineage_tags, read_lock, results_commit
 
 LOCK = """
 schema: '2.0'
@@ -126,3 +126,52 @@ def test_credentials_stay_out(tmp_path: Path) -> None:
     tags = lineage_tags(tmp_path, ["https://u:secret@h/x"], "")
     assert tags["dvc.https://h/x"] == "e1"
     assert "secret" not in str(tags)
+
+
+def test_experiments_of_dvc_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c" * 40)
+    assert experiment_tags() == {}
+    monkeypatch.setenv("DVC_EXP_NAME", "quick-fox")
+    assert experiment_tags() == {
+        "labelstack.experiment": "quick-fox",
+        "labelstack.experiment_baseline": "c" * 40,
+    }
+
+
+def test_the_commit_of_results(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    assert results_commit(project, "train@small", "metrics/train/small.json") == (
+        None,
+        "this folder is not in a git repository with a commit",
+    )
+    out = project / "models/base/small.json"
+    out.parent.mkdir(parents=True)
+    out.write_text("result")
+    md5 = hashlib.md5(b"result").hexdigest()
+    git(project, "init", "-q")
+    (project / "dvc.lock").unlink()
+    git(project, "commit", "-q", "--allow-empty", "-m", "start")
+    assert results_commit(project, "a", "models/base/small.json")[1] == "dvc.lock is not committed"
+    lock = f"stages: {{a: {{cmd: x, outs: [{{path: models/base/small.json, hash: md5, md5: {md5}}}]}}}}\n"
+    (project / "dvc.lock").write_text(lock)
+    git(project, "add", "dvc.lock")
+    git(project, "commit", "-qm", "lock")
+    assert results_commit(project, "a", "models/base/small.json")[1] == "dvc.yaml, params.yaml is not committed"
+    for name in ("dvc.yaml", "params.yaml"):
+        (project / name).write_text("{}\n")
+    git(project, "add", "dvc.yaml", "params.yaml")
+    git(project, "commit", "-qm", "results")
+    head = git(project, "rev-parse", "HEAD").strip()
+    assert results_commit(project, "a", "models/base/small.json") == (head, "")
+    assert results_commit(project, "b", "models/base/small.json")[0] is None
+    out.write_text("another")
+    commit, reason = results_commit(project, "a", "models/base/small.json")
+    assert commit is None
+    assert "is not the one that the committed dvc.lock names" in reason
+    out.write_text("result")
+    (project / "params.yaml").write_text("{a: 1}\n")
+    assert results_commit(project, "a", "models/base/small.json") == (
+        None,
+        "params.yaml changed since the last commit",
+    )

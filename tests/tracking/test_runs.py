@@ -12,7 +12,7 @@ import pytest
 
 from labelstack.errors import UserError
 from labelstack.params import Tracking, digest
-from labelstack.tracking.runs import Tracker, connect
+from labelstack.tracking.runs import Tracker, connect, runs_of_experiment
 
 PNG = b"\x89PNG\r\n\x1a\n picture"
 
@@ -165,7 +165,7 @@ def test_the_first_error_is_the_one_that_is_seen(
     with pytest.raises(ZeroDivisionError), tracker.run("train", "m"):
         raise ZeroDivisionError
     assert "server gone" in caplog.text
-    with pytest.raises(UserError, match="end the run train/m"), tracker.run("train", "m"):
+    with pytest.raises(UserError, match=r"end the run \(train/m\)"), tracker.run("train", "m"):
         pass
 
 
@@ -245,3 +245,30 @@ def test_importing_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_runs_of_a_dvc_experiment(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    with tracker.run("train", "m", params={"a": 1}, tags={"dvc.x": "1"}) as baseline:
+        baseline.log_metrics({"f1": 0.5})
+    monkeypatch.setenv("DVC_EXP_NAME", "quick-fox")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c" * 40)
+    with tracker.run("stack", "s") as stacked:
+        pass
+    for _ in range(2):  # a stage that is run again in the same experiment
+        with tracker.run("train", "m", run_id=baseline.run_id) as own:
+            own.log_metrics({"f1": 0.75})
+    with tracker.run("train", "m", run_id=own.run_id) as again:
+        pass
+    assert again.run_id == own.run_id != baseline.run_id
+    found = runs_of_experiment(tracker, "quick-fox")
+    assert [run.info.run_id for run in found] == [stacked.run_id, own.run_id]
+    assert {run.data.tags["labelstack.experiment_baseline"] for run in found} == {"c" * 40}
+    assert found[1].data.params == {"a": "1"}
+    assert found[1].data.tags["dvc.x"] == "1"
+    assert found[1].data.tags["labelstack.continues"] == baseline.run_id
+    assert found[1].data.metrics == {"f1": 0.75}
+    old = tracker.client.get_run(baseline.run_id)
+    assert old.data.metrics == {"f1": 0.5}
+    assert "labelstack.experiment" not in old.data.tags
+    assert runs_of_experiment(tracker, "it's none") == []

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ def test_public_uri_tells_no_place_inside_the_project(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_database_is_refused_at_once(tmp_path: Path) -> None:
+    import_module("mlflow")  # takes its time, once
     (tmp_path / "mlflow.db").write_text("something the user wrote")
     started = time.monotonic()
     with pytest.raises(UserError, match="not a sqlite database"):
@@ -130,3 +132,72 @@ def test_user_settings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     store.open_client(f"sqlite:///{empty_database}")
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_a_copy_made_for_an_experiment_belongs_to_its_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    copy = tmp_path / "work" / ".dvc" / "tmp" / "exps" / "tmp123"
+    (copy / "inner").mkdir(parents=True)
+    assert store.main_root(copy) == tmp_path / "work"
+    assert store.main_root(copy / "inner") == tmp_path / "work"
+    assert store.main_root(tmp_path / "work") == tmp_path / "work"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "work"))
+    assert store.main_root(copy) == tmp_path / "work"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))  # of a pipeline that started this one
+    assert store.main_root(copy) == tmp_path / "work"
+    assert store.main_root(tmp_path) == tmp_path
+
+
+def test_runs_in_such_a_copy_are_in_the_workspace_s_store(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    copy = root / ".dvc" / "tmp" / "exps" / "tmp123"
+    copy.mkdir(parents=True)
+    tracker = connect(Tracking(experiment="new"), copy)
+    with tracker.run("train", "m") as run:
+        run.log_text("x", "a.txt")
+    assert tracker.root == root
+    assert tracker.public_uri == "sqlite:///mlflow.db"
+    assert (root / "mlartifacts" / run.run_id / "artifacts" / "a.txt").exists()
+    assert not list(copy.iterdir())
+    assert connect(Tracking(), root).client.get_run(run.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [("s3://bucket/prefix", "s3://bucket/prefix"), ("other/place", "file://{root}/other/place"), (None, None)],
+)
+def test_where_artifacts_of_a_new_experiment_go(root: Path, place: str | None, expected: str | None) -> None:
+    tracker = connect(Tracking(experiment="new", artifacts=place), root)
+    location = tracker.client.get_experiment(tracker.experiment_id).artifact_location
+    assert location == (expected or "file://{root}/mlartifacts").format(root=root.as_uri().removeprefix("file://"))
+
+
+def test_a_database_that_does_not_run() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        uri = f"postgresql+psycopg2://user:secret@127.0.0.1:{listener.getsockname()[1]}/mlflow"
+        started = time.monotonic()
+        assert not store.answers(uri)
+        with pytest.raises(UserError, match="nothing answers at") as raised:
+            connect(Tracking(uri=uri))
+    assert time.monotonic() - started < 10
+    assert "secret" not in str(raised.value)
+
+
+def test_databases_whose_port_is_not_known_are_just_tried() -> None:
+    assert store.answers("postgresql:///mlflow?host=/var/run/postgresql")
+    assert store.answers("postgresql://a:1,b:2/mlflow")
+
+
+def test_errors_of_the_artifacts_store_are_explained() -> None:
+    from botocore.exceptions import NoCredentialsError
+
+    unable = pytest.raises(UserError, match=r"could not store x: Unable to locate credentials")
+    with unable, store.explained("sqlite:///x", "store x"):
+        raise NoCredentialsError
+    with pytest.raises(ZeroDivisionError), store.explained("sqlite:///x", "store x"):
+        raise ZeroDivisionError

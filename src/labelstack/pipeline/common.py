@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from labelstack import storage
 from labelstack.errors import UserError
-from labelstack.params import Params, digest, flatten
+from labelstack.params import Params, Tracking, digest, flatten, load_params
 from labelstack.pipeline import paths
 
 if TYPE_CHECKING:
@@ -138,6 +139,39 @@ def load_decision(path: Path) -> Decision:
     from labelstack.stacking.decisions import Decision
 
     return Decision.from_dict(storage.read_json(path)["decision"])
+
+
+def tracking_here() -> Tracking:
+    """Where runs and versions are: as ./params.yaml says, or the server that MLFLOW_TRACKING_URI names.
+
+    Raises
+    ------
+    UserError
+        When there is neither.
+    """
+    if (ROOT / "params.yaml").exists():
+        return load_params(ROOT / "params.yaml").tracking
+    if os.environ.get("MLFLOW_TRACKING_URI", "").strip():
+        return Tracking()
+    raise UserError(
+        "no params.yaml here, so nothing says where the registry is: set MLFLOW_TRACKING_URI, for example "
+        "http://127.0.0.1:5000 or sqlite:////path/to/mlflow.db, or run from the folder of dvc.yaml"
+    )
+
+
+def reachable(params: Params) -> None:
+    """See that a tracking server answers, before any work; for a database nothing is done and MLflow not imported.
+
+    Raises
+    ------
+    UserError
+        Within seconds when the server doesn't answer or refuses the credentials.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or params.tracking.uri
+    if uri.lower().startswith(("http://", "https://")):
+        from labelstack.tracking import store
+
+        store.open_client(store.resolve_uri(params.tracking.uri, ROOT))
 
 
 def done(stage: str, what: str, where: Path | str) -> None:

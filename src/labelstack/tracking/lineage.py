@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,8 @@ from labelstack.errors import UserError
 from labelstack.tracking.texts import without_credentials
 
 INCOMPLETE = "lineage.incomplete"
+EXPERIMENT, BASELINE = "labelstack.experiment", "labelstack.experiment_baseline"
+_COMMITTED = ("dvc.lock", "dvc.yaml", "params.yaml")
 
 
 def lineage_tags(root: str | Path, inputs: Iterable[str | Path], params_digest: str) -> dict[str, str]:
@@ -73,8 +76,7 @@ def input_hash(root: Path, path: str, lock: dict[str, dict[str, str]]) -> str | 
     if tracked.is_file():
         return next((value for entry in _yaml(tracked).get("outs") or [] if (value := _entry_hash(entry))), None)
     if (root / path).is_file():
-        with (root / path).open("rb") as handle:
-            return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return _md5(root / path)
     return lock["deps"].get(path)
 
 
@@ -89,6 +91,44 @@ def git_tags(root: Path, generated: Iterable[str] = ()) -> dict[str, str]:
     return {"git.commit": commit.strip(), "git.dirty": str(dirty).lower()}
 
 
+def experiment_tags() -> dict[str, str]:
+    """Name and baseline commit of the DVC experiment whose stage this process is; nothing outside one."""
+    tags = {EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""), BASELINE: os.environ.get("DVC_EXP_BASELINE_REV", "")}
+    return {key: value for key, value in tags.items() if value} if tags[EXPERIMENT] else {}
+
+
+def results_commit(root: Path, stage: str, output: str) -> tuple[str | None, str]:
+    """The commit at HEAD, if it holds the results that lie here.
+
+    Parameters
+    ----------
+    stage, output : str
+        A stage and one of its outputs, whose file here must have the MD5 that dvc.lock has at HEAD.
+
+    Returns
+    -------
+    commit : str or None
+    reason : str
+        Why there is none.
+    """
+    commit = _git(root, "rev-parse", "HEAD")
+    lock = _git(root, "show", "HEAD:./dvc.lock")
+    if commit is None:
+        return None, "this folder is not in a git repository with a commit"
+    if lock is None:
+        return None, "dvc.lock is not committed"
+    changed = _git(root, "diff", "--name-only", "--relative", "-z", "HEAD", "--", *_COMMITTED)
+    if changed is None or changed:
+        return None, f"{', '.join(filter(None, (changed or '').split(chr(0))))} changed since the last commit"
+    if untracked := [name for name in _COMMITTED if _git(root, "ls-files", "--error-unmatch", name) is None]:
+        return None, f"{', '.join(untracked)} is not committed"
+    outs = ((yaml.safe_load(lock) or {}).get("stages") or {}).get(stage, {}).get("outs") or []
+    recorded = next((_entry_hash(entry) for entry in outs if _plain(entry["path"]) == output), None)
+    if recorded != _md5(root / output):
+        return None, f"{output} is not the one that the committed dvc.lock names; run `dvc repro`, then commit"
+    return commit.strip(), ""
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     try:
         command = ["git", "-C", str(root), *arguments]
@@ -96,6 +136,11 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _yaml(file: Path) -> dict[str, Any]:

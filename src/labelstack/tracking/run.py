@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from labelstack.errors import UserError
 from labelstack.tracking import store
+from labelstack.tracking.outbox import Outbox, Value, folder_of, same
 from labelstack.tracking.texts import clean_key, clean_tags
 
 if TYPE_CHECKING:
@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from labelstack.tracking.runs import Tracker
 
 MEMBER_TAG = "labelstack.member."
-BATCH = 100  # params or tags that MLflow takes in one request
-_METRICS_BATCH = 1000
 
 
 class Run:
-    """One MLflow run that is being written.
+    """One MLflow run that is being written; what can't be logged now waits on disk (see ``outbox``).
 
     Attributes
     ----------
@@ -50,6 +48,9 @@ class Run:
         self.metrics: dict[str, float] = dict(run.data.metrics)
         self._steps: dict[str, dict[int, float]] = {}
         self._clock = 0
+        self._blind: set[str] = set()  # metrics of an earlier attempt whose steps couldn't be read
+        folder = folder_of(tracker.root, tracker.public_uri, self.run_id)
+        self.outbox = Outbox(tracker.client, tracker.uri, folder, self.run_id, self.name, tracker.public_uri)
 
     def url(self, ui_base: str | None = None) -> str:
         """This run's page in the MLflow UI (default: the tracking server, or the UI on loopback)."""
@@ -83,16 +84,14 @@ class Run:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: no such file to store with the run {self.name}")
-        with self._doing(f"store {path.name}"):
-            self.tracker.client.log_artifact(self.run_id, str(path), folder or None)
+        self._put({"kind": "artifact", "folder": folder or None}, f"store {path.name}", path)
 
     def log_artifacts(self, path: str | Path, folder: str | None = None) -> None:
         """Store everything in a folder; raise ``UserError`` when it doesn't exist."""
         path = Path(path)
         if not path.is_dir():
             raise UserError(f"{path}: no such folder to store with the run {self.name}")
-        with self._doing(f"store {path.name}"):
-            self.tracker.client.log_artifacts(self.run_id, str(path), folder or None)
+        self._put({"kind": "artifacts", "folder": folder or None}, f"store {path.name}", path)
 
     def log_figure(self, image: bytes, path: str) -> None:
         """Store an image (PNG or SVG bytes) under ``path``, for example ``plots/curves.png``."""
@@ -108,17 +107,25 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; credentials in URLs are removed, over-long values cut."""
-        from mlflow.entities import RunTag
-
         cleaned = clean_tags(tags)
-        with self._doing("set tags"):
-            for batch in batches([RunTag(key, value) for key, value in cleaned.items()], BATCH):
-                self.tracker.client.log_batch(self.run_id, tags=batch)
+        if cleaned:
+            self._put({"kind": "tags", "values": cleaned}, "set tags")
         self.tags |= cleaned
 
     def link_members(self, run_ids: Mapping[str, str]) -> None:
         """Link an ensemble's run to those of its members by tags ``labelstack.member.<name>``."""
         self.set_tags({MEMBER_TAG + name: run_id for name, run_id in run_ids.items()})
+
+    def log_params(self, params: Mapping[str, str]) -> None:
+        """Log params, cleaned already."""
+        if params:
+            self._put({"kind": "params", "values": dict(params)}, "log params")
+
+    def end(self, status: str, end_time: int | None = None) -> None:
+        """Set the run's status and end time (milliseconds; default: now); upload what was kept, if possible."""
+        self._put({"kind": "status", "status": status, "end_time": end_time or int(time.time() * 1000)}, "end the run")
+        with store.explained(self.tracker.uri, f"upload what was kept of {self.name}"):
+            self.outbox.close()
 
     def _log_bytes(self, content: bytes, path: str) -> None:
         place = PurePosixPath(path)
@@ -128,23 +135,21 @@ class Run:
             self.log_artifact(file, str(place.parent) if place.parent.name else None)
 
     def _log(self, values: list[tuple[str, float, int | None]]) -> None:
-        from mlflow.entities import Metric
-
         # MLflow shows, of several values at a step, the one with the latest millisecond.
         self._clock = now = max(int(time.time() * 1000), self._clock + 1)
-        new = []
+        new: list[Value] = []
         for key, value, step in values:
             held = self._history(key)
             place = max(held, default=0) if step is None else step
-            if place in held and (step is not None or _same(held[place], value)):
+            if place in held and (step is not None or same(held[place], value)):
                 continue
+            unknown = step is None and key in self._blind and not held
             held[place] = value
-            new.append(Metric(key, value, now, place))
+            new.append((key, value, now, None if unknown else place, step is None))
             if place >= max(held):
                 self.metrics[key] = value
-        with self._doing("log metrics"):
-            for batch in batches(new, _METRICS_BATCH):
-                self.tracker.client.log_batch(self.run_id, metrics=batch)
+        if new:
+            self._put({"kind": "metrics", "values": new}, "log metrics")
 
     def _history(self, key: str) -> dict[int, float]:
         """Steps and values of a metric; the store is asked once, and only for a resumed run's own metrics."""
@@ -152,19 +157,16 @@ class Run:
             self._steps[key] = {}
             if self.resumed and key in self.metrics:
                 with self._doing("read metrics"):
-                    history = self.tracker.client.get_metric_history(self.run_id, key)
-                self._steps[key] = {m.step: m.value for m in sorted(history, key=lambda m: m.timestamp)}
+                    history = self.outbox.read(lambda: self.tracker.client.get_metric_history(self.run_id, key), None)
+                if history is None:
+                    self._blind.add(key)
+                else:
+                    self._steps[key] = {m.step: m.value for m in sorted(history, key=lambda m: m.timestamp)}
         return self._steps[key]
+
+    def _put(self, entry: dict[str, Any], what: str, source: Path | None = None) -> None:
+        with self._doing(what):
+            self.outbox.put(entry, source)
 
     def _doing(self, what: str) -> Any:
         return store.explained(self.tracker.uri, f"{what} ({self.name})")
-
-
-def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
-    """Slices of at most ``size`` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _same(a: float, b: float) -> bool:
-    return a == b or (math.isnan(a) and math.isnan(b))

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from labelstack import params as params_
 from labelstack.errors import UserError
-from labelstack.tracking import store
-from labelstack.tracking.run import BATCH, Run, batches
+from labelstack.tracking import outbox, store
+from labelstack.tracking.lineage import EXPERIMENT, experiment_tags
+from labelstack.tracking.run import Run
 from labelstack.tracking.texts import clean_params, clean_tags
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 DIGEST_TAG = "params.digest"
+CONTINUES_TAG = "labelstack.continues"
 UI_BASE = "http://127.0.0.1:5000"
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ class Tracker:
     client : mlflow.MlflowClient
     uri : str
         The resolved tracking URI; may hold credentials. ``public_uri`` doesn't.
+    root : Path
+        The main workspace, also where a DVC experiment runs in a copy of it.
     experiment, experiment_id : str
     registered_model : str
     """
@@ -91,18 +95,19 @@ class Tracker:
             Flat; values over 6,000 characters are cut and end with their SHA-256.
         run_id : str
             The run of an earlier attempt to go on with. A new run is started when the store doesn't know it
-            (another server, a deleted run) or when it was logged with other params.
+            (another server, a deleted run) or when it was logged with other params. Within a DVC experiment, what
+            is added to a run from outside it (``params`` None) goes to a run of the experiment's own instead.
         """
         flat = clean_params(params or {})
         digest = (tags or {}).get(DIGEST_TAG) or params_.digest(flat)
-        all_tags = clean_tags({"labelstack.stage": stage, "labelstack.name": name, **(tags or {})})
+        all_tags = clean_tags({"labelstack.stage": stage, "labelstack.name": name, **(tags or {}), **experiment_tags()})
         with store.explained(self.uri, f"start the run {stage}/{name}"):
             found = self._resumable(run_id, flat)
+            if found is not None and params is None:
+                found = self._within_experiment(found, f"{stage}/{name}")
             finished_at = found.info.end_time if found and found.info.status == "FINISHED" else None
             if found is None:
-                started = self.client.create_run(
-                    self.experiment_id, tags=_source_tags(all_tags, self.root), run_name=f"{stage}/{name}"
-                )
+                started = self._create(f"{stage}/{name}", all_tags)
             else:
                 started = found
                 self.client.update_run(started.info.run_id, status="RUNNING")
@@ -114,7 +119,7 @@ class Tracker:
             all_tags.pop(DIGEST_TAG)
         status = "FAILED"
         try:
-            self._log_params(run, flat)
+            run.log_params(flat)
             run.set_tags(all_tags)
             yield run
             status = "FINISHED"
@@ -126,12 +131,34 @@ class Tracker:
 
     def _end(self, run: Run, status: str, end_time: int | None) -> None:
         try:
-            with store.explained(self.uri, f"end the run {run.name}"):
-                self.client.set_terminated(run.run_id, status, end_time)
+            run.end(status, end_time)
         except UserError as error:
             if status == "FINISHED":
                 raise
             _logger.warning("%s", error)  # the exception that ended the run matters more
+
+    def _create(self, name: str, tags: dict[str, str]) -> MlflowRun:
+        return self.client.create_run(self.experiment_id, tags=_source_tags(tags, self.root), run_name=name)
+
+    def _within_experiment(self, found: MlflowRun, name: str) -> MlflowRun:
+        """In a DVC experiment the experiment's own continuation of a run: others' figures stay as they are."""
+        from mlflow.entities import Param, RunTag
+
+        tags = experiment_tags()
+        if not tags or found.data.tags.get(EXPERIMENT) == tags[EXPERIMENT]:
+            return found
+        before = found.info.run_id
+        for run in runs_of_experiment(self, tags[EXPERIMENT]):
+            if run.data.tags.get(CONTINUES_TAG) == before:
+                return run
+        kept = {key: value for key, value in found.data.tags.items() if not key.startswith("mlflow.")}
+        kept |= tags | {CONTINUES_TAG: before}
+        run_id = self._create(name, kept).info.run_id
+        for batch in outbox.batches([Param(*item) for item in found.data.params.items()], outbox.BATCH):
+            self.client.log_batch(run_id, params=batch)
+        for batch in outbox.batches([RunTag(*item) for item in kept.items()], outbox.BATCH):
+            self.client.log_batch(run_id, tags=batch)
+        return self.client.get_run(run_id)
 
     def _find(self, run_id: str) -> MlflowRun | None:
         from mlflow.exceptions import MlflowException
@@ -154,42 +181,71 @@ class Tracker:
             return None
         return run
 
-    def _log_params(self, run: Run, flat: dict[str, str]) -> None:
-        from mlflow.entities import Param
 
-        with store.explained(self.uri, f"log params ({run.name})"):
-            for batch in batches([Param(key, value) for key, value in flat.items()], BATCH):
-                self.client.log_batch(run.run_id, params=batch)
+def runs_of_experiment(tracker: Tracker, name: str) -> list[MlflowRun]:
+    """The MLflow runs that a DVC experiment made, oldest first."""
+    quote = '"' if "'" in name else "'"  # the filter language knows no escapes
+    found: list[MlflowRun] = []
+    token = None
+    with store.explained(tracker.uri, f"find the runs of the experiment {name}"):
+        while True:
+            page = tracker.client.search_runs(
+                [tracker.experiment_id],
+                f"tags.`{EXPERIMENT}` = {quote}{name}{quote}",
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
 
 
-def connect(tracking: params_.Tracking, root: str | Path = ".") -> Tracker:
-    """Open the tracking store and its experiment; create what is missing.
+def connect(tracking: params_.Tracking, root: str | Path = ".", *, create: bool = True) -> Tracker:
+    """Open the tracking store and its experiment; create what is missing, unless ``create`` is false.
 
     The environment variable ``MLFLOW_TRACKING_URI`` goes before ``tracking.uri``. A relative sqlite file lies under
-    ``root``; with a sqlite (or other database) URI the artifacts of a new experiment go to ``root/mlartifacts``, a
-    server decides itself. Several processes may do this at once.
+    ``root`` (the main workspace, where a DVC experiment runs in a copy of it); with a sqlite (or other database) URI
+    the artifacts of a new experiment go to ``tracking.artifacts`` or ``root/mlartifacts``, a server decides itself.
+    Several processes may do this at once. What earlier runs could not log is uploaded first.
 
     Raises
     ------
     UserError
         When the store can't be reached (within seconds for a server) or the experiment was deleted.
     """
-    root = Path(root).resolve()
+    root = store.main_root(root)
     uri = store.resolve_uri(tracking.uri, root)
-    client = store.open_client(uri)
-    artifacts = None if uri.startswith("http") else root / "mlartifacts"
+    shown = store.public_uri(uri, root)
+    try:
+        client = store.open_client(uri)
+    except UserError as error:
+        if waiting := outbox.waiting(root, shown):
+            raise UserError(f"{error} {waiting}") from error
+        raise
+    outbox.upload_pending(client, uri, root, shown)
+    artifacts = None if uri.startswith("http") else _artifact_place(tracking, root)
     with store.explained(uri, f"open the experiment {tracking.experiment!r}"):
-        experiment_id = _experiment(client, tracking.experiment, artifacts)
+        if create:
+            experiment_id = _experiment(client, tracking.experiment, artifacts)
+        else:
+            found = client.get_experiment_by_name(tracking.experiment)
+            experiment_id = str(found.experiment_id) if found else ""
     return Tracker(client, tracking, root, uri, experiment_id)
 
 
-def _experiment(client: MlflowClient, name: str, artifacts: Path | None) -> str:
+def _artifact_place(tracking: params_.Tracking, root: Path) -> str:
+    place = tracking.artifacts or "mlartifacts"
+    return place if "://" in place else (root / place).resolve().as_uri()
+
+
+def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifacts and artifacts.as_uri()))
+            return str(client.create_experiment(name, artifacts))
         except MlflowException:  # another process was faster, or a real error
             found = client.get_experiment_by_name(name)
             if found is None:

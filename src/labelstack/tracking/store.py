@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -19,14 +20,35 @@ from labelstack.tracking.texts import without_credentials
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_DATABASES = ("postgresql", "mysql", "mssql")
+_DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _REACH_SECONDS = 5
+_TOO_MANY = 429
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    # Artifacts go through the server: signed addresses lead to a store that may be out of reach from here.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "PGCONNECT_TIMEOUT": "5",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+
+
+def main_root(root: str | Path) -> Path:
+    """The workspace that a DVC experiment's copy of it belongs to; any other folder itself.
+
+    DVC runs queued and temporary experiments in copies below ``.dvc/tmp/exps`` and drops these afterwards.
+    """
+    root = Path(root).resolve()
+    parts = root.parts
+    for i in range(len(parts) - 3):
+        if parts[i : i + 3] == (".dvc", "tmp", "exps"):
+            parent = os.environ.get("DVC_ROOT", "")
+            inside = parent and root.is_relative_to(Path(parent).resolve() / ".dvc" / "tmp" / "exps")
+            return Path(parent).resolve() if inside else Path(*parts[:i])
+    return root
 
 
 def resolve_uri(uri: str, root: Path) -> str:
@@ -46,6 +68,8 @@ def resolve_uri(uri: str, root: Path) -> str:
         return f"sqlite:///{sqlite_file(uri, root)}"
     if scheme in ("http", "https") and urlsplit(uri).hostname:
         return uri.rstrip("/")
+    if scheme == "postgresql":  # SQLAlchemy's own choice of a driver changes with its version
+        return f"postgresql+psycopg2{uri[len(scheme) :]}"
     if scheme.partition("+")[0] in _DATABASES:
         return uri
     raise UserError(
@@ -70,15 +94,77 @@ def public_uri(uri: str, root: Path) -> str:
 
 @contextmanager
 def explained(uri: str, doing: str) -> Iterator[None]:
-    """Turn MLflow's exceptions into a ``UserError`` that names the store and what was being done."""
+    """Turn exceptions of MLflow and of the artifacts' store into a ``UserError`` that says what was being done."""
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
 
     try:
         yield
-    except (MlflowException, RequestException) as error:
+    except Exception as error:
+        if not isinstance(error, MlflowException | RequestException) and not _of(error, "botocore", "boto3"):
+            raise
         message = without_credentials(str(error).replace(uri, without_credentials(uri)).strip())
         raise UserError(f"MLflow at {without_credentials(uri)}: could not {doing}: {message}") from error
+
+
+def unreachable(error: BaseException, uri: str) -> bool:
+    """Whether an error says that the store (or the artifacts' store) is away now, so that a later try may help.
+
+    That is: no connection or answer, HTTP 5xx, 408 and 429, and a database's operational errors; not what the store
+    refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, MlflowException):
+            status = link.get_http_status_code()
+            if uri.startswith("http") or link.error_code != "INTERNAL_ERROR":
+                return _transient(status)
+        elif _of(link, "requests"):
+            answer = getattr(link, "response", None)
+            return _transient(answer.status_code) if answer is not None else not isinstance(link, ValueError)
+        elif _of(link, "sqlalchemy"):
+            return type(link).__name__ in ("OperationalError", "InterfaceError")
+        elif _of(link, "botocore"):
+            answer = getattr(link, "response", None)
+            if answer is not None:
+                return _transient(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            return any(base.__name__ in ("HTTPClientError", "ConnectionError") for base in type(link).__mro__)
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def _of(error: BaseException, *packages: str) -> bool:
+    return type(error).__module__.partition(".")[0] in packages
+
+
+def _transient(status: int) -> bool:
+    return status in (408, _TOO_MANY) or status >= 500
+
+
+@contextmanager
+def hurried(seconds: int) -> Iterator[None]:
+    """Within the context one answer is waited for ``seconds``, and asked for twice at most; a user's settings hold."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds)}
+    ours = {key: value for key, value in wanted.items() if os.environ.get(key) == _ENVIRONMENT[key]}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        os.environ.update({key: _ENVIRONMENT[key] for key in ours})
+
+
+def answers(uri: str) -> bool:
+    """A quick look whether the store is there: a server's health, a database's port."""
+    try:
+        if uri.startswith("http"):
+            _check_server(uri)
+        elif not uri.startswith("sqlite"):
+            _check_database(uri)
+    except UserError:
+        return False
+    return True
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -95,9 +181,14 @@ def open_client(uri: str) -> MlflowClient:
     if not os.environ.get("MLFLOW_LOGGING_LEVEL"):
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        # Both tell of failed tries, one with a traceback; the error itself comes to us.
+        for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
     if uri.startswith("http"):
         _check_server(uri)
+    elif not uri.startswith("sqlite"):
+        _check_database(uri)
     with explained(uri, "open the store"):
         if not uri.startswith("sqlite:///"):
             return MlflowClient(tracking_uri=uri, registry_uri=registry)
@@ -137,6 +228,24 @@ def _check_server(uri: str) -> None:
         )
     if answer.status_code >= 500:
         raise UserError(f"MLflow at {shown}: the server answers HTTP {answer.status_code}")
+
+
+def _check_database(uri: str) -> None:
+    """Knock at the database's port: MLflow would try for minutes."""
+    parts = urlsplit(uri)
+    try:
+        port = parts.port or _DATABASES[parts.scheme.partition("+")[0]]
+    except ValueError:  # several hosts
+        return
+    if not parts.hostname:  # a socket in the file system
+        return
+    try:
+        socket.create_connection((parts.hostname, port), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"MLflow at {without_credentials(uri)}: nothing answers at {parts.hostname}:{port} ({error}). Start the "
+            "database, or set tracking.uri (or MLFLOW_TRACKING_URI) to one that runs."
+        ) from error
 
 
 def _check_sqlite(file: Path) -> None:

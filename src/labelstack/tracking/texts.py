@@ -7,18 +7,10 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+
+from labelstack.credentials import without_credentials
 
 _MAX_PARAM, _MAX_TAG, _MAX_KEY = 6000, 8000, 250
-_CREDENTIALS = re.compile(r"://[^/\s@]+@")
-
-
-def without_credentials(text: str) -> str:
-    """A URI, or a text with URIs in it, without user names and passwords."""
-    parts = urlsplit(text) if "://" in text and " " not in text else None
-    if parts and "@" in parts.netloc:
-        text = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return _CREDENTIALS.sub("://", text)
 
 
 def clean_key(key: str) -> str:
