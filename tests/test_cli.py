@@ -91,11 +91,19 @@ def test_check_without_params_says_where_to_run(here, capsys, monkeypatch):
     assert "Run from the folder that holds dvc.yaml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stage", ["train", "predict", "stack", "download"])
+@pytest.mark.parametrize("stage", ["train", "stack", "download", "rebuild", "remote"])
 def test_stages_of_one_thing_need_its_name(here, stage):
     result = CliRunner().invoke(app, [stage])
     assert result.exit_code == 2
     assert "Missing argument" in result.output
+
+
+def test_predict_without_images_says_what_it_takes(here, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["labelstack", "predict"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "no images: give files" in capsys.readouterr().err
 
 
 def test_an_unknown_split_is_answered_with_the_splits(here, capsys, monkeypatch):

@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 STAGES = "Pipeline stages (run by dvc repro)"
 LOOK = "Look at results"
+USE = "Use, rebuild and share ensembles"
 Name = Annotated[str, typer.Argument(help="A name under models: or stackers: in params.yaml.")]
 
 
@@ -55,12 +56,31 @@ def train(model: Name) -> None:
     stage.run(model)
 
 
-@app.command(rich_help_panel=STAGES)
-def predict(model: Name) -> None:
-    """Predict validation and test with one base model; tune and score its thresholds."""
-    from labelstack.pipeline import predict as stage
+@app.command(rich_help_panel=USE)
+def predict(
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Files, http(s) or s3 URLs, or a CSV with the column image.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A registered ensemble: models:/name/3, 3 or @champion (the default).")
+    ] = None,
+    all_probabilities: Annotated[bool, typer.Option(help="Give the probability of every label.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="A JSON object for each image instead of a table.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write a CSV (or .jsonl) file instead.")] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(help="Instead: the pipeline's stage, validation and test predictions of one base model."),
+    ] = None,
+) -> None:
+    """Label images with a registered ensemble (with --base-model: the stage predict)."""
+    if base_model:
+        from labelstack.pipeline import predict as stage
 
-    stage.run(model)
+        stage.run(base_model)
+        return
+    from labelstack.pipeline import predict_images as command
+
+    command.run(images or [], model, all_probabilities=all_probabilities, as_json=json, out=out)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -172,6 +192,105 @@ def ui(
     from labelstack.pipeline import ui as command
 
     command.run(host, port)
+
+
+@app.command(rich_help_panel=LOOK)
+def compare(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="MLflow runs, registry versions (3, @champion), git revisions or DVC experiments."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write the comparison as a page.")] = None,
+    row: Annotated[str, typer.Option(help="What is compared: blend, a stacker or a base model.")] = "blend",
+    labels: Annotated[int, typer.Option(min=0, help="So many winners and losers among the labels.")] = 5,
+    all_rows: Annotated[bool, typer.Option("--all-rows", help="Every model and stacker in the leaderboard.")] = False,
+) -> None:
+    """Compare runs, versions, revisions and experiments: scores with intervals, params, labels."""
+    from labelstack.pipeline import compare as command
+
+    command.run(names or [], html=html, row=row, labels=labels, all_rows=all_rows)
+
+
+@app.command(rich_help_panel=USE)
+def rebuild(
+    version: Annotated[str, typer.Argument(help="models:/labelstack/3, 3 or @champion.")],
+    to: Annotated[Path, typer.Option(help="A new folder.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Predict the stored images again and compare.")] = False,
+    submit: Annotated[bool, typer.Option("--submit", help="Write the submission again and compare its SHA-256.")] = (
+        False
+    ),
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of test shards: predict all of them anew for the submission.")
+    ] = None,
+) -> None:
+    """Rebuild a registered ensemble in a new folder, from nothing but the registry."""
+    from labelstack.pipeline import rebuild as command
+
+    command.run(version, to, verify=verify, submit=submit, images=images)
+
+
+@app.command(rich_help_panel=USE)
+def promote(
+    version: Annotated[str | None, typer.Argument(help="The version that becomes champion; none: list them.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "",
+    back: Annotated[bool, typer.Option("--back", help="Return to the champion before.")] = False,
+) -> None:
+    """Make a version the champion by hand, or show versions and who was champion when."""
+    from labelstack.pipeline import promote as command
+
+    command.run(version, reason=reason, back=back)
+
+
+@app.command(rich_help_panel=USE)
+def remote(
+    url: Annotated[str, typer.Argument(help="s3://bucket/prefix")],
+    endpoint_url: Annotated[str | None, typer.Option(help="Of an S3 server that is not AWS.")] = None,
+    region: Annotated[str | None, typer.Option(help="The bucket's region.")] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of the AWS configuration files.")] = None,
+    create: Annotated[bool, typer.Option("--create", help="Make the bucket if it is not there.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the DVC remote.")] = "storage",
+    save_credentials: Annotated[
+        bool, typer.Option("--save-credentials", help="Keep the credentials in .dvc/config.local, which git ignores.")
+    ] = False,
+) -> None:
+    """Check an S3 bucket and make it the default DVC remote."""
+    from labelstack.pipeline import remote as command
+
+    command.run(
+        url,
+        endpoint_url=endpoint_url,
+        region=region,
+        profile=profile,
+        create=create,
+        name=name,
+        save_credentials=save_credentials,
+    )
+
+
+@app.command(rich_help_panel=USE)
+def sync() -> None:
+    """Upload what was kept while the tracking server was away; record the commit of the results."""
+    from labelstack.pipeline import sync as command
+
+    command.run()
+
+
+@app.command(rich_help_panel=USE)
+def server(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines see it only if you change this.")] = (
+        "127.0.0.1"
+    ),
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A further host name that users type, such as a reverse proxy's; repeatable."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 2,
+) -> None:
+    """Run a team's MLflow server on the database of LABELSTACK_DATABASE, artifacts in LABELSTACK_ARTIFACTS."""
+    from labelstack.pipeline import server as command
+
+    command.run(host, port, workers, allow or [])
 
 
 images = typer.Typer(

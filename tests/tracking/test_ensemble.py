@@ -2,16 +2,22 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from labelstack.errors import InputProblems, UserError
+from images.server import Server
+from labelstack.errors import InputProblems
+from labelstack.params import Images
 from labelstack.stacking.decisions import Decision
-from labelstack.tracking.ensemble import Ensemble, image_bytes
+from labelstack.tracking.ensemble import Ensemble
 from labelstack.tracking.ensemble_folder import View, assemble_folder, read_spec
+from labelstack.tracking.sources import Sources
 from tracking.ensembles import files, rooms, spec
 
 IMAGE = bytes([60, 20, 80])
@@ -61,7 +67,7 @@ def test_a_broken_image_is_a_row_with_an_error(tmp_path: Path) -> None:
     assert len(found) == 7
     assert [bool(error) for error in found["error"]] == [False, True, False, True, True, True, True]
     assert found["label_id"].tolist() == [[7, 11], [], [7, 11], [], [], [], []]
-    assert "not an image" in found["error"][1]
+    assert found["error"][1] == "the given bytes: not an image that can be read"
     assert "neither a readable image file nor base64" in found["error"][3]
     assert found["probabilities"][3] is None
 
@@ -81,29 +87,86 @@ def test_batches_do_not_matter(count: int) -> None:
     assert one["probabilities"].tolist() == other["probabilities"].tolist()
 
 
-def test_ways_to_give_an_image(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(IMAGE)
-    text = base64.b64encode(IMAGE).decode()
-    for given in (IMAGE, bytearray(IMAGE), memoryview(IMAGE), tmp_path / "a.png", str(tmp_path / "a.png")):
-        assert image_bytes(given) == IMAGE
-    for given in (text, text[:2] + "\n" + text[2:], f"data:image/png;base64,{text}"):
-        assert image_bytes(given) == IMAGE
-    long = os.urandom(9000)
-    assert image_bytes(base64.b64encode(long).decode()) == long
+def test_threads_share_an_ensemble() -> None:
+    """Each gets its own answers, one batch is predicted at a time, and the next is decoded meanwhile."""
+    running: list[str] = []
+    seen: list[tuple[str, ...]] = []
+    made = rooms([])
+
+    def small(x: NDArray[np.uint8]) -> NDArray[np.float32]:
+        running.append("predict")
+        seen.append(tuple(running))
+        time.sleep(0.01)
+        running.remove("predict")
+        return made.models["small"](x)
+
+    ensemble = Ensemble(spec({"small": 1.0}), replace(made, models={**made.models, "small": small}))
+    answers: dict[int, list[list[float]]] = {}
+
+    def ask(number: int) -> None:
+        images = [bytes([number, 10 * i, 50]) for i in range(7)]
+        answers[number] = ensemble.predict(images, all_probabilities=True)["probabilities"].tolist()
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) == {("predict",)}
+    for number in range(1, 5):
+        np.testing.assert_allclose(answers[number], [[number / 100, i / 10, 0.5] for i in range(7)], atol=1e-6)
 
 
-@pytest.mark.parametrize("given", [3, None, "", "data:image/png;base64,", "no/such.jpg", "nul\0byte", "../"])
-def test_what_is_no_image_is_named(given: object) -> None:
-    with pytest.raises(UserError):
-        image_bytes(given)
+def test_later_batches_are_decoded_while_one_is_predicted() -> None:
+    made, decoded = rooms([]), []
+
+    def store(data: bytes) -> bytes:
+        decoded.append(data)
+        return data
+
+    def small(x: NDArray[np.uint8]) -> NDArray[np.float32]:
+        deadline = time.monotonic() + 5
+        while len(decoded) < 6 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        decoded_then.append(len(decoded))
+        return made.models["small"](x)
+
+    decoded_then: list[int] = []
+    ensemble = Ensemble(spec({"small": 1.0}), replace(made, store=store, models={**made.models, "small": small}))
+    assert len(ensemble.predict([IMAGE] * 20)) == 20
+    assert decoded_then[0] == 6  # its own batch of two, and two more; never all of them
+    assert len(decoded) == 20
 
 
-def test_size_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labelstack.tracking.ensemble.MAX_IMAGE_BYTES", 2)
-    (tmp_path / "a.jpg").write_bytes(IMAGE)
-    for given in (IMAGE, str(tmp_path / "a.jpg")):
-        with pytest.raises(UserError, match="2"):
-            image_bytes(given)
+def test_an_image_is_stored_once_for_all_views() -> None:
+    made, stored = rooms([]), []
+
+    def store(data: bytes) -> bytes:
+        stored.append(data)
+        return data
+
+    Ensemble(spec({"small": 0.5, "large": 0.5}), replace(made, store=store)).predict([IMAGE])
+    assert stored == [IMAGE]
+
+
+def test_web_images_and_patience() -> None:
+    server = Server()
+    server.delay = 0.3
+    try:
+        made = replace(
+            rooms([]), decode=lambda data, view: np.full((view.image_size, view.image_size, 3), 90, np.uint8)
+        )
+        sources = Sources(Images(allow_hosts=[server.host], concurrency=1, retries=0))
+        ensemble = Ensemble(spec({"small": 1.0}), made, sources)
+        urls = [server.url(f"img/{i}.jpg") for i in range(8)]
+        found = ensemble.predict([*urls[:1], IMAGE, server.url("gone.jpg")])
+        assert found["error"].tolist() == [None, None, f"{server.host}: answered HTTP 410 (Gone)"]
+        found = ensemble.predict(urls, patience_s=0.8, progress=False)
+        assert found["error"].tolist()[0] is None
+        assert found["error"].tolist()[-1] == f"{server.host}: no answer in time"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_the_folder_holds_everything(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 from labelstack import params
 from labelstack.params_stacking import XGBoostStacker
 from labelstack.stacking.decisions import Decision
-from labelstack.tracking.ensemble_folder import Parts, Settings
+from labelstack.tracking.ensemble_folder import Parts, Settings, assemble_folder
 from labelstack.tracking.ensemble_log import LoggedEnsemble, log_ensemble, requirement_lines
 from labelstack.tracking.registry import load_ensemble, register
 from labelstack.tracking.runs import Tracker, connect
@@ -170,6 +171,28 @@ def test_in_process_and_without_pickle(tracker: Tracker, parts: Parts, requireme
     with tracker.as_default():
         lines = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text().splitlines()
     assert sorted(lines) == sorted(requirement_lines(requirements))
+
+
+def test_the_entry_point_wants_a_column_and_half_of_the_servers_time(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    from labelstack.tracking.ensemble_model import EnsembleModel
+
+    assemble_folder(tmp_path / "ensemble", parts)
+    context = SimpleNamespace(artifacts={"ensemble": str(tmp_path / "ensemble")})
+    model = EnsembleModel()
+    monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "50")
+    model.load_context(context)
+    assert model.patience_s == 25
+    found = model.predict(context, pd.DataFrame({"image": [jpeg(0), b""]}), {"all_probabilities": True})
+    np.testing.assert_allclose(found["probabilities"][0], by_hand(parts, jpeg(0)), atol=1e-6)
+    assert found["error"].tolist() == [None, "the image is empty"]
+    for wrong in (pd.DataFrame({"picture": ["a.jpg"]}), ["a.jpg"]):
+        with pytest.raises(MlflowException, match="a table with the column `image`"):
+            model.predict(context, wrong)
 
 
 def test_a_failed_upload_is_marked(

@@ -80,13 +80,6 @@ def host_of(url: str) -> str:
     return f"s3://{host}" if parts.scheme == "s3" else host + port
 
 
-def without_password(url: str) -> str:
-    """The URL without user and password, as it may be shown."""
-    start, slashes, rest = url.partition("//")
-    place, slash, path = rest.partition("/")
-    return f"{start}{slashes}{place.rpartition('@')[2]}{slash}{path}" if slashes else url
-
-
 def _ascii_host(host: str) -> str:
     if not host.isascii():
         host = idna.encode(host, uts46=True).decode()  # idna.IDNAError is a ValueError (UnicodeError)

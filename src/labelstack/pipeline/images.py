@@ -136,15 +136,15 @@ def _places(split: str, image_id: int) -> list[tuple[Path, int]]:
 
 
 def _urls(split: str, image_id: int) -> str:
-    """The image's URLs without what may be secret in them: user and password."""
+    """The image's URLs without what may be secret in them: user, password and signature."""
+    from labelstack.credentials import without_credentials
     from labelstack.formats.manifest import read_manifest
-    from labelstack.images.urls import without_password
 
     if not paths.manifest(split).exists():
         return "(no manifest)"
     manifest: pd.DataFrame = read_manifest(paths.manifest(split))
     rows = manifest.loc[manifest["image_id"] == image_id, "url"]
-    return ", ".join(without_password(url) for urls in rows for url in urls) or "(none)"
+    return ", ".join(without_credentials(url) for urls in rows for url in urls) or "(none)"
 
 
 def _has_display() -> bool:

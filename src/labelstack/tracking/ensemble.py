@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +18,15 @@ from numpy.typing import NDArray
 from labelstack.errors import UserError
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.progress import bar
+from labelstack.quiet import load_tensorflow
 from labelstack.tracking.ensemble_folder import Spec, View, read_spec
+from labelstack.tracking.sources import Sources
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_IMAGE_BYTES = 100_000_000
+COLUMNS = ("label_id", "labels", "probability", "error")
+_AHEAD = 2  # batches that are fetched and decoded while one is predicted
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -32,11 +37,12 @@ class Rooms:
 
     Attributes
     ----------
-    decode : image file's bytes, view → uint8 [size, size, 3]; raises on what is no image
+    decode : stored image's bytes, view → uint8 [size, size, 3]; raises on what is no image
     models : by name, uint8 [n, size, size, 3] → float32 [n, n_labels], test-time augmentation included
     stackers : by name, cube float32 [n, n_models, n_labels] → float32 [n, n_labels]
     blend : predictions by member, weights by member → float32 [n, n_labels]
     decide : float32 [n, n_labels] → bool [n, n_labels]
+    store : any image file's bytes → bytes as the shards store them; raises on what is no image
     """
 
     decode: Callable[[bytes, View], Images]
@@ -44,14 +50,26 @@ class Rooms:
     stackers: Mapping[str, Callable[[Floats], Floats]]
     blend: Callable[[Mapping[str, Floats], Mapping[str, float]], Floats]
     decide: Callable[[Floats], NDArray[np.bool_]]
+    store: Callable[[bytes], bytes] = bytes
 
 
 class Ensemble:
-    """Base models, stackers, blend and thresholds, from image to labels."""
+    """Base models, stackers, blend and thresholds, from image to labels; safe to share between threads.
 
-    def __init__(self, spec: Spec, rooms: Rooms) -> None:
+    Parameters
+    ----------
+    spec : Spec
+    rooms : Rooms
+    sources : Sources, optional
+        Where images are read from; default: as the spec's settings and this process's environment say.
+    """
+
+    def __init__(self, spec: Spec, rooms: Rooms, sources: Sources | None = None) -> None:
         self.spec = spec
         self.rooms = rooms
+        self.sources = sources or Sources.from_settings(spec.settings.fetch)
+        self._views = list({spec.views[name]: None for name in spec.needed_models})
+        self._turn = threading.Lock()  # a batch at a time: the models use all cores, and memory stays bounded
 
     @classmethod
     def load(cls, folder: str | Path) -> Ensemble:
@@ -60,15 +78,26 @@ class Ensemble:
         spec = read_spec(folder)
         return cls(spec, _real_rooms(folder, spec))
 
-    def predict(self, images: Iterable[Any], *, all_probabilities: bool = False) -> pd.DataFrame:
+    def predict(
+        self,
+        images: Iterable[Any],
+        *,
+        all_probabilities: bool = False,
+        patience_s: float | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
         """Labels of images.
 
         Parameters
         ----------
-        images : iterable of str or bytes
-            A path, base64 of an image file (a ``data:`` URL too), or the bytes of an image file.
+        images : iterable of str, path or bytes
+            A path, an http, https or s3 URL, base64 of an image file (a ``data:`` URL too), or the file's bytes.
         all_probabilities : bool
             Add the column ``probabilities``: of every label, in the order of ``spec.label_id``.
+        patience_s : float, optional
+            Seconds after which no URL is waited for any longer.
+        progress : bool
+            Show a bar where standard error is a terminal.
 
         Returns
         -------
@@ -79,13 +108,13 @@ class Ensemble:
         import pandas as pd
 
         todo, rows = list(images), []
-        size = self.spec.settings.batch_size
-        with bar(total=len(todo), desc="predict", unit="image") as progress:
-            for start in range(0, len(todo), size):
-                batch = todo[start : start + size]
+        deadline = None if patience_s is None else time.monotonic() + patience_s
+        with bar(total=len(todo), desc="predict", unit="image") if progress else nullcontext() as shown:
+            for batch in self._batches(todo, deadline):
                 rows += self._rows(batch)
-                progress.update(len(batch))
-        columns = ["label_id", "labels", "probability", "error"] + ["probabilities"] * all_probabilities
+                if shown is not None:
+                    shown.update(len(batch))
+        columns = [*COLUMNS, *["probabilities"] * all_probabilities]
         return pd.DataFrame({column: pd.Series([row[column] for row in rows], dtype=object) for column in columns})
 
     def probabilities(self, pixels: Mapping[View, Images]) -> Floats:
@@ -99,21 +128,33 @@ class Ensemble:
             members |= {name: self.rooms.stackers[name](cube) for name in spec.needed_stackers}
         return self.rooms.blend({name: members[name] for name in spec.blended}, spec.blended)
 
-    def _rows(self, batch: Sequence[Any]) -> list[dict[str, Any]]:
-        views = {self.spec.views[name] for name in self.spec.needed_models}
-        decoded: list[dict[View, Images]] = []
+    def _batches(self, todo: Sequence[Any], deadline: float | None) -> Iterator[list[Future[list[Images]]]]:
+        size, begun = self.spec.settings.batch_size, deque[list[Future[list[Images]]]]()
+        for start in range(0, len(todo), size):
+            begun.append(self.sources.each(todo[start : start + size], self._decoded, deadline))
+            if len(begun) > _AHEAD:
+                yield begun.popleft()
+        yield from begun
+
+    def _decoded(self, data: bytes) -> list[Images]:
+        stored = self.rooms.store(data)
+        return [self.rooms.decode(stored, view) for view in self._views]
+
+    def _rows(self, batch: Sequence[Future[list[Images]]]) -> list[dict[str, Any]]:
+        decoded: list[list[Images]] = []
         errors: list[str | None] = []
         for image in batch:
             try:
-                data = image_bytes(image)
-                decoded.append({view: self.rooms.decode(data, view) for view in views})
+                decoded.append(image.result())
                 errors.append(None)
-            except Exception as error:  # whatever one image does, the others get their labels
-                errors.append(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            except UserError as error:  # whatever one image does, the others get their labels
+                errors.append(str(error))
         if not decoded:
             return [_row(error) for error in errors]
-        P = self.probabilities({view: np.stack([seen[view] for seen in decoded]) for view in views})
-        found = iter(zip(P, self.rooms.decide(P), strict=True))
+        pixels = {view: np.stack(seen) for view, seen in zip(self._views, zip(*decoded, strict=True), strict=True)}
+        with self._turn:
+            P = self.probabilities(pixels)
+            found = iter(zip(P, self.rooms.decide(P), strict=True))
         return [_row(error) if error else self._labelled(*next(found)) for error in errors]
 
     def _labelled(self, probability: Floats, chosen: NDArray[np.bool_]) -> dict[str, Any]:
@@ -127,43 +168,12 @@ class Ensemble:
         }
 
 
-def image_bytes(image: Any) -> bytes:
-    """The bytes of an image file given as bytes, path, base64 or ``data:`` URL; raise ``UserError`` otherwise."""
-    if isinstance(image, bytes | bytearray | memoryview):
-        data = bytes(image)
-    elif isinstance(image, str | os.PathLike):
-        data = _file_or_base64(os.fspath(image))
-    else:
-        raise UserError(f"expected a path, base64 or bytes, not {type(image).__name__}")
-    if not data:
-        raise UserError("the image is empty")
-    if len(data) > MAX_IMAGE_BYTES:
-        raise UserError(f"the image has {len(data)} bytes; at most {MAX_IMAGE_BYTES} are read")
-    return data
-
-
-def _file_or_base64(text: str) -> bytes:
-    if len(text) < 4096 and not text.startswith("data:"):
-        try:
-            if (path := Path(text)).is_file():
-                if path.stat().st_size > MAX_IMAGE_BYTES:
-                    raise UserError(f"the file is larger than {MAX_IMAGE_BYTES} bytes")
-                return path.read_bytes()
-        except (OSError, ValueError):  # not a file that can be read: perhaps base64
-            pass
-    encoded = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        return base64.b64decode("".join(encoded.split()), validate=True)
-    except (binascii.Error, ValueError):
-        shown = text if len(text) <= 80 else f"{text[:77]}…"
-        raise UserError(f"{shown!r} is neither a readable image file nor base64") from None
-
-
 def _row(error: str | None) -> dict[str, Any]:
     return {"label_id": [], "labels": [], "probability": [], "error": error, "probabilities": None}
 
 
 def _real_rooms(folder: Path, spec: Spec) -> Rooms:
+    load_tensorflow()
     from labelstack.images.decode import decode, to_stored_jpeg
     from labelstack.images.tta import TRANSFORMS
     from labelstack.networks.inference import compile_predict, load_model
@@ -174,15 +184,13 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
     settings = spec.settings
     transforms = [TRANSFORMS[name] for name in settings.tta]
 
-    def read(data: bytes, view: View) -> Images:
-        return decode(to_stored_jpeg(data, settings.store_size, settings.jpeg_quality)[0], view.image_size, view.resize)
-
     def base_model(name: str) -> Callable[[Images], Floats]:
         forward = compile_predict(load_model(folder / "members" / name / "model.keras"))
         return lambda x: np.mean([forward(transform(x)) for transform in transforms], axis=0, dtype=np.float32)
 
     return Rooms(
-        decode=read,
+        store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality)[0],
+        decode=lambda stored, view: decode(stored, view.image_size, view.resize),
         models={name: base_model(name) for name in spec.needed_models},
         stackers={name: FoldEnsemble.load(folder / "stackers" / name).predict_proba for name in spec.needed_stackers},
         blend=blend,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import labelstack
 from labelstack.tracking import store
 from labelstack.tracking.ensemble_folder import Parts, assemble_folder
+from labelstack.tracking.record import files_digest
 from labelstack.tracking.run import Run
 
 if TYPE_CHECKING:
@@ -24,11 +25,15 @@ _SCRIPT = Path(__file__).with_name("ensemble_model.py")
 
 @dataclass(frozen=True)
 class LoggedEnsemble:
-    """A stored MLflow model that isn't a registry version yet; ``uri`` is ``models:/<model_id>``."""
+    """A stored MLflow model that isn't a registry version yet; ``uri`` is ``models:/<model_id>``.
+
+    ``files_digest`` is the SHA-256 of its checksums.json.
+    """
 
     model_id: str
     uri: str
     run_id: str
+    files_digest: str = ""
 
 
 def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes | None = None) -> LoggedEnsemble:
@@ -42,7 +47,7 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
     requirements : Path
         Pinned requirements file; its lines become the model's environment (MLflow's own inference takes 30 s).
     example : bytes, optional
-        An image file for the input example; default: a small grey image.
+        An image file for the input example; default: a small drawing.
     """
     import mlflow
     from mlflow.entities import LoggedModelOutput
@@ -52,6 +57,7 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
     with tempfile.TemporaryDirectory(prefix="labelstack-") as temporary:
         folder, code = Path(temporary) / MODEL_NAME, Path(temporary) / "labelstack"
         assemble_folder(folder, parts)
+        files = files_digest(folder)
         shutil.copytree(Path(labelstack.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         with store.explained(run.tracker.uri, "store the ensemble"):
             model = client.create_logged_model(experiment, MODEL_NAME, source_run_id=run.run_id, model_type=MODEL_NAME)
@@ -78,7 +84,7 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
                 status = "READY"
             finally:
                 client.finalize_logged_model(model.model_id, status)
-    return LoggedEnsemble(model.model_id, f"models:/{model.model_id}", run.run_id)
+    return LoggedEnsemble(model.model_id, f"models:/{model.model_id}", run.run_id, files)
 
 
 def requirement_lines(path: Path) -> list[str]:
@@ -109,10 +115,18 @@ def _signature() -> ModelSignature:
 def _example(image: bytes | None) -> Any:
     import pandas as pd
 
-    if image is None:
-        from PIL import Image
-
-        buffer = io.BytesIO()
-        Image.new("RGB", (32, 32), (128, 128, 128)).save(buffer, "JPEG")
-        image = buffer.getvalue()
+    image = image or _drawn()
     return pd.DataFrame({"image": [base64.b64encode(image).decode("ascii")]})
+
+
+def _drawn() -> bytes:
+    """A small JPEG of a red shirt on grey."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (48, 48), (216, 216, 216))
+    pen = ImageDraw.Draw(picture)
+    shirt = [(16, 8), (4, 16), (9, 24), (14, 20), (14, 42), (34, 42), (34, 20), (39, 24), (44, 16), (32, 8), (24, 13)]
+    pen.polygon(shirt, fill=(176, 24, 32), outline=(96, 8, 16))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
