@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,13 +12,17 @@ from labelstack.pipeline.common import label_table
 from labelstack.predictions import Predictions
 from labelstack.stacking.decisions import Decision
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def prior_labels(params: Params) -> NDArray[np.bool_]:
+
+def prior_labels(params: Params, labels: pd.DataFrame | None = None) -> NDArray[np.bool_]:
     """The answer for an image that nobody could download: labels at least as frequent in train as the fixed threshold.
 
-    The most frequent label alone when none is that frequent; no label with ``submission.missing: blank``.
+    The most frequent label alone when none is that frequent; no label with ``submission.missing: blank``. ``labels``
+    is the label table, by default the one that lies here.
     """
-    labels = label_table()
+    labels = label_table() if labels is None else labels
     if params.submission.missing == "blank":
         return np.zeros(len(labels), bool)
     counts = labels["n_train"].to_numpy(float)
@@ -28,11 +34,15 @@ def prior_labels(params: Params) -> NDArray[np.bool_]:
 
 
 def label_sets(
-    params: Params, predictions: Predictions, decision: Decision, image_id: NDArray[np.int64]
+    params: Params,
+    predictions: Predictions,
+    decision: Decision,
+    image_id: NDArray[np.int64],
+    labels: pd.DataFrame | None = None,
 ) -> tuple[NDArray[np.bool_], int]:
     """Labels of every image in ``image_id``, bool [n, n_labels], and how many of them had no prediction."""
     present = np.isin(image_id, predictions.image_id)
-    chosen = np.tile(prior_labels(params), (len(image_id), 1))
+    chosen = np.tile(prior_labels(params, labels), (len(image_id), 1))
     if present.any():
         chosen[present] = decision.decide(predictions.rows_of(image_id[present]))
     return chosen, int((~present).sum())

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelstack import storage
 from labelstack.formats.manifest import read_manifest
 from labelstack.formats.submission import write_submission
-from labelstack.params import load_params
+from labelstack.params import Params, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.common import done, label_table, load_decision
 from labelstack.pipeline.decisions import label_sets
-from labelstack.predictions import read_predictions
+from labelstack.predictions import Predictions, read_predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labelstack.stacking.decisions import Decision
 
 
 def run() -> None:
@@ -21,10 +28,9 @@ def run() -> None:
     params = load_params()
     image_id = read_manifest(paths.manifest("test"))["image_id"].to_numpy(np.int64)
     decision = load_decision(paths.ENSEMBLE / "thresholds.json")
-    chosen, missing = label_sets(params, read_predictions(paths.BLENDED / "test.npz"), decision, image_id)
-    label_id = label_table()["label_id"].to_numpy()
     path = Path(params.submission.directory) / params.submission.filename
-    write_submission(path, image_id, [label_id[row].tolist() for row in chosen])
+    blended = read_predictions(paths.BLENDED / "test.npz")
+    chosen, missing = write_labels(path, params, blended, decision, image_id, label_table())
     storage.write_json(
         paths.METRICS / "submission.json",
         {
@@ -36,3 +42,18 @@ def run() -> None:
         },
     )
     done("submit", f"{len(image_id)} rows, {missing} of them answered without an image", path)
+
+
+def write_labels(
+    path: Path,
+    params: Params,
+    predictions: Predictions,
+    decision: Decision,
+    image_id: NDArray[np.int64],
+    labels: pd.DataFrame,
+) -> tuple[NDArray[np.bool_], int]:
+    """Write the submission of blended predictions; the labels chosen, bool [n, n_labels], and how many had no image."""
+    chosen, missing = label_sets(params, predictions, decision, image_id, labels)
+    label_id = labels["label_id"].to_numpy()
+    write_submission(path, image_id, [label_id[row].tolist() for row in chosen])
+    return chosen, missing

@@ -9,6 +9,10 @@ It holds everything that prediction needs::
     thresholds.json                 the decision rule: {"strategy", "thresholds": {label_id: …} or null, "decision"}
     labels.json                     [{"label_id": …, "name": …}] in the order of the probability columns
     files/                          params.yaml, dvc.lock, requirements.lock and the like, for rebuilding
+    record/                         what the ensemble predicted on the day it was registered: see ``record.Record``
+    checksums.json                  {file: SHA-256} of every other file
+
+``Ensemble`` needs neither ``files/``, ``record/`` nor ``checksums.json``.
 """
 
 from __future__ import annotations
@@ -24,16 +28,18 @@ import labelstack
 from labelstack.errors import InputProblems
 from labelstack.params import Resize
 from labelstack.storage import read_json, write_json
+from labelstack.tracking.record import Record, write_checksums, write_record
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are read and predicted: ``prediction`` and part of ``images`` in params.yaml."""
+    """How images are fetched, read and predicted: ``prediction`` and part of ``images`` in params.yaml."""
 
     tta: tuple[str, ...] = ("identity", "hflip")
     batch_size: int = 64
     store_size: int = 256
     jpeg_quality: int = 90
+    fetch: Mapping[str, Any] = field(default_factory=dict)  # from sources.fetch_settings
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Parts:
     blend, thresholds : the JSON files of the stage ``blend``
     labels : sequence of (label_id, name), in the order of the probability columns
     files : mapping of file name to file, kept for rebuilding
+    record : what the ensemble predicted, kept for comparing and rebuilding
     """
 
     models: Mapping[str, tuple[Path, int, Resize]]
@@ -64,11 +71,13 @@ class Parts:
     labels: Sequence[tuple[int, str]]
     settings: Settings = Settings()
     files: Mapping[str, Path] = field(default_factory=dict)
+    record: Record | None = None
 
 
 def assemble_folder(folder: Path, parts: Parts) -> None:
     """Lay out an ensemble in an empty folder; raise ``InputProblems`` naming everything that is missing."""
     needed = [file for file, *_ in parts.models.values()] + [parts.blend, parts.thresholds, *parts.files.values()]
+    needed += [parts.record.labels] if parts.record else []
     problems = [f"{path}: not found" for path in needed if not Path(path).is_file()]
     problems += [f"{path}: no such folder" for path in parts.stackers.values() if not Path(path).is_dir()]
     if problems:
@@ -89,7 +98,10 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
         "settings": asdict(parts.settings),
     }
     write_json(folder / "ensemble.json", description)
+    if parts.record:
+        write_record(folder, parts.record)
     read_spec(folder)
+    write_checksums(folder)
 
 
 @dataclass(frozen=True)
