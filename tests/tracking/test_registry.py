@@ -1,28 +1,51 @@
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from labelstack.errors import UserError
+from labelstack.tracking.champions import champion, history
 from labelstack.tracking.ensemble_log import LoggedEnsemble
-from labelstack.tracking.registry import ensemble_digest, load_ensemble, register
+from labelstack.tracking.registry import (
+    all_versions,
+    describe,
+    download,
+    ensemble_digest,
+    load_ensemble,
+    read_version,
+    register,
+    resolve,
+)
+from labelstack.tracking.registry_lock import FLAG, one_at_a_time
 from labelstack.tracking.runs import Tracker
+from tracking.versions import TRUTH, Logs, registered, scored, sets
+
+REGISTERING = """
+import json, sys, time
+from pathlib import Path
+from tracking.versions import registered, scored, sets
+from labelstack.params import Tracking
+from labelstack.tracking.promotion import Score, promote_if_better
+from labelstack.tracking.runs import connect
+tracker = connect(Tracking(), sys.argv[1])
+digest, wrong = sys.argv[2], float(sys.argv[3])
+Path(sys.argv[1], f"ready-{sys.argv[4]}").touch()
+while not Path(sys.argv[1], "go").exists():
+    time.sleep(0.005)
+version = registered(tracker, digest, scored(sets(wrong)))
+found = promote_if_better(tracker, "m", version.version, Score())
+print(json.dumps({"version": version.version, "created": version.created, "sentence": found.sentence}))
+"""
 
 
-class Logs:
-    """Stores an empty model and counts how often."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker, self.calls = tracker, 0
-
-    def __call__(self) -> LoggedEnsemble:
-        self.calls += 1
-        with self.tracker.run("register", "ensemble") as run:
-            client = self.tracker.client
-            model = client.create_logged_model(self.tracker.experiment_id, "ensemble", source_run_id=run.run_id)
-            client.finalize_logged_model(model.model_id, "READY")
-        return LoggedEnsemble(model.model_id, f"models:/{model.model_id}", run.run_id)
+def aliases(tracker: Tracker, name: str = "m") -> dict[str, int]:
+    return {alias: int(version) for alias, version in tracker.client.get_registered_model(name).aliases.items()}
 
 
 def test_digest_knows_every_part_but_no_order() -> None:
@@ -42,9 +65,10 @@ def test_the_same_ensemble_is_registered_once(tracker: Tracker) -> None:
     assert again.run_id == first.run_id
     assert first.uri == "models:/it's mine/1"
     assert logs.calls == 1
-    found = tracker.client.get_model_version("it's mine", "1")
+    found = read_version(tracker, "it's mine", 1)
     assert found.description == "# Card"
-    assert found.tags == {"git.commit": "c1", "params.digest": "p1", "labelstack.ensemble_digest": "d1"}
+    own = {"labelstack.ensemble_digest": "d1", "labelstack.files_digest": "files-1"}
+    assert found.tags == {"git.commit": "c1", "params.digest": "p1"} | own
     assert found.run_id == first.run_id
 
 
@@ -54,8 +78,7 @@ def test_aliases(tracker: Tracker) -> None:
     second = register(tracker, "m", "d2", logs)
     register(tracker, "m", "d1", logs)
     assert second.version == 2
-    aliases = tracker.client.get_registered_model("m").aliases
-    assert {alias: int(version) for alias, version in aliases.items()} == {"champion": 1, "candidate": 2}
+    assert aliases(tracker) == {"champion": 1, "candidate": 2}
 
 
 def test_aliases_that_a_kill_left_out_are_set_later(tracker: Tracker) -> None:
@@ -64,7 +87,7 @@ def test_aliases_that_a_kill_left_out_are_set_later(tracker: Tracker) -> None:
     for alias in ("champion", "candidate"):
         tracker.client.delete_registered_model_alias("m", alias)
     assert not register(tracker, "m", "d1", logs).created
-    assert set(tracker.client.get_registered_model("m").aliases) == {"champion", "candidate"}
+    assert aliases(tracker) == {"champion": 1, "candidate": 1}
 
 
 def test_a_version_that_is_not_ready_does_not_count(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +95,8 @@ def test_a_version_that_is_not_ready_does_not_count(tracker: Tracker, monkeypatc
     register(tracker, "m", "d1", logs)
     search = tracker.client.search_model_versions
 
-    def pending(query: str) -> list[object]:
-        versions = list(search(query))
+    def pending(query: str, **options: object) -> object:
+        versions = search(query, **options)
         for version in versions:
             version._status = "PENDING_REGISTRATION"
         return versions
@@ -93,14 +116,58 @@ def test_a_failed_upload_registers_nothing(tracker: Tracker) -> None:
 
 def test_a_long_card_is_cut(tracker: Tracker) -> None:
     register(tracker, "m", "d1", Logs(tracker), "x" * 6000)
-    description = tracker.client.get_model_version("m", "1").description
+    description = read_version(tracker, "m", 1).description
     assert len(description) == 5000
     assert description.endswith("(cut)")
+    describe(tracker, "m", 1, "y" * 5001)
+    assert len(read_version(tracker, "m", 1).description) == 5000
 
 
 def test_names_that_the_registry_refuses(tracker: Tracker) -> None:
     with pytest.raises(UserError, match="a/b"):
         register(tracker, "a/b", "d1", Logs(tracker))
+
+
+def test_what_a_user_may_call_a_version(tracker: Tracker) -> None:
+    for digest in ("d1", "d2"):
+        register(tracker, "m", digest, Logs(tracker))
+    for text in ("1", "v1", " 1 ", "m/1", "@champion", "m@champion", "models:/m/1", "models:/m@champion"):
+        assert resolve(tracker, text, "m").version in (1, "1"), text
+    assert "candidate" in resolve(tracker, "2", "m").aliases
+    with pytest.raises(
+        UserError, match=r"3: no such version of m in sqlite:///mlflow.db \(there are: 1, 2, @candidate"
+    ):
+        resolve(tracker, "3", "m")
+    with pytest.raises(UserError, match=r"no such version of other in .* \(there are: none"):
+        resolve(tracker, "other/1", "m")
+    with pytest.raises(UserError, match="expected a version like 3"):
+        resolve(tracker, "the best", "m")
+    with pytest.raises(UserError, match="m/9"):
+        read_version(tracker, "m", 9)
+
+
+def test_fetching_one_file_of_a_version(tracker: Tracker, tmp_path: Path) -> None:
+    version = registered(tracker, "d1", scored(TRUTH))
+    file = download(tracker, version.uri, "record/scored.npz", tmp_path / "there")
+    assert file.is_relative_to(tmp_path / "there")
+    assert file.stat().st_size > 0
+    whole = download(tracker, version.uri, "", tmp_path / "whole")
+    assert (whole / "record/scored.npz").read_bytes() == file.read_bytes()
+    with pytest.raises(UserError, match=r"record/nothing\.npz"):
+        download(tracker, version.uri, "record/nothing.npz", tmp_path)
+    with pytest.raises(UserError, match="models:/m/7"):
+        download(tracker, "models:/m/7", "record/scored.npz", tmp_path)
+
+
+def test_all_versions_page_after_page(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(5):
+        register(tracker, "m", f"d{i}", Logs(tracker))
+    search = tracker.client.search_model_versions
+    monkeypatch.setattr(
+        tracker.client, "search_model_versions", lambda query, page_token=None: search(query, 2, None, page_token)
+    )
+    assert [int(version.version) for version in all_versions(tracker, "m")] == [1, 2, 3, 4, 5]
+    assert all_versions(tracker, "nothing") == []
 
 
 def test_loading_leaves_the_process_as_it_was(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +180,98 @@ def test_loading_leaves_the_process_as_it_was(tracker: Tracker, monkeypatch: pyt
     assert mlflow.get_tracking_uri() == "http://someone:5000"
     with tracker.as_default():
         assert mlflow.get_tracking_uri() == tracker.uri
+
+
+def test_the_same_ensemble_of_another_process_is_taken(tracker: Tracker) -> None:
+    def meanwhile() -> LoggedEnsemble:
+        register(tracker, "m", "d1", Logs(tracker))
+        return Logs(tracker)()
+
+    found = register(tracker, "m", "d1", meanwhile)
+    assert (found.version, found.created) == (1, False)
+    assert len(all_versions(tracker, "m")) == 1
+    assert len(tracker.client.search_logged_models([tracker.experiment_id])) == 1
+
+
+def test_processes_that_register_at_once(root: Path, tracker: Tracker) -> None:
+    given = [("d1", "0.3"), ("d2", "0.02"), ("d2", "0.02")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", REGISTERING, str(root), *arguments, str(i)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for i, arguments in enumerate(given)
+    ]  # fmt: skip
+    deadline = time.monotonic() + 120
+    while len(list(root.glob("ready-*"))) < len(given):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (root / "go").touch()
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    answers = [json.loads(out.splitlines()[-1]) for out, _ in outputs]
+    assert sorted(a["version"] for a in answers[:2]) == [1, 2]
+    assert answers[1]["version"] == answers[2]["version"]
+    assert [a["created"] for a in answers[1:]].count(True) == 1
+    assert champion(tracker, "m") == answers[1]["version"]
+    assert aliases(tracker)["candidate"] == 2
+    moves = history(tracker, "m")
+    assert [move.before for move in moves] == [None, *(move.after for move in moves[:-1])]
+    assert not [key for key in tracker.client.get_registered_model("m").tags if key.startswith(FLAG)]
+
+
+def test_one_at_a_time_waits_and_clears_up_after_the_dead(tracker: Tracker) -> None:
+    registered(tracker, "d1")
+    with (
+        one_at_a_time(tracker, "m"),
+        pytest.raises(UserError, match="have been changing 'm'"),
+        one_at_a_time(tracker, "m", patience=0.3),
+    ):
+        pytest.fail("two at once")
+    tracker.client.set_registered_model_tag("m", f"{FLAG}dead", "of a killed process")
+    with one_at_a_time(tracker, "m", dead_after=0.3):
+        flags = [key for key in tracker.client.get_registered_model("m").tags if key.startswith(FLAG)]
+        assert len(flags) == 1
+        assert flags[0] != f"{FLAG}dead"
+    with pytest.raises(UserError, match="change the registered model 'nothing'"), one_at_a_time(tracker, "nothing"):
+        pytest.fail("there is no such model")
+
+
+def test_two_that_raise_their_flags_at_once_both_withdraw(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered(tracker, "d1")
+    raise_flag = tracker.client.set_registered_model_tag
+    calls: list[str] = []
+
+    def as_another_does(name: str, key: str, value: str) -> None:
+        raise_flag(name, key, value)
+        if not calls:
+            raise_flag(name, f"{FLAG}other", "1")
+        elif len(calls) == 1:
+            assert f"{FLAG}other" not in tracker.client.get_registered_model(name).tags
+        calls.append(key)
+
+    monkeypatch.setattr(tracker.client, "set_registered_model_tag", as_another_does)
+    with one_at_a_time(tracker, "m", dead_after=0.2):
+        assert len(calls) == 2
+
+
+def test_a_flag_that_can_not_be_taken_down_harms_nobody(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def gone(*_: object) -> None:
+        raise MlflowException("no answer")
+
+    registered(tracker, "d1")
+    with monkeypatch.context() as patched, one_at_a_time(tracker, "m"):
+        patched.setattr(tracker.client, "delete_registered_model_tag", gone)
+    with one_at_a_time(tracker, "m", dead_after=0.2):
+        assert champion(tracker, "m") == 1
+
+
+def test_the_best_stays_whoever_comes_last(tracker: Tracker) -> None:
+    from labelstack.tracking.promotion import Score, promote_if_better
+
+    for i, wrong in enumerate((0.3, 0.02, 0.2)):
+        promote_if_better(tracker, "m", registered(tracker, f"d{i}", scored(sets(wrong))).version, Score())
+    assert aliases(tracker) == {"champion": 2, "candidate": 3}

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from labelstack import storage
 from labelstack.params import Params, digest, load_params
 from labelstack.pipeline import paths
+from labelstack.pipeline.card_facts import card_facts
 from labelstack.pipeline.common import done, label_table
+from labelstack.pipeline.record import record
+from labelstack.tracking.card import LIMIT, card
 from labelstack.tracking.ensemble_folder import Parts, Settings
 from labelstack.tracking.ensemble_log import log_ensemble
-from labelstack.tracking.registry import ensemble_digest, register
+from labelstack.tracking.lineage import EXPERIMENT
+from labelstack.tracking.promotion import Score, promote_if_better
+from labelstack.tracking.record import Record
+from labelstack.tracking.registry import (
+    DATA_TAG,
+    METRIC_TAG,
+    SCORE_TAG,
+    SUBMISSION_TAG,
+    describe,
+    ensemble_digest,
+    read_version,
+    register,
+)
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import connect
+from labelstack.tracking.sources import fetch_settings
 
 # Kept with the model for rebuilding; absent ones (a folder without git or DVC) are left out.
 FILES = ("params.yaml", "dvc.lock", "dvc.yaml", "requirements.lock")
@@ -37,6 +53,7 @@ def parts(params: Params) -> Parts:
             batch_size=params.prediction.batch_size,
             store_size=params.images.store_size,
             jpeg_quality=params.images.jpeg_quality,
+            fetch=fetch_settings(params.images),
         ),
         files={name: Path(name) for name in FILES if Path(name).exists()},
     )
@@ -48,48 +65,49 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     found |= {name: read_run_json(paths.stacker(name) / "run.json")["digest"] for name in params.stackers}
     found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
     views = {name: view for name, (_, *view) in ensemble.models.items()}
-    settings = {key: value for key, value in asdict(ensemble.settings).items() if key != "batch_size"}
+    settings = {key: value for key, value in asdict(ensemble.settings).items() if key not in ("batch_size", "fetch")}
     return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
 
 
-def model_card(params: Params, evaluation: dict[str, Any], ensemble: str) -> str:
-    """Markdown that the registry shows with the version: scores, members, how it was made."""
-    blend = evaluation["scores"]["blend"]
-    primary = evaluation["primary"]
-    weights = storage.read_json(paths.ENSEMBLE / "blend.json")["weights"]
-    members = "\n".join(
-        f"| {name} | {evaluation['scores'][name]['kind']} | {weight:.2f} | {evaluation['scores'][name][primary]:.4f} |"
-        for name, weight in weights.items()
-    )
-    scores = "\n".join(f"| {key} | {value:.4f} |" for key, value in blend.items() if isinstance(value, float))
-    return (
-        f"Multi-label ensemble over {evaluation['n_labels']} labels, data set `{params.dataset.root}`.\n\n"
-        f"Scored on {evaluation['n_validation']} validation images; *cross-fitted* scores use weights and thresholds "
-        f"chosen without the scored fold.\n\n| score | value |\n|---|---|\n{scores}\n\n"
-        f"| member | kind | weight | {primary} |\n|---|---|---|---|\n{members}\n\n"
-        f"Ensemble digest `{ensemble}`, seed {params.seed}. `files/` holds params.yaml, dvc.lock and the requirements."
-    )
+def version_tags(blended: Mapping[str, str], kept: Record) -> dict[str, str]:
+    """Tags of a version: where it comes from, what it was scored on, its score, the submission it stands for.
+
+    ``blended`` are the tags of the blend's run.
+    """
+    primary, scores = kept.evaluation["primary"], kept.evaluation["scores"]["blend"]
+    kept_keys = ("git.", "params.", "dvc.", EXPERIMENT)
+    return {key: value for key, value in blended.items() if key.startswith(kept_keys)} | {
+        DATA_TAG: kept.scored.digest,
+        SUBMISSION_TAG: str(kept.submission["sha256"]),
+        METRIC_TAG: primary,
+        SCORE_TAG: " ".join(f"{scores[key]:.6f}" for key in (primary, f"{primary}_low", f"{primary}_high")),
+    }
 
 
 def run() -> None:
-    """Register the ensemble unless it is there already; write models/ensemble/registration.json."""
+    """Register the ensemble unless it is there already, promote it if it is better; write registration.json."""
     params = load_params()
     tracker = connect(params.tracking)
     ensemble = parts(params)
-    whole = ensemble_digest(digests(params, ensemble))
-    evaluation = storage.read_json(paths.EVALUATION)
+    kept = record(params)
+    whole = ensemble_digest(digests(params, ensemble) | {"submission.csv": str(kept.submission["sha256"])})
     blended = read_run_json(paths.ENSEMBLE / "run.json")
-    tags = {key: value for key, value in blended["tags"].items() if key.startswith(("git.", "params.", "dvc."))}
+    score = Score(params.metric.primary, params.metric.beta)
     with tracker.run("blend", "ensemble", run_id=blended["run_id"]) as run_:
         version = register(
             tracker,
             params.tracking.registered_model,
             whole,
-            lambda: log_ensemble(run_, ensemble, requirements=Path("requirements.lock")),
-            description=model_card(params, evaluation, whole),
-            tags=tags,
+            lambda: log_ensemble(run_, replace(ensemble, record=kept), requirements=Path("requirements.lock")),
+            tags=version_tags(blended["tags"] | run_.tags, kept),
         )
         run_.set_tags({"labelstack.registry_version": f"{version.name}/{version.version}"})
+        promotion = promote_if_better(tracker, version.name, version.version, score, run_.log_metrics)
+        found = read_version(tracker, version.name, version.version)
+        if not found.description:
+            facts = card_facts(params, ensemble, kept, blended, version, found.tags, promotion.sentence)
+            run_.log_text(card(facts), "model_card.md")
+            describe(tracker, version.name, version.version, card(facts, LIMIT))
     storage.write_json(
         paths.ENSEMBLE / "registration.json",
         {
@@ -102,3 +120,4 @@ def run() -> None:
     )
     state = "new version" if version.created else "registered before"
     done("register", f"{version.name} v{version.version} ({state}), digest {whole}", version.uri)
+    print(f"promotion: {promotion.sentence}", flush=True)
