@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from labelstack.report.content import LeaderboardRow, MLflowHint, Scores
-from labelstack.report.html import GALLERY_SIDE, render, web_url, write_report
+from labelstack.report.html import GALLERY_SIDE, render, write_report
+from labelstack.report.page import web_url
 from report import made_up
 
 

@@ -19,6 +19,7 @@ from labelstack.pipeline.common import (
     targets,
     validation_folds,
 )
+from labelstack.pipeline.scored_sets import BLEND, log_scored
 from labelstack.predictions import Predictions, read_predictions, write_predictions
 from labelstack.report.figures import blend_weights, figure_png, threshold_curves
 from labelstack.stacking.blend import blend
@@ -102,6 +103,7 @@ def run() -> None:
         run_.log_figure(figure_png(blend_weights(weights)), "plots/blend_weights.png")
         run_.log_artifact(out / "blend.json", "model")
         run_.log_artifact(out / "thresholds.json", "")
+        log_scored(run_, BLEND, rows, labels, fitted.labels)
         write_run_json(out / "run.json", run_, measured)
     used = sum(weight > 0 for weight in weights.values())
     primary = primary_key(params.metric)

@@ -18,6 +18,7 @@ from labelstack.images.tta import TRANSFORMS
 from labelstack.params import Model, Params, digest, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.common import choices, done, known, label_table, save_decision, targets, validation_folds
+from labelstack.pipeline.scored_sets import log_scored
 from labelstack.predictions import read_predictions, write_predictions
 from labelstack.stacking.crossfit import cross_fit, primary_key, scores
 from labelstack.stacking.decisions import fit_decision
@@ -113,5 +114,6 @@ def _score(params: Params, name: str, tracker: Any) -> None:
     with tracker.run("train", name, run_id=trained["run_id"]) as run_:
         run_.log_metrics(result)
         run_.log_artifact(file, "")
+        log_scored(run_, name, rows, labels, fitted.labels)
     primary = primary_key(params.metric)
     done("predict", f"{name}: {len(P)} validation images, {primary} {result[primary]:.4f}", paths.base(name))

@@ -23,6 +23,7 @@ from labelstack.pipeline.common import (
     validation_folds,
     work_folder,
 )
+from labelstack.pipeline.scored_sets import log_scored
 from labelstack.predictions import assemble_cube, read_predictions, write_predictions
 from labelstack.report.figures import figure_png, threshold_curves
 from labelstack.stacking import make_stacker, out_of_fold
@@ -83,6 +84,7 @@ def run(name: str) -> None:
         figure = threshold_curves(threshold_curve(params, rows.Y, probability))
         run_.log_figure(figure_png(figure), "plots/threshold_curve.png")
         run_.log_artifact(out / "thresholds.json", "")
+        log_scored(run_, name, rows, labels, fitted.labels)
         run_.log_artifacts(out / "folds", "model")
         write_run_json(out / "run.json", run_, measured, extra={"digest": result.ensemble.digest()})
     primary = primary_key(params.metric)

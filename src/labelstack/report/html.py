@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from labelstack.progress import bar
-from labelstack.report import figures
+from labelstack.report import figures, page
 from labelstack.report.content import AVERAGES, GalleryItem, LeaderboardRow, ReportContent, ranked
 from labelstack.storage import replacing
 
 GALLERY_SIDE = 320  # pixels
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _HIDDEN_USER = re.compile(r"//[^/@\s]*@")
 _SCORINGS = {
     "cross_fitted": "Cross-fitted",
@@ -57,16 +52,16 @@ class _Thumbnail:
 
 def write_report(path: str | Path, content: ReportContent) -> None:
     """Write the report to ``path``, whole or not at all; equal content gives equal bytes."""
-    page = render(content)
+    rendered = render(content)
     with replacing(path) as temporary:
-        temporary.write_bytes(page)
+        temporary.write_bytes(rendered)
 
 
 def render(content: ReportContent) -> bytes:
     """The page as UTF-8."""
     rows = ranked(content.leaderboard, content.primary)
-    style, script = _asset("report.css"), _asset("report.js")
-    text = _environment().get_template("report.html.j2").render(
+    style, script = page.asset("report.css"), page.asset("report.js")
+    text = page.environment(_FILTERS).get_template("report.html.j2").render(
         content=content,
         rows=rows,
         headline=next((row for row in rows if row.kind == "blend"), rows[0]),
@@ -81,9 +76,9 @@ def render(content: ReportContent) -> bytes:
         thumbnails=[_thumbnail(item) for item in content.gallery],
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=page.script_hash(script),
     )  # fmt: skip
-    return _UNPRINTABLE.sub("\ufffd", text).encode("utf-8")
+    return page.encoded(text)
 
 
 def _columns(rows: Sequence[LeaderboardRow], content: ReportContent) -> list[tuple[str, str]]:
@@ -150,56 +145,31 @@ def _data_url(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _asset(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "score": _score, "number": _number, "share": _share, "duration": _duration, "web_url": web_url,
-        "hide_user": lambda text: _HIDDEN_USER.sub("//", str(text)),
-    }  # fmt: skip
-    return environment
-
-
 def _score(value: Any) -> str:
-    return "–" if _absent(value) else f"{value:.3f}"
+    return "–" if page.absent(value) else f"{value:.3f}"
 
 
 def _number(value: Any) -> str:
-    return "–" if _absent(value) else f"{value:,.0f}"
+    return "–" if page.absent(value) else f"{value:,.0f}"
 
 
 def _share(value: Any) -> str:
     """A CSS width for a value between 0 and 1."""
-    return "0%" if _absent(value) else f"{min(max(float(value), 0), 1):.2%}"
+    return "0%" if page.absent(value) else f"{min(max(float(value), 0), 1):.2%}"
 
 
 def _duration(seconds: Any) -> str:
-    if _absent(seconds):
+    if page.absent(seconds):
         return "–"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} m" if hours else f"{minutes} m {rest:02d} s" if minutes else f"{rest} s"
 
 
-def _absent(value: Any) -> bool:
-    return value is None or math.isnan(value)
-
-
-def web_url(url: str | None) -> str | None:
-    """``url`` without user and password if it is a web address, None otherwise (``javascript:`` and the like)."""
-    try:
-        parts = urlsplit(str(url or "").strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            return None
-    except ValueError:
-        return None
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "score": _score,
+    "number": _number,
+    "share": _share,
+    "duration": _duration,
+    "hide_user": lambda text: _HIDDEN_USER.sub("//", str(text)),
+}
