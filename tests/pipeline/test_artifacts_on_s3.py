@@ -1,0 +1,48 @@
+"""MLflow's artifacts in a bucket, with a store that is a database: logged, registered and loaded from there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.tiny import Workspace
+from s3 import CREDENTIALS, credentials_in_environment, objects, s3_server
+
+LOAD = """
+import sys
+import mlflow, pandas as pd
+uri, model, *images = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+predicted = mlflow.pyfunc.load_model(model).predict(pd.DataFrame({"image": images}))
+print(predicted.to_json(orient="records", double_precision=15))
+"""
+
+
+def test_artifacts_in_a_bucket(copied: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = {file for file in (copied.root / "mlartifacts").rglob("*") if file.is_file()}
+    images = sorted(map(str, (copied.root / "data/sample/images/test").iterdir()))[:3]
+    credentials_in_environment(monkeypatch, tmp_path)
+    copied.params(tracking={"uri": "sqlite:///other.db", "artifacts": "s3://bucket/team/mlflow"})
+    with s3_server() as server:
+        typed = ("env", f"MLFLOW_S3_ENDPOINT_URL={server}")
+        copied.run(*typed, "labelstack", "blend")
+        copied.run(*typed, "labelstack", "register")
+        there = objects(server)
+        # a process each: a model brings its own code
+        places = (
+            ("sqlite:///mlflow.db", "models:/labelstack/1"),
+            ("sqlite:///other.db", "models:/labelstack@champion"),
+        )
+        loaded = [copied.run(*typed, "python", "-c", LOAD, *place, *images).stdout for place in places]
+    from_folder, from_bucket = (json.loads(output.splitlines()[-1]) for output in loaded)
+    assert from_bucket == from_folder
+    assert len(from_bucket) == len(images)
+    assert all(key.startswith("team/mlflow/") for key in there)
+    names = {key.rpartition("/")[2] for key in there}
+    assert {"MLmodel", "blend.json", "thresholds.json", "model.keras"} <= names
+    assert {file for file in (copied.root / "mlartifacts").rglob("*") if file.is_file()} == before
+    for file in [copied.root / "other.db", copied.root / "models/ensemble/registration.json"]:
+        assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() not in file.read_bytes()
+    assert not any(CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() in content for content in there.values())
