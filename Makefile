@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: repro ui test test-full lint format setup setup-dev lock clean
+.PHONY: repro ui server test test-full lint format setup setup-dev lock clean
 
 repro: setup  ## set up, run the whole pipeline, show the leaderboard
 	dvc repro
@@ -13,6 +13,9 @@ repro: setup  ## set up, run the whole pipeline, show the leaderboard
 
 ui: setup  ## MLflow UI on loopback
 	labelstack ui
+
+server: setup  ## a team's MLflow server: settings in docs/server.md
+	labelstack server $(ARGS)
 
 test: setup-dev  ## the fast suite, with coverage of src/
 	coverage erase

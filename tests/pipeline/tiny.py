@@ -111,7 +111,7 @@ class Workspace:
         with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database, database:
             for table, column in _PATHS:
                 database.execute(
-                    f"UPDATE {table} SET {column} = replace({column}, ?, ?)",  # noqa: S608
+                    f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
                     (self.root.as_uri() + "/", root.as_uri() + "/"),
                 )
         return Workspace.existing(root)

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from browser import Browser, browser
 from pipeline.tiny import environment
@@ -60,8 +61,7 @@ def runs_table(window: Browser, url: str, experiment: str, picture: Path) -> str
         until="document.body.innerText.includes('blend/ensemble')",
         timeout_s=120,
     )
-    for button in window.driver.find_elements("css selector", 'button[aria-label="Close"]'):
-        button.click()
+    close_panels(window)
     window.find('[data-testid="column-selection-dropdown"]').click()
     window.wait("document.querySelector('input[placeholder=\"Search columns\"]')")
     search = window.find('input[placeholder="Search columns"]')
@@ -91,6 +91,48 @@ def run_page(window: Browser, url: str, experiment: str, run_id: str, pictures: 
     return texts
 
 
+def registry_pages(window: Browser, url: str, name: str, version: int, pictures: Path) -> dict[str, str]:
+    """The registered model's page with its versions, and the page of one; returns the text of each."""
+    texts = {}
+    for page, path, until in (
+        ("registry", f"/models/{name}", f"document.body.innerText.includes('Version {version}')"),
+        ("version", f"/models/{name}/versions/{version}", "document.querySelectorAll('table').length > 1"),
+    ):
+        window.open(
+            f"{url}/#{path}", until=f"({until}) && /candidate|champion/.test(document.body.innerText)", timeout_s=120
+        )
+        close_panels(window)
+        window.screenshot(pictures / f"mlflow-{page}.png")
+        texts[page] = window.text().replace("\xa0", " ")
+    return texts
+
+
+def compare_page(window: Browser, url: str, experiment: str, run_ids: list[str], picture: Path) -> str:
+    """The comparison of runs: its text without params that are equal; the picture shows the scores."""
+    runs, experiments = (quote(json.dumps(ids)) for ids in (run_ids, [experiment]))
+    window.open(
+        f"{url}/#/compare-runs?runs={runs}&experiments={experiments}",
+        until="document.body.innerText.includes('Show diff only')",
+        timeout_s=120,
+    )
+    close_panels(window)
+    window.find('button[aria-label="Parameters - Show diff only"]').click()
+    plots, _, params, *_ = window.driver.find_elements("css selector", ".du-bois-light-collapse-header")
+    plots.click()
+    window.wait("!document.body.innerText.includes('Parallel Coordinates Plot')")
+    text = window.text()
+    params.click()
+    time.sleep(1)  # sections fold up
+    window.screenshot(picture)
+    return text
+
+
+def close_panels(window: Browser) -> None:
+    """Close what MLflow opens over a page."""
+    for button in window.driver.find_elements("css selector", 'button[aria-label="Close"]'):
+        button.click()
+
+
 def report(window: Browser, page: Path, pictures: Path) -> None:
     """The report at desktop and phone width; it may not scroll sideways, nor complain in the console."""
     for name, width, height, phone in (("report", 1280, 900, False), ("report-phone", 390, 844, True)):
@@ -109,6 +151,11 @@ def main(root: Path, pictures: Path, model: str) -> None:
         window.viewport(1500, 760)
         runs_table(window, url, run["experiment_id"], pictures / "mlflow-runs.png")
         run_page(window, url, run["experiment_id"], run["run_id"], pictures)
+        registered = json.loads((root / "models/ensemble/registration.json").read_text())
+        registry_pages(window, url, registered["name"], int(registered["version"]), pictures)
+        runs = [json.loads(file.read_text()) for file in sorted((root / "models/stackers").glob("*/run.json"))]
+        ids = [each["run_id"] for each in runs[:2]]
+        compare_page(window, url, run["experiment_id"], ids, pictures / "mlflow-compare.png")
         report(window, root / "report/index.html", pictures)
 
 

@@ -9,7 +9,7 @@ from labelstack.formats.manifest import read_manifest
 from labelstack.images.download import download_split
 from labelstack.params import load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.common import done
+from labelstack.pipeline.common import done, reachable
 
 
 def known_split(split: str) -> str:
@@ -27,6 +27,7 @@ def validators(split: str) -> Path:
 def run(split: str) -> None:
     """Write data/images/<split> and metrics/download/<split>.json; every image ends in exactly one status."""
     params = load_params()
+    reachable(params)
     manifest = read_manifest(paths.manifest(known_split(split)))
     with Engine(params.engine) as engine:
         counts = download_split(

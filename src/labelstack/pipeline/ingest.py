@@ -7,12 +7,13 @@ from labelstack.formats.imaterialist2018 import read_answers, read_dataset
 from labelstack.formats.manifest import write_manifest
 from labelstack.params import load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.common import done
+from labelstack.pipeline.common import done, reachable
 
 
 def run() -> None:
     """Write data/manifest and metrics/ingest.json, or refuse with every problem of every file."""
     params = load_params()
+    reachable(params)
     dataset = read_dataset(Path(params.dataset.root), params.dataset.label_ids)
     if params.dataset.answers:
         read_answers(Path(params.dataset.answers), dataset.labels)

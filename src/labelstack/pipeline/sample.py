@@ -1,7 +1,7 @@
 """Stage `sample`: draw the generated garment data set."""
 
 from labelstack.params import load_params
-from labelstack.pipeline.common import done
+from labelstack.pipeline.common import done, reachable
 from labelstack.storage import replacing_dir
 
 ROOT = "data/sample"
@@ -10,6 +10,7 @@ ROOT = "data/sample"
 def run() -> None:
     """Write data/sample; only a note where params.yaml names another data set."""
     params = load_params()
+    reachable(params)
     if params.dataset.root.rstrip("/") != ROOT:
         with replacing_dir(ROOT) as folder:
             (folder / "README").write_text(f"No sample drawn: dataset.root is {params.dataset.root}\n")

@@ -1,0 +1,55 @@
+"""What a person sees of registry versions and of two runs side by side in the MLflow UI, in a real browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from browser import browser
+from pipeline.tiny import Workspace
+from pipeline.ui_pictures import compare_page, mlflow_ui, registry_pages
+
+
+def test_the_registry_shows_versions_with_aliases_and_the_model_card(copied: Workspace, tmp_path: Path) -> None:
+    first = json.loads((copied.root / "models/ensemble/registration.json").read_text())
+    copied.params(images={"jpeg_quality": 91})  # another way to read images: another ensemble with the same scores
+    copied.run("labelstack", "register")
+    second = json.loads((copied.root / "models/ensemble/registration.json").read_text())
+    assert (int(first["version"]), int(second["version"])) == (1, 2)
+    with mlflow_ui(copied.root) as url, browser() as window:
+        window.viewport(1500, 900)
+        texts = registry_pages(window, url, "labelstack", 2, tmp_path)
+        tables = window.count("table")
+    listed = texts["registry"]
+    assert listed.index("Version 2") < listed.index("Version 1")
+    assert listed.index("Version 2") < listed.index("@ candidate") < listed.index("Version 1")
+    assert listed.index("Version 1") < listed.index("@ champion")
+
+    card = texts["version"]
+    evaluation = json.loads((copied.root / "metrics/evaluation.json").read_text())
+    assert "@ candidate" in card
+    assert "@ champion" not in card
+    assert tables >= 2  # the card's tables are rendered, not shown as bars and dashes
+    assert "|---" not in card
+    for name in ("wide", "deep", "cnn", "xgboost", second["digest"]):
+        assert name in card
+    assert f"{evaluation['scores']['blend']['samples_f1_cross_fitted']:.4f}"[:5] in card
+    assert f"{evaluation['n_labels']} labels" in card
+    for name in ("registry", "version"):
+        assert (tmp_path / f"mlflow-{name}.png").stat().st_size > 20_000
+
+
+def test_two_runs_are_compared_side_by_side(finished: Workspace, tmp_path: Path) -> None:
+    runs = [json.loads((finished.root / f"models/stackers/{n}/run.json").read_text()) for n in ("cnn", "xgboost")]
+    picture = tmp_path / "mlflow-compare.png"
+    with mlflow_ui(finished.root) as url, browser() as window:
+        window.viewport(1500, 900)
+        text = compare_page(window, url, runs[0]["experiment_id"], [run["run_id"] for run in runs], picture)
+    assert "Comparing 2 Runs from 1 Experiment" in text
+    for run in runs:
+        assert run["run_id"] in text
+        assert run["name"] in text
+        assert f"{run['metrics']['samples_f1_cross_fitted']:.2f}" in text
+    assert "stacker.max_depth" in text or "max_depth" in text
+    assert "folds.nested" not in text  # equal in both
+    assert picture.stat().st_size > 20_000

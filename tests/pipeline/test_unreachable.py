@@ -1,0 +1,53 @@
+"""A tracking server that does not answer is known in the first seconds, before any work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline.team_server import free_port
+from pipeline.tiny import Workspace, environment
+
+
+def test_the_pipeline_stops_at_once_when_the_server_of_params_is_dead(workspace: Workspace) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    workspace.params(tracking={"uri": url})
+    begin = time.monotonic()
+    ended = workspace.run("dvc", "repro", ok=False)
+    assert time.monotonic() - begin < 45  # dvc's and MLflow's imports on a busy machine; the answer itself takes none
+    assert ended.returncode != 0
+    assert f"MLflow at {url}: no answer within 5 s. Start the server, or set tracking.uri" in ended.stderr
+    assert "Running stage 'sample'" in ended.stdout
+    assert ended.stdout.count("Running stage") == 1
+    assert not (workspace.root / "data/sample").exists()
+
+
+@pytest.mark.parametrize("stage", [("ingest",), ("download", "train")])
+def test_later_first_stages_see_it_too_and_show_no_password(copied: Workspace, stage: tuple[str, ...]) -> None:
+    port = free_port()
+    before = (copied.root / "metrics/ingest.json").stat().st_mtime_ns
+    ended = subprocess.run(
+        ["labelstack", *stage], cwd=copied.root, capture_output=True, text=True, timeout=60,
+        env=environment() | {"MLFLOW_TRACKING_URI": f"http://me:geheim-5d1@127.0.0.1:{port}"},
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert f"MLflow at http://127.0.0.1:{port}: no answer" in ended.stderr
+    assert "5d1" not in ended.stdout + ended.stderr
+    assert (copied.root / "metrics/ingest.json").stat().st_mtime_ns == before
+
+
+def test_a_database_costs_the_first_stages_no_import_of_mlflow() -> None:
+    script = (
+        "import sys\n"
+        "from labelstack.params import Params\n"
+        "from labelstack.pipeline.common import reachable\n"
+        "reachable(Params(models={'a': {'backbone': 'small_cnn'}}, stackers={'b': {'kind': 'mean'}}))\n"
+        "print('mlflow' in sys.modules)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "False\n"
