@@ -10,6 +10,7 @@ from typing import Any
 
 from labelstack.s3_findings import DENIED, Findings, code, reason, short
 
+_READS = 4
 _ABSENT = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
 
 
@@ -84,8 +85,17 @@ class Probe:
         return True
 
     def _get(self) -> bytes:
-        data: bytes = self.s3.get_object(Bucket=self.bucket, Key=self.key)["Body"].read()
-        return data
+        from botocore.exceptions import BotoCoreError
+
+        for attempt in range(_READS):  # botocore repeats a request, not the reading of its answer
+            body = self.s3.get_object(Bucket=self.bucket, Key=self.key)["Body"]
+            try:
+                data: bytes = body.read()
+                return data
+            except BotoCoreError:
+                if attempt == _READS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
     def _begin(self, key: str) -> str:
         upload: str = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]

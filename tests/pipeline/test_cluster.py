@@ -64,7 +64,7 @@ def test_download(finished: Workspace, sent: Workspace, cluster: Cluster) -> Non
 def test_predict(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
     places = ("data/predictions/wide", "metrics/predict")
     shutil.rmtree(sent.root / places[0])
-    run_and_kill(sent, cluster, "labelstack", "predict", "wide")
+    run_and_kill(sent, cluster, "labelstack", "predict", "--base-model", "wide")
     assert files(sent, *places) == files(finished, *places)
     assert not (sent.root / "data/work/predict/wide").exists()
 
@@ -82,7 +82,7 @@ def test_stack(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
 def test_a_killed_prediction_goes_on_from_the_finished_shards(finished: Workspace, copied: Workspace) -> None:
     work = copied.root / "data/work/predict/wide"
     shutil.rmtree(copied.root / "data/predictions/wide")
-    copied.kill_when(lambda: len([*work.glob("validation-*.npz")]) > 0, "labelstack", "predict", "wide")
+    copied.kill_when(lambda: len([*work.glob("validation-*.npz")]) > 0, "labelstack", "predict", "--base-model", "wide")
     kept = {path: path.stat().st_mtime_ns for path in work.glob("validation-*.npz")}
     assert kept
     stop = threading.Event()
@@ -94,7 +94,7 @@ def test_a_killed_prediction_goes_on_from_the_finished_shards(finished: Workspac
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    copied.run("labelstack", "predict", "wide")
+    copied.run("labelstack", "predict", "--base-model", "wide")
     stop.set()
     watcher.join()
     assert seen == {True}

@@ -16,8 +16,10 @@ def run(host: str, port: int) -> None:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or params.tracking.uri
     if uri.startswith(("http://", "https://")):
         raise UserError("tracking.uri is a server already: open it in the browser")
-    artifacts = Path("mlartifacts").resolve().as_uri()
+    artifacts = params.tracking.artifacts or Path("mlartifacts").resolve().as_uri()
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = (
+        uri  # not an argument: a database's may hold a password, and `ps` shows those
+    )
     print(f"MLflow UI: http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    arguments = ["--backend-store-uri", uri, "--default-artifact-root", artifacts]
-    arguments += ["--host", host, "--port", str(port), "--workers", "1"]
+    arguments = ["--default-artifact-root", artifacts, "--host", host, "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])  # noqa: S606
