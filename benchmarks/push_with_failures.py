@@ -12,6 +12,7 @@ temporary folder that is removed at the end. The exit code is 1 unless all is eq
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -56,6 +57,7 @@ class Steps:
 def measure(workspace: Path, folder: Path, share: float, seed: int) -> bool:
     origin = folder / "origin"
     shutil.copytree(workspace, origin, ignore=LEFT_OUT, symlinks=True)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for every request
     with s3_server() as server, Proxy(server, share=share, seed=seed) as proxy:
         step = Steps(proxy)
         step(origin, "labelstack", "remote", f"s3://bucket/{PREFIX}", "--endpoint-url", proxy.url)

@@ -102,6 +102,9 @@ def registry_pages(window: Browser, url: str, name: str, version: int, pictures:
             f"{url}/#{path}", until=f"({until}) && /candidate|champion/.test(document.body.innerText)", timeout_s=120
         )
         close_panels(window)
+        if page == "registry":  # the champions' history stands above the versions
+            tables = window.driver.find_elements("css selector", "table, [role=table]")
+            window.driver.execute_script("arguments[0].scrollIntoView()", tables[-1])
         window.screenshot(pictures / f"mlflow-{page}.png")
         texts[page] = window.text().replace("\xa0", " ")
     return texts

@@ -104,7 +104,7 @@ def note(version: ModelVersion, told: Sequence[str], workspace: Path) -> None:
         "git clone <your repository> && cd <it>",
         f"git checkout {results or commit or '<commit>'}",
         "dvc pull",
-        "dvc repro   # nothing to do",
+        f"dvc repro   # {'nothing to do' if results else 'runs what the dvc.lock of that commit does not have'}",
     ]
     lines = [
         f"# {version.name} version {version.version}, rebuilt",
@@ -118,7 +118,11 @@ def note(version: ModelVersion, told: Sequence[str], workspace: Path) -> None:
         "set and its images are not in the registry.",
         "",
         "To go on with data and pipeline, take the repository at the commit "
-        + ("that holds the results:" if results else "of the run (its results were committed afterwards, if at all):"),
+        + (
+            "that holds the results:"
+            if results
+            else "of the run. Which later commit holds its results was not recorded (`labelstack sync` does that):"
+        ),
         "",
         *(f"    {line}" for line in go_on),
         "",

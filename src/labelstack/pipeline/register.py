@@ -75,7 +75,7 @@ def version_tags(blended: Mapping[str, str], kept: Record) -> dict[str, str]:
     ``blended`` are the tags of the blend's run.
     """
     primary, scores = kept.evaluation["primary"], kept.evaluation["scores"]["blend"]
-    kept_keys = ("git.", "params.", "dvc.", EXPERIMENT)
+    kept_keys = ("git.", "params.", EXPERIMENT)  # the DVC hashes stand on the run and on the card
     return {key: value for key, value in blended.items() if key.startswith(kept_keys)} | {
         DATA_TAG: kept.scored.digest,
         SUBMISSION_TAG: str(kept.submission["sha256"]),

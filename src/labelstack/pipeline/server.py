@@ -242,6 +242,7 @@ def environment(found: Settings, inherited: Mapping[str, str], known: Sequence[s
     result.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(hosts))
     result.setdefault("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(origins))
     result.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    result.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     result.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # jobs of MLflow's language model pages
     for unset in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):  # not a server's
         result.pop(unset, None)
