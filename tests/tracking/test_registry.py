@@ -173,6 +173,7 @@ def test_all_versions_page_after_page(tracker: Tracker, monkeypatch: pytest.Monk
 def test_loading_leaves_the_process_as_it_was(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
+    mlflow.set_tracking_uri(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:5000")
     with pytest.raises(UserError, match="could not load models:/nothing/7"):
         load_ensemble(tracker, "models:/nothing/7")
@@ -180,6 +181,13 @@ def test_loading_leaves_the_process_as_it_was(tracker: Tracker, monkeypatch: pyt
     assert mlflow.get_tracking_uri() == "http://someone:5000"
     with tracker.as_default():
         assert mlflow.get_tracking_uri() == tracker.uri
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert not mlflow.is_tracking_uri_set()
+    mlflow.set_tracking_uri("http://other:5000")
+    with tracker.as_default():
+        assert mlflow.get_tracking_uri() == tracker.uri
+    assert mlflow.get_tracking_uri() == os.environ["MLFLOW_TRACKING_URI"] == "http://other:5000"
+    mlflow.set_tracking_uri(None)
 
 
 def test_the_same_ensemble_of_another_process_is_taken(tracker: Tracker) -> None:

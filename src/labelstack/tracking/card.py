@@ -17,7 +17,10 @@ _MAX_NAME = 80
 _PLAIN = re.compile(r"[A-Za-z0-9_./@-]+")  # safe, but for _, in text; safe between code marks
 # what may mean something to Markdown or HTML
 _ACTIVE = re.compile(r"[^\w .,:;=%/()+…–—-]|_|:(?! )|(?<=www)\.", re.IGNORECASE)
-_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+_NONCHARACTERS = "".join(chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_UNPRINTABLE = re.compile(
+    rf"[\x00-\x20\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufdd0-\ufdef\ufeff{_NONCHARACTERS}]+"
+)
 
 
 @dataclass(frozen=True)

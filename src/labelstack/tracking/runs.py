@@ -67,7 +67,7 @@ class Tracker:
         import mlflow
 
         variable = "MLFLOW_TRACKING_URI"  # MLflow sets it along, for child processes
-        environment = os.environ.get(variable)
+        environment = os.environ.pop(variable, None)  # else it would be taken for what the program itself has set
         before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
         mlflow.set_tracking_uri(self.uri)
         try:
