@@ -15,7 +15,7 @@ from labelstack.progress import bar
 from labelstack.tracking import outbox, store
 from labelstack.tracking.journal import Journal
 from labelstack.tracking.lineage import results_commit
-from labelstack.tracking.registry import DIGEST_TAG
+from labelstack.tracking.registry import DIGEST_TAG, all_versions
 from labelstack.tracking.runs import Tracker, connect
 
 RESULTS_TAG = "git.results_commit"
@@ -92,8 +92,11 @@ def record_commit(tracker: Tracker) -> None:
         print(f"sync: no commit recorded for {name} v{number}: {reason}", flush=True)
         return
     with store.explained(tracker.uri, f"record the commit of {name} v{number}"):
-        found = tracker.client.search_model_versions(f"name = {_quoted(name)}")
-        here = [v for v in found if str(v.version) == number and v.tags.get(DIGEST_TAG) == version.get("digest")]
+        here = [
+            v
+            for v in all_versions(tracker, name)
+            if str(v.version) == number and v.tags.get(DIGEST_TAG) == version.get("digest")
+        ]
         if not here:
             print(f"sync: no commit recorded: {name} v{number} with digest {version.get('digest')} is not in the "
                   f"registry at {tracker.public_uri}", flush=True)  # fmt: skip
@@ -111,8 +114,3 @@ def _stale() -> list[str]:
         return sorted(json.loads(done.stdout))
     except ValueError:
         return [f"an error ({done.stderr.strip()})"]
-
-
-def _quoted(name: str) -> str:
-    quote = '"' if "'" in name else "'"  # the filter language knows no escapes
-    return f"{quote}{name}{quote}"
