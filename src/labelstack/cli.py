@@ -33,6 +33,22 @@ def sample() -> None:
 
 
 @app.command(rich_help_panel=STAGES)
+def settings() -> None:
+    """Write params with their defaults and digests of code, on which the other stages depend."""
+    from labelstack.pipeline import settings as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def members(kind: Annotated[str, typer.Argument(help="base_models or stackers")]) -> None:
+    """List what the next level is told of base models or stackers."""
+    from labelstack.pipeline import members as stage
+
+    stage.run(kind)
+
+
+@app.command(rich_help_panel=STAGES)
 def ingest() -> None:
     """Check the competition's files and write the manifest."""
     from labelstack.pipeline import ingest as stage
@@ -179,6 +195,16 @@ def check() -> None:
         f"params.yaml is valid: {len(params.models)} base models, {len(params.stackers)} stackers, "
         f"data set {params.dataset.root}"
     )
+
+
+@app.command(rich_help_panel=LOOK)
+def graph(
+    to: Annotated[Path, typer.Option(help="File to write.")] = Path("docs/graph.md"),
+) -> None:
+    """Write which stage depends on what: files, params, rooms of code."""
+    from labelstack.pipeline import graph as command
+
+    command.run(to)
 
 
 @app.command(rich_help_panel=LOOK)

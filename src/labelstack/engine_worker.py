@@ -38,10 +38,16 @@ def versions() -> dict[str, str]:
 
     Counted once a process: a worker that has imported labelstack keeps the code it has, whatever changes on disk.
     """
-    found = {"python": platform.python_version(), "labelstack": labelstack.__version__, "code": _code()}
-    for names in PACKAGES:
-        found[names[-1]] = next((version for name in names if (version := _version(name))), "not installed")
-    return found
+    here = {"python": platform.python_version(), "labelstack": labelstack.__version__, "code": _code()}
+    return here | package_versions()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide about results."""
+    return {
+        names[-1]: next((version for name in names if (version := _version(name))), "not installed")
+        for names in PACKAGES
+    }
 
 
 def look_around(workspace: str, probe: str, answer: str) -> dict[str, Any]:

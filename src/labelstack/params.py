@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,6 +65,14 @@ class Dataset(Section):
     def _ordered(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         if value and value[0] > value[1]:
             raise ValueError(f"must be [first, last] with first ≤ last, not {list(value)}")
+        return value
+
+    @field_validator("answers")
+    @classmethod
+    def _below_root(cls, value: str | None, info: ValidationInfo) -> str | None:
+        root = info.data.get("root")
+        if value is not None and root is not None and Path(root) not in Path(os.path.normpath(value)).parents:
+            raise ValueError(f"must lie below dataset.root ({root}), so that a change in it is seen; not {value!r}")
         return value
 
 

@@ -171,8 +171,8 @@ def pipeline_cube() -> Cube:
 
     from labelstack.params import load_params
     from labelstack.pipeline import paths
-    from labelstack.pipeline.common import label_table, targets
-    from labelstack.pipeline.evaluate import read_test_answers
+    from labelstack.pipeline.computing.evaluate import read_test_answers
+    from labelstack.pipeline.rows import label_table, targets
     from labelstack.predictions import assemble_cube, read_predictions
     from labelstack.stacking.cubes import Cube
 
@@ -188,7 +188,7 @@ def pipeline_cube() -> Cube:
     def cube(split: str, image_id: Any) -> Any:
         return assemble_cube({name: read_predictions(paths.predictions(name, split)) for name in models}, image_id)
 
-    answers = read_test_answers(params, label_table())
+    answers = read_test_answers(label_table()) if paths.ANSWERS.exists() else None
     test_cube = test_labels = None
     if answers is not None:
         present = read_predictions(paths.predictions(models[0], "test")).image_id

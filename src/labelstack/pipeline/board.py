@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from labelstack import metrics, storage
 from labelstack.params import Params
 from labelstack.pipeline import paths
-from labelstack.report.content import Comparison, DecisionRow, LeaderboardRow, Scores, ThresholdCurve
+from labelstack.report.content import Comparison, DecisionRow, LeaderboardRow, Scores
 from labelstack.tracking.run_file import read_run_json
 
 FOLDERS = {"base model": paths.base, "stacker": paths.stacker, "blend": lambda _: paths.ENSEMBLE}
@@ -58,13 +55,3 @@ def decision_rows(params: Params, evaluation: dict[str, Any]) -> list[DecisionRo
 def comparison_rows(evaluation: dict[str, Any]) -> list[Comparison]:
     """Blend against stackers against base models."""
     return [Comparison(**row) for row in evaluation["comparisons"]]
-
-
-def threshold_curve(params: Params, Y: NDArray[np.bool_], P: NDArray[np.float32]) -> ThresholdCurve:
-    """F-scores of probabilities P [n, n_labels] over one threshold for all labels, in-sample."""
-    return ThresholdCurve.compute(
-        lambda predicted, average: metrics.f_beta(Y, predicted, average=average, beta=params.metric.beta),
-        P,
-        fixed=params.thresholds.fixed,
-        primary=params.metric.primary,
-    )

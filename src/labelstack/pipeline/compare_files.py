@@ -14,7 +14,7 @@ from labelstack import storage
 from labelstack.errors import UserError
 from labelstack.params import flatten, load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.common import ROOT, Targets, label_table, targets
+from labelstack.pipeline.common import ROOT
 from labelstack.pipeline.compare_parts import (
     Origin,
     chosen_for,
@@ -27,7 +27,9 @@ from labelstack.pipeline.compare_parts import (
     registered_line,
 )
 from labelstack.pipeline.compare_sources import EXPERIMENT_TAG, Sources
+from labelstack.pipeline.rows import Targets, label_table, targets
 from labelstack.pipeline.scored_sets import label_file, scored
+from labelstack.pipeline.settings import settings
 from labelstack.predictions import read_predictions
 from labelstack.report.comparison import Side
 from labelstack.scored import Scored
@@ -64,14 +66,16 @@ def load_workspace(sources: Sources, name: str, row: str) -> Side:
 
 
 def changed_params() -> list[str]:
-    """Keys of params.yaml whose values are not those that dvc.lock recorded."""
+    """Keys of params.yaml whose values, defaults resolved, are not those that dvc.lock recorded."""
     try:
-        lock, now = (yaml.safe_load((ROOT / file).read_text(encoding="utf-8")) for file in ("dvc.lock", "params.yaml"))
-    except FileNotFoundError:
+        lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+        now: Any = settings(load_params(ROOT / "params.yaml"))
+    except (FileNotFoundError, UserError):
         return []
     recorded: dict[str, Any] = {}
     for stage in (lock.get("stages") or {}).values():
-        recorded |= (stage.get("params") or {}).get("params.yaml") or {}
+        recorded |= (stage.get("params") or {}).get(paths.SETTINGS.as_posix()) or {}
+    recorded = {key: value for key, value in recorded.items() if key.partition(".")[0] not in ("code", "members")}
 
     def value(key: str) -> Any:
         found = now

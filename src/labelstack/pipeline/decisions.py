@@ -1,14 +1,16 @@
-"""From predictions to label sets for every image of a split, downloaded or not."""
+"""Decision rules on disk, and from predictions to label sets for every image of a split, downloaded or not."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack import storage
 from labelstack.params import Params
-from labelstack.pipeline.common import label_table
+from labelstack.pipeline.rows import label_table
 from labelstack.predictions import Predictions
 from labelstack.stacking.decisions import Decision
 
@@ -46,3 +48,19 @@ def label_sets(
     if present.any():
         chosen[present] = decision.decide(predictions.rows_of(image_id[present]))
     return chosen, int((~present).sum())
+
+
+def save_decision(path: Path, label_id: NDArray[Any], decision: Decision) -> None:
+    """Write a decision rule as JSON: its strategy, a threshold for each label id where it has such, and all of it."""
+    thresholds = None
+    if decision.thresholds is not None:
+        # str of a float32 is the shortest text that reads back as the same float32
+        values = decision.thresholds.astype(np.float32)
+        thresholds = {str(int(i)): float(str(t)) for i, t in zip(label_id, values, strict=True)}
+    content = {"strategy": decision.strategy, "thresholds": thresholds, "decision": decision.to_dict()}
+    storage.write_json(path, content)
+
+
+def load_decision(path: Path) -> Decision:
+    """The decision rule that ``save_decision`` wrote."""
+    return Decision.from_dict(storage.read_json(path)["decision"])

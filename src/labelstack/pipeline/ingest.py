@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from labelstack import storage
 from labelstack.formats.imaterialist2018 import read_answers, read_dataset
 from labelstack.formats.manifest import write_manifest
+from labelstack.images.local_files import local_digest
 from labelstack.params import load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.common import done, reachable
@@ -15,8 +19,12 @@ def run() -> None:
     params = load_params()
     reachable(params)
     dataset = read_dataset(Path(params.dataset.root), params.dataset.label_ids)
+    root, answers = Path(params.dataset.root), pd.DataFrame({"image_id": np.zeros(0, np.int64), "label_id": []})
     if params.dataset.answers:
-        read_answers(Path(params.dataset.answers), dataset.labels)
+        answers = read_answers(Path(params.dataset.answers), dataset.labels)
+    write_manifest(paths.ANSWERS, answers.assign(url=pd.Series([[]] * len(answers), dtype=object)))
+    local = {split: local_digest(manifest["url"], root) for split, manifest in dataset.manifests.items()}
+    storage.write_json(paths.LOCAL_FILES, local)
     for split, manifest in dataset.manifests.items():
         write_manifest(paths.manifest(split), manifest)
     frequency = dataset.labels["n_train"] / len(dataset.manifests["train"])

@@ -4,7 +4,10 @@ from pathlib import Path
 
 SPLITS = ("train", "validation", "test")
 
+SETTINGS = Path("data/settings.json")
 LABELS = Path("data/manifest/labels.parquet")
+ANSWERS = Path("data/manifest/answers.parquet")
+LOCAL_FILES = Path("data/manifest/local_files.json")
 ENSEMBLE = Path("models/ensemble")
 BLENDED = Path("data/ensemble")
 METRICS = Path("metrics")
@@ -47,6 +50,11 @@ def stacked(name: str, part: str) -> Path:
 def cross_fitted(name: str, stacker: bool) -> Path:
     """Labels of the validation images by rules chosen without each fold in turn, of a stacker or base model."""
     return Path(f"data/{'stacked' if stacker else 'predictions'}/{name}/cross_fitted.npz")
+
+
+def members(kind: str) -> Path:
+    """What the next level is told of the ``base_models`` or ``stackers``."""
+    return Path(f"data/members/{kind}.json")
 
 
 def work(stage: str, name: str, digest: str) -> Path:

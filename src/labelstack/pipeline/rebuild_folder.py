@@ -13,7 +13,7 @@ from labelstack import storage
 from labelstack.errors import UserError
 from labelstack.params import load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.common import load_decision
+from labelstack.pipeline.decisions import load_decision
 from labelstack.pipeline.submit import write_labels
 from labelstack.predictions import read_predictions
 from labelstack.tracking import record

@@ -10,8 +10,9 @@ from labelstack import storage
 from labelstack.params import Params, digest, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.card_facts import card_facts
-from labelstack.pipeline.common import done, label_table
+from labelstack.pipeline.common import done
 from labelstack.pipeline.record import record
+from labelstack.pipeline.rows import label_table
 from labelstack.tracking.card import LIMIT, card
 from labelstack.tracking.ensemble_folder import Parts, Settings
 from labelstack.tracking.ensemble_log import log_ensemble

@@ -12,7 +12,9 @@ from labelstack.images.shards import images_by_id
 from labelstack.params import Params, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.board import comparison_rows, decision_rows, leaderboard_rows
-from labelstack.pipeline.common import done, label_table, load_decision, targets
+from labelstack.pipeline.common import done
+from labelstack.pipeline.decisions import load_decision
+from labelstack.pipeline.rows import label_table, targets
 from labelstack.predictions import read_predictions
 from labelstack.report import figures
 from labelstack.report.content import GalleryItem, MLflowHint, ReportContent, ThresholdCurve, gallery_item, pick_gallery

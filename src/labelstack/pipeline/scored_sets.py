@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labelstack.params import Params
 from labelstack.pipeline import paths
-from labelstack.pipeline.common import Targets, label_table, targets
+from labelstack.pipeline.rows import Targets, label_table, targets
 from labelstack.predictions import read_predictions
 from labelstack.scored import Scored, write_scored
 

@@ -13,8 +13,9 @@ from labelstack.formats.manifest import read_manifest
 from labelstack.formats.submission import write_submission
 from labelstack.params import Params, load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.common import done, label_table, load_decision
-from labelstack.pipeline.decisions import label_sets
+from labelstack.pipeline.common import done
+from labelstack.pipeline.decisions import label_sets, load_decision
+from labelstack.pipeline.rows import label_table
 from labelstack.predictions import Predictions, read_predictions
 
 if TYPE_CHECKING:

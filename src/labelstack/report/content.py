@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from labelstack.threshold_curve import ThresholdCurve
 
 Average = Literal["samples", "micro", "macro"]
 Kind = Literal["base model", "stacker", "blend"]
@@ -70,47 +72,6 @@ class LeaderboardRow:
         """The score ``scoring`` (fixed, cross_fitted, in_sample, test, test_fixed) in one average, None if absent."""
         scores: Scores | None = getattr(self, scoring)
         return None if scores is None else scores.of(average)
-
-
-@dataclass(frozen=True)
-class ThresholdCurve:
-    """F-scores of the blend when one threshold serves all labels.
-
-    Parameters
-    ----------
-    threshold, samples, micro, macro : float [n]
-        The grid and the in-sample score at each of its points.
-    chosen : float, optional
-        The threshold that was chosen, or the best one of the grid when every label has its own.
-    fixed : float
-        The untuned threshold that the leaderboard compares with.
-    """
-
-    threshold: NDArray[np.floating]
-    samples: NDArray[np.floating]
-    micro: NDArray[np.floating]
-    macro: NDArray[np.floating]
-    chosen: float | None = None
-    fixed: float = 0.3
-
-    @classmethod
-    def compute(
-        cls,
-        score: Callable[[NDArray[np.bool_], Average], float],
-        probability: ArrayLike,
-        *,
-        grid: ArrayLike | None = None,
-        fixed: float = 0.3,
-        primary: Average = "samples",
-    ) -> ThresholdCurve:
-        """Score ``probability`` [n, n_labels] at every threshold of ``grid``; the best by ``primary`` is chosen.
-
-        ``score(predicted, average)`` gets bool [n, n_labels], such as ``lambda p, a: f_beta(truth, p, average=a)``.
-        """
-        probability = np.asarray(probability)
-        points = np.linspace(0.02, 0.98, 49) if grid is None else np.asarray(grid, dtype=np.float64)
-        table = {average: np.array([score(probability >= point, average) for point in points]) for average in AVERAGES}
-        return cls(points, **table, chosen=float(points[np.argmax(table[primary])]), fixed=fixed)
 
 
 @dataclass(frozen=True)

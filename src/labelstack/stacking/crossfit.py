@@ -83,7 +83,7 @@ def fit_blend(
     thresholds = thresholds or params.Thresholds()
     checked = _members(members)
     answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
-    assigned = check_folds(folds, len(answers))
+    assigned = _folds(folds, checked)
     honest = _cross_fit(checked, answers, assigned, blend_params, metric, thresholds, groups)
     rows = {name: member.like_new(assigned) for name, member in checked.items()}
     weights = fit_weights(rows, answers, blend_params, metric, folds=assigned, progress="all rows")
@@ -104,7 +104,7 @@ def cross_fit(
     """Labels of one member, those of each fold by a decision rule that was chosen on the other folds."""
     checked = _members({"member": P})
     answers = check_answers(Y, checked["member"].oof.shape, of="P")  # type: ignore[arg-type]
-    assigned = check_folds(folds, len(answers))
+    assigned = _folds(folds, checked)
     metric, thresholds = metric or params.Metric(), thresholds or params.Thresholds()
     return _cross_fit(checked, answers, assigned, params.Blend(), metric, thresholds, groups)
 
@@ -133,9 +133,10 @@ def scores(
     cross-fitted primary ``…_low`` and ``…_high``, its 95 % bootstrap interval over images. Rules are always chosen
     for ``metric.primary``.
     """
-    member = _members({"P": P})["P"]
+    checked = _members({"P": P})
+    member = checked["P"]
     answers = check_answers(Y, member.oof.shape, of="P")  # type: ignore[arg-type]
-    assigned = check_folds(folds, len(answers))
+    assigned = _folds(folds, checked)
     rows = member.like_new(assigned)
     if fitted is None:
         fitted = cross_fit(member, answers, assigned, metric=metric, thresholds=thresholds, groups=groups)
@@ -182,7 +183,7 @@ def strategy_scores(
     """
     checked = _members(members)
     answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
-    assigned = check_folds(folds, len(answers))
+    assigned = _folds(folds, checked)
     fixed = apply(fitted.probability, thresholds.fixed)
     table: dict[str, dict[str, float]] = {}
     blended = [
@@ -270,3 +271,17 @@ def _members(members: Mapping[str, FoldPredictions | ArrayLike]) -> dict[str, Fo
     if len(set(shapes.values())) > 1:
         raise ValueError(f"members must have one shape, not {shapes}")
     return checked
+
+
+def _folds(folds: ArrayLike, members: Mapping[str, FoldPredictions]) -> NDArray[np.int64]:
+    """The folds int64 [n], checked against the members' rows and nested predictions."""
+    n = len(next(iter(members.values())).oof)
+    assigned = check_folds(folds, n)
+    k = int(assigned.max()) + 1
+    for name, member in members.items():
+        if member.nested is not None and member.nested.shape != (k, *member.oof.shape):
+            raise ValueError(
+                f"members[{name!r}]: nested must be {(k, *member.oof.shape)}, one for each fold of {k}, "
+                f"not {member.nested.shape}"
+            )
+    return assigned

@@ -23,15 +23,34 @@ class FoldEnsemble:
     Parameters
     ----------
     stackers : sequence of fitted stackers, in the order of their folds
+    columns : names of the cube's models, in the order in which the stackers were fitted on them; None: not known
     """
 
-    def __init__(self, stackers: Sequence[Stacker]) -> None:
+    def __init__(self, stackers: Sequence[Stacker], columns: Sequence[str] | None = None) -> None:
         if not stackers:
             raise ValueError("stackers is empty: at least one is needed")
         self.stackers = list(stackers)
+        self.columns = None if columns is None else list(columns)
 
-    def predict_proba(self, cube: ArrayLike) -> NDArray[np.float32]:
-        """Mean probability of the fold models, float32 [n, n_labels], for a cube [n, n_models, n_labels]."""
+    def predict_proba(self, cube: ArrayLike, columns: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Mean probability of the fold models.
+
+        Parameters
+        ----------
+        cube : float [n, n_models, n_labels]
+        columns : names of its models in order; None: those of the fit
+
+        Returns
+        -------
+        float32 [n, n_labels]
+
+        Raises
+        ------
+        UserError
+            When the stackers were fitted on other columns.
+        """
+        if columns is not None and (problem := other_columns(self.columns, columns)):
+            raise UserError(problem)
         return mean_of([stacker.predict_proba(cube) for stacker in self.stackers])
 
     def save(self, directory: str | Path) -> None:
@@ -39,7 +58,8 @@ class FoldEnsemble:
         with replacing_dir(directory) as temporary:
             for fold, stacker in enumerate(self.stackers):
                 stacker.save(temporary / f"fold-{fold}")
-            write_json(temporary / "config.json", {"kind": "folds", "k": len(self.stackers)})
+            config = {"kind": "folds", "k": len(self.stackers)}
+            write_json(temporary / "config.json", config | ({"columns": self.columns} if self.columns else {}))
 
     @classmethod
     def load(cls, directory: str | Path) -> FoldEnsemble:
@@ -53,11 +73,18 @@ class FoldEnsemble:
         loaded = [load_stacker(directory / f"fold-{fold}") for fold in range(config["k"])]
         if any(isinstance(stacker, FoldEnsemble) for stacker in loaded):
             raise UserError(f"{directory}: a fold ensemble inside a fold ensemble")
-        return cls(loaded)  # type: ignore[arg-type]
+        return cls(loaded, config.get("columns"))  # type: ignore[arg-type]
 
     def digest(self) -> str:
         """SHA-256 in hex over the fold models' digests in order."""
         return hashlib.sha256("\n".join(stacker.digest() for stacker in self.stackers).encode()).hexdigest()
+
+
+def other_columns(fitted: Sequence[str] | None, given: Sequence[str]) -> str | None:
+    """Why a cube of models ``given`` is not what was fitted; None where it is, or where the fit's are not known."""
+    if fitted is None or list(fitted) == list(given):
+        return None
+    return f"fitted on a cube of the models {', '.join(fitted)} in this order, not of {', '.join(given)}"
 
 
 def mean_of(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

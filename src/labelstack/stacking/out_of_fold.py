@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -64,17 +64,19 @@ class OutOfFold:
     test : float32 [m, n_labels], mean over the fold models, or None without a test cube
     stackers : the fold models, in order
     nested : see ``FoldPredictions``; None unless asked for
+    columns : names of the cube's models; None: not known
     """
 
     oof: NDArray[np.float32]
     test: NDArray[np.float32] | None
     stackers: list[Stacker] = field(repr=False)
     nested: NDArray[np.float32] | None = None
+    columns: Sequence[str] | None = None
 
     @property
     def ensemble(self) -> FoldEnsemble:
         """The fold models as one stacker; its prediction on the test cube is ``test``."""
-        return FoldEnsemble(self.stackers)
+        return FoldEnsemble(self.stackers, self.columns)
 
     @property
     def predictions(self) -> FoldPredictions:
@@ -90,6 +92,7 @@ def out_of_fold(
     *,
     test_cube: ArrayLike | None = None,
     nested: bool = False,
+    columns: Sequence[str] | None = None,
     on_fold: Callable[[int, NDArray[np.int64], NDArray[np.float32]], None] | None = None,
     work: str | Path | None = None,
     map_: Map | None = None,
@@ -104,6 +107,7 @@ def out_of_fold(
     folds : int [n], from ``assign_folds``
     test_cube : float [m, n_models, n_labels], optional
     nested : also train a model without each pair of folds, k (k − 1) / 2 of them; not with k = 2, where none has rows
+    columns : names of the cube's models, kept with the fold models, which refuse others
     on_fold : called for each fold with its number, its rows int64 and their probabilities float32 [rows, n_labels]
     work : folder in which finished fits are kept; a rerun with equal data and parameters takes them from there
     map_ : ``Engine.map``, to fit on other machines; needs ``work``. None: here, one by one
@@ -133,6 +137,7 @@ def out_of_fold(
         test,
         [fit.stacker for fit in single if fit.stacker is not None],
         _nested(assigned, k, {pair: fits[pair].held_out for pair in pairs}) if pairs else None,
+        columns,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,17 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from labelstack import params_stacking as params
 from labelstack.errors import UserError
-from labelstack.stacking.cnn import CNNStacker
 from labelstack.stacking.fold_ensemble import FoldEnsemble
-from labelstack.stacking.linear import LogisticStacker, RidgeStacker
-from labelstack.stacking.means import (
-    GreedyStacker,
-    MeanStacker,
-    PerLabelWeightsStacker,
-    RankMeanStacker,
-    WeightedMeanStacker,
-)
-from labelstack.stacking.xgb import XGBoostStacker
+from labelstack.stacking.kinds import CLASSES
 from labelstack.storage import read_json
 
 
@@ -46,22 +38,14 @@ class Stacker(Protocol):
         """SHA-256 in hex over params and everything learnt."""
 
 
-KINDS: dict[str, type[Any]] = {
-    "cnn": CNNStacker,
-    "xgboost": XGBoostStacker,
-    **{
-        cls.kind: cls
-        for cls in (
-            LogisticStacker,
-            RidgeStacker,
-            MeanStacker,
-            RankMeanStacker,
-            WeightedMeanStacker,
-            GreedyStacker,
-            PerLabelWeightsStacker,
-        )
-    },
-}
+KINDS = tuple(CLASSES)
+
+
+def stacker_class(kind: str) -> type[Any]:
+    """The class of a kind; imported when it is asked for."""
+    module, _, name = CLASSES[kind].partition(":")
+    found: type[Any] = getattr(import_module(module), name)
+    return found
 
 
 def make_stacker(section: params.Stacker) -> Stacker:
@@ -71,13 +55,14 @@ def make_stacker(section: params.Stacker) -> Stacker:
 
 def new_stacker(kind: str, settings: dict[str, Any]) -> Stacker:
     """An unfitted stacker from its kind and the arguments of its constructor."""
-    stacker: Stacker = KINDS[kind](**settings)
+    stacker: Stacker = stacker_class(kind)(**settings)
     return stacker
 
 
 def kind_of(stacker: Stacker) -> str:
     """The kind under which a stacker's class is registered; of other classes their name."""
-    return next((kind for kind, cls in KINDS.items() if type(stacker) is cls), type(stacker).__name__)
+    own = f"{type(stacker).__module__}:{type(stacker).__qualname__}"
+    return next((kind for kind, name in CLASSES.items() if name == own), type(stacker).__name__)
 
 
 def load_stacker(directory: str | Path) -> Stacker | FoldEnsemble:
@@ -88,5 +73,5 @@ def load_stacker(directory: str | Path) -> Stacker | FoldEnsemble:
         return FoldEnsemble.load(directory)
     if kind not in KINDS:
         raise UserError(f"{directory}: unknown stacker kind {kind!r} (known: {', '.join([*KINDS, 'folds'])})")
-    stacker: Stacker = KINDS[kind].load(directory)
+    stacker: Stacker = stacker_class(kind).load(directory)
     return stacker

@@ -27,6 +27,7 @@ from typing import Any
 import labelstack
 from labelstack.errors import InputProblems
 from labelstack.params import Resize
+from labelstack.stacking.fold_ensemble import other_columns
 from labelstack.storage import read_json, write_json
 from labelstack.tracking.record import Record, write_checksums, write_record
 
@@ -146,6 +147,11 @@ def read_spec(folder: Path) -> Spec:
         problems.append(f"thresholds.json: expected a threshold for each of the {len(label_id)} labels")
     if not any(weight > 0 for weight in weights.values()):
         problems.append("blend.json: no member has a weight above 0")
+    for name in content["stackers"]:
+        file = folder / "stackers" / name / "config.json"
+        columns = read_json(file).get("columns") if file.exists() else None  # versions of before name none
+        if problem := other_columns(columns, list(content["models"])):
+            problems.append(f"stacker {name}: {problem}")
     if problems:
         raise InputProblems("ensemble", sorted(problems))
     settings = content["settings"]

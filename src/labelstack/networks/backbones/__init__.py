@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 import keras
 
+from labelstack.backbone_names import MODULES
 from labelstack.errors import InputProblems, UserError
-from labelstack.networks.backbones import (
-    densenet,
-    descriptors,
-    efficientnet,
-    inception,
-    mobilenet,
-    nasnet,
-    pixels,
-    resnet,
-    silhouette,
-    small_cnn,
-    small_resnet,
-    xception,
-)
 from labelstack.networks.backbones.architecture import Architecture, OptionDefault
 from labelstack.networks.backbones.weights import load_backbone_weights
 
-_FILES = (
-    densenet,
-    descriptors,
-    efficientnet,
-    inception,
-    mobilenet,
-    nasnet,
-    pixels,
-    resnet,
-    silhouette,
-    small_cnn,
-    small_resnet,
-    xception,
-)
-ARCHITECTURES: dict[str, Architecture] = {
-    name: architecture for file in _FILES for name, architecture in file.ARCHITECTURES.items()
-}
+
+class _Architectures(Mapping[str, Architecture]):
+    """Backbones by their names in params.yaml; a file is imported when one of its own is asked for."""
+
+    def __getitem__(self, name: str) -> Architecture:
+        found: Architecture = import_module(MODULES[name]).ARCHITECTURES[name]
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULES)
+
+    def __len__(self) -> int:
+        return len(MODULES)
+
+
+ARCHITECTURES = _Architectures()
 
 
 def build_backbone(name: str, image_size: int, weights: str, options: Mapping[str, Any]) -> keras.Model:

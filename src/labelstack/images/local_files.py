@@ -1,0 +1,40 @@
+"""A digest over the local files that a data set's URLs name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from labelstack.images.policy import Policy
+from labelstack.params import Images
+from labelstack.progress import bar
+
+
+def local_digest(urls: Iterable[Sequence[str]], root: Path) -> str | None:
+    """32 hex digits over names and bytes of the files that ``file:`` URLs name; None when no URL does.
+
+    Parameters
+    ----------
+    urls : the URLs of each image
+    root : the data set's folder; what lies outside it counts as absent
+    """
+    policy = Policy(Images(allow_schemes=["file"]), root)
+    named = [url for row in urls for url in row if url[:5].lower() == "file:"]
+    if not named:
+        return None
+    whole = hashlib.blake2b(digest_size=16)
+    for url in bar(named, desc="local files", unit="file"):
+        whole.update(f"{len(url)} {url} ".encode())
+        whole.update(_content(policy.local_path(url.strip())))
+    return whole.hexdigest()
+
+
+def _content(path: Path | None) -> bytes:
+    try:
+        if path is None or not path.is_file():
+            return b"absent"
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+    except OSError:
+        return b"unreadable"

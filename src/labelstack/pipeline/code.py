@@ -1,0 +1,87 @@
+"""Which code decides the result of which stage; dvc.yaml takes its digests out of data/settings.json."""
+
+from __future__ import annotations
+
+from labelstack.backbone_names import MODULES
+from labelstack.closure import beneath, sources
+from labelstack.stacking.kinds import CLASSES, module_of
+
+# Stage → the module whose function makes its outputs.
+ROOTS: dict[str, str] = {
+    "sample": "labelstack.pipeline.sample",
+    "ingest": "labelstack.pipeline.ingest",
+    "download": "labelstack.pipeline.download",
+    "train": "labelstack.pipeline.computing.train",
+    "predict": "labelstack.pipeline.computing.predict",
+    "members": "labelstack.pipeline.members",
+    "stack": "labelstack.pipeline.computing.stack",
+    "blend": "labelstack.pipeline.computing.blend",
+    "evaluate": "labelstack.pipeline.computing.evaluate",
+    "submit": "labelstack.pipeline.submit",
+    "register": "labelstack.pipeline.register",
+    "report": "labelstack.pipeline.report",
+}
+# Stages with a variant for each kind of what they make, and where each kind's own code lies.
+VARIANTS: dict[str, dict[str, str]] = {
+    "train": MODULES,
+    "stack": {kind: module_of(kind) for kind in CLASSES},
+}
+# What no result depends on. The first part may be imported by what computes, and is not followed from there; the
+# second must not be (docs/graph.md is checked against both).
+APART: dict[str, str] = {
+    "labelstack.errors": "words for what went wrong",
+    "labelstack.progress": "bars on a terminal",
+    "labelstack.quiet": "TensorFlow's chatter",
+    "labelstack.credentials": "refuses params, and cleans what is shown",
+    "labelstack.params": "its values stand in data/settings.json, defaults resolved",
+    "labelstack.params_engine": "as params",
+    "labelstack.params_images": "as params",
+    "labelstack.params_messages": "words for what is wrong with params",
+    "labelstack.params_second_level": "as params",
+    "labelstack.params_section": "as params",
+    "labelstack.params_stacking": "as params",
+    "labelstack.engine": "where tasks run: the same bytes anywhere",
+    "labelstack.engine_cluster": "as engine",
+    "labelstack.engine_s3": "as engine",
+    "labelstack.engine_worker": "as engine",
+    "labelstack.backbone_names": "names; the file of a network's own backbone counts",
+    "labelstack.stacking.kinds": "names; the file of a stacker's own kind counts",
+    "labelstack.pipeline.paths": "where files lie: stands in dvc.yaml",
+    "labelstack.pipeline.common": "what stands around the work: lineage, work folders, last lines",
+}
+NEVER: dict[str, str] = {
+    "labelstack.cli": "what is typed",
+    "labelstack.tracking": "what is logged of the work",
+    "labelstack.report": "what is shown of it",
+}
+# These two stages are about versions and pages; how a run is written down is nothing to them either.
+_ABOUT = ("register", "report")
+_PLUMBING = tuple(
+    f"labelstack.tracking.{name}" for name in ("journal", "outbox", "run", "run_file", "runs", "store", "texts")
+)
+
+
+def apart(stage: str) -> list[str]:
+    """Modules and rooms that do not count for a stage."""
+    return [*APART, *(_PLUMBING if stage in _ABOUT else NEVER)]
+
+
+def modules(stage: str, variant: str | None = None) -> list[str]:
+    """Modules of labelstack that decide the results of a stage (of one variant; None: what all have in common)."""
+    roots = [ROOTS[stage]]
+    if variant is not None:
+        roots.append(VARIANTS[stage][variant])
+    return sources().closure(roots, apart(stage))
+
+
+def code_digest(stage: str, variant: str | None = None) -> str:
+    """16 hex digits over the code that decides the results of a stage."""
+    return sources().digest(modules(stage, variant))
+
+
+def strangers(stage: str) -> list[str]:
+    """Modules that a stage's work reaches although it must not."""
+    if stage in _ABOUT:
+        return []
+    reached = sources().closure([ROOTS[stage], *VARIANTS.get(stage, {}).values()], APART)
+    return [module for module in reached if beneath(module, NEVER)]

@@ -1,0 +1,72 @@
+"""Stage `settings`: params.yaml with every default resolved, and digests of code, for the other stages to depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labelstack import storage
+from labelstack.params import Params, load_params
+from labelstack.pipeline import paths
+from labelstack.pipeline.code import ROOTS, VARIANTS, code_digest
+from labelstack.pipeline.common import done
+from labelstack.pipeline.computing.train import policy
+
+# Keys that decide no result, so that no stage may depend on them, and why.
+UNDECIDING: dict[str, str] = {
+    "engine": "where tasks run",
+    "images.workers": "how many processes fetch",
+    "images.concurrency": "how many images are under way",
+    "images.concurrency_per_host": "as concurrency",
+    "images.http2": "the protocol",
+    "images.connect_timeout_s": "how long an attempt may take; what it left out, `labelstack images retry` fetches",
+    "images.first_byte_timeout_s": "as connect_timeout_s",
+    "images.timeout_s": "as connect_timeout_s",
+    "images.retries": "as connect_timeout_s",
+    "images.max_failures": "when a download gives up",
+    "images.s3_endpoint_url": "where a bucket is reached",
+    "training.workers": "how many processes decode",
+    "tracking.uri": "where runs go",
+    "tracking.experiment": "where runs go",
+    "tracking.artifacts": "where artifacts go",
+}
+
+
+def run() -> None:
+    """Write data/settings.json."""
+    params = load_params()
+    storage.write_json(paths.SETTINGS, settings(params))
+    names = f"{len(params.models)} base models, {len(params.stackers)} stackers"
+    done("settings", f"params with their defaults, code of {len(ROOTS)} stages, {names}", paths.SETTINGS)
+
+
+def settings(params: Params) -> dict[str, Any]:
+    """What decides results: resolved params, names of members in order, and a digest of code for every stage."""
+    content = params.model_dump(mode="json")
+    for name, model in params.models.items():
+        own = policy(params, model)
+        content["models"][name]["augment"] = None if own is None else own.model_dump(mode="json")
+    del content["augment"]  # stands with every model that uses it
+    for key in UNDECIDING:
+        section, _, last = key.rpartition(".")
+        (content[section] if section else content).pop(last)
+    content["members"] = {
+        "base_models": list(params.models),
+        "stackers": list(params.stackers),
+        "blend": params.blend_members(),
+    }
+    content["code"] = code(params)
+    return content
+
+
+def code(params: Params) -> dict[str, Any]:
+    """A digest for every stage; for `train` and `stack` one for each of the names in params.yaml."""
+    variants = {
+        "train": {name: model.backbone for name, model in params.models.items()},
+        "stack": {name: stacker.kind for name, stacker in params.stackers.items()},
+    }
+    return {
+        stage: {name: code_digest(stage, kind) for name, kind in variants[stage].items()}
+        if stage in VARIANTS
+        else code_digest(stage)
+        for stage in ROOTS
+    }
