@@ -41,13 +41,16 @@ class Sources:
     def imports(self, module: str) -> frozenset[str]:
         """Modules of the package that a module names: in imports anywhere in it, or in texts that start a process.
 
-        Imports for type checkers alone do not count. A folder's own file counts for whatever lies in the folder, but
-        for the package's, which holds no more than its version.
+        Imports for type checkers alone do not count. A folder's own file counts for whatever lies in the folder, unless
+        it only hands out names of its files, and but for the package's, which holds no more than its version.
         """
         if module not in self._imports:
             named = set(_imported(self._tree(module))) | set(_named_in_texts(self._tree(module)))
             found = {known for name in named if (known := self._known(name))}
-            self._imports[module] = frozenset(found | ({module.rpartition(".")[0]} - {"", self.package.name}))
+            folder = module.rpartition(".")[0]
+            if folder not in {"", self.package.name} and not _only_imports(self._tree(folder)):
+                found.add(folder)
+            self._imports[module] = frozenset(found)
         return self._imports[module]
 
     def closure(self, roots: Iterable[str], apart: Collection[str] = ()) -> list[str]:
@@ -106,6 +109,16 @@ def beneath(module: str, names: Collection[str]) -> bool:
     """Whether a module is one of ``names``, or lies in a package among them."""
     parts = module.split(".")
     return any(".".join(parts[:n]) in names for n in range(1, len(parts) + 1))
+
+
+def _only_imports(tree: ast.Module) -> bool:
+    """Whether a file does nothing but import, and say which names it hands out."""
+    return all(
+        isinstance(node, ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+        for node in tree.body
+    )
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

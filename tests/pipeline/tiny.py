@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -132,6 +133,10 @@ class Workspace:
         if ok and result.returncode != 0:
             raise AssertionError(f"{' '.join(command)} → {result.returncode}\n{result.stdout}\n{result.stderr}")
         return result
+
+    def repro(self, *targets: str) -> set[str]:
+        """Run `dvc repro`; the stages that ran."""
+        return set(re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro", *targets).stdout))
 
     def kill_when(self, condition: Callable[[], bool], *command: str, timeout: float = 180) -> None:
         """Start a command and kill -9 it with all its children as soon as the condition holds."""

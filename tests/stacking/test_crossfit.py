@@ -157,3 +157,15 @@ def test_bad_input_is_refused_by_name(noise: Noise) -> None:
         fit_blend({}, Y, folds)
     with pytest.raises(ValueError, match="members must have one shape"):
         fit_blend({"a": P, "b": P[:, :3]}, Y, folds)
+
+
+def test_nested_predictions_of_other_folds_are_refused():
+    rng = np.random.default_rng(0)
+    P, Y = rng.random((30, 2)).astype(np.float32), rng.random((30, 2)) < 0.5
+    folds = np.arange(30) % 5
+    for k in (2, 3, 6):
+        member = FoldPredictions(P, np.stack([P] * k))
+        with pytest.raises(ValueError, match=r"nested must be \(5, 30, 2\)"):
+            fit_blend({"stale": member}, Y, folds)
+        with pytest.raises(ValueError, match="one for each fold of 5"):
+            cross_fit(member, Y, folds)

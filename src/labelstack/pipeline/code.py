@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from labelstack.backbone_names import MODULES
-from labelstack.closure import beneath, sources
-from labelstack.stacking.kinds import CLASSES, module_of
+from labelstack.closure import Sources, beneath, sources
+from labelstack.stacker_kinds import CLASSES, module_of
 
 # Stage → the module whose function makes its outputs.
 ROOTS: dict[str, str] = {
@@ -45,7 +45,7 @@ APART: dict[str, str] = {
     "labelstack.engine_s3": "as engine",
     "labelstack.engine_worker": "as engine",
     "labelstack.backbone_names": "names; the file of a network's own backbone counts",
-    "labelstack.stacking.kinds": "names; the file of a stacker's own kind counts",
+    "labelstack.stacker_kinds": "names; the file of a stacker's own kind counts",
     "labelstack.pipeline.paths": "where files lie: stands in dvc.yaml",
     "labelstack.pipeline.common": "what stands around the work: lineage, work folders, last lines",
 }
@@ -66,17 +66,22 @@ def apart(stage: str) -> list[str]:
     return [*APART, *(_PLUMBING if stage in _ABOUT else NEVER)]
 
 
-def modules(stage: str, variant: str | None = None) -> list[str]:
-    """Modules of labelstack that decide the results of a stage (of one variant; None: what all have in common)."""
-    roots = [ROOTS[stage]]
-    if variant is not None:
-        roots.append(VARIANTS[stage][variant])
-    return sources().closure(roots, apart(stage))
+def modules(stage: str, variant: str | None = None, source: Sources | None = None) -> list[str]:
+    """Modules that decide the results of a stage.
+
+    Parameters
+    ----------
+    variant : key of ``VARIANTS[stage]``; None: what all variants have in common
+    source : None: labelstack as it runs here
+    """
+    roots = [ROOTS[stage], *([] if variant is None else [VARIANTS[stage][variant]])]
+    return (source or sources()).closure(roots, apart(stage))
 
 
-def code_digest(stage: str, variant: str | None = None) -> str:
-    """16 hex digits over the code that decides the results of a stage."""
-    return sources().digest(modules(stage, variant))
+def code_digest(stage: str, variant: str | None = None, source: Sources | None = None) -> str:
+    """16 hex digits over the code that decides the results of a stage; arguments as of ``modules``."""
+    source = source or sources()
+    return source.digest(modules(stage, variant, source))
 
 
 def strangers(stage: str) -> list[str]:

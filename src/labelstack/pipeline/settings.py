@@ -53,6 +53,7 @@ def settings(params: Params) -> dict[str, Any]:
         "base_models": list(params.models),
         "stackers": list(params.stackers),
         "blend": params.blend_members(),
+        "views": [[name, model.image_size, model.resize] for name, model in params.models.items()],
     }
     content["code"] = code(params)
     return content

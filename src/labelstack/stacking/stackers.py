@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from labelstack import params_stacking as params
 from labelstack.errors import UserError
+from labelstack.stacker_kinds import CLASSES
 from labelstack.stacking.fold_ensemble import FoldEnsemble
-from labelstack.stacking.kinds import CLASSES
 from labelstack.storage import read_json
 
 
