@@ -153,7 +153,6 @@ def test_cubes_are_read_made_up_or_refused():
 
 def test_the_pipelines_predictions_make_a_cube():
     Path("params.yaml").write_text(
-        "dataset: {answers: answers.json}\n"
         "models: {one: {backbone: pixels}, two: {backbone: pixels}}\nstackers: {s: {kind: xgboost}}\n"
     )
     rng = np.random.default_rng(0)
@@ -170,15 +169,16 @@ def test_the_pipelines_predictions_make_a_cube():
         for split, images in (("validation", [1, 3, 4]), ("test", [7, 5])):
             given[name, split] = rng.random((len(images), 2)).astype(np.float32)
             write_predictions(paths.predictions(name, split), np.array(images), given[name, split])
-    answers = [{"image_id": i, "label_id": [20]} for i in tests]
-    Path("answers.json").write_text(json.dumps({"annotations": answers}))
+    write_manifest(paths.ANSWERS, pd.DataFrame({"image_id": tests, "url": [["u"]] * 3, "label_id": [[20]] * 3}))
     cube = pipeline_cube()
     assert cube.models == ("one", "two")
     assert cube.labels.tolist() == [[1, 0], [0, 0], [1, 1]]  # images 3, 1 and 4; nobody could fetch 8
     assert np.array_equal(cube.cube[:, 1], given["two", "validation"][[1, 0, 2]])
     assert np.array_equal(cube.test_cube[:, 0], given["one", "test"][[1, 0]])  # 5 and 7; 6 could not be fetched
     assert cube.test_labels.tolist() == [[0, 1], [0, 1]]
-    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("answers.json", "null"))
+    write_manifest(paths.ANSWERS, pd.DataFrame({"image_id": [], "url": [], "label_id": []}))
+    assert pipeline_cube().test_cube is None
+    paths.ANSWERS.unlink()
     assert pipeline_cube().test_cube is None
 
 

@@ -134,7 +134,7 @@ def test_base_models_train_on_machines_of_their_own(
     def train(name: str) -> None:
         subprocess.run(["git", "clone", "-q", str(workspace.root), str(tmp_path / name)], check=True)
         node = Workspace.existing(tmp_path / name)
-        node.run("dvc", "pull", "download@train", "ingest")
+        node.run("dvc", "pull", "settings", "ingest", "download@train")
         node.run("dvc", "repro", "--single-item", f"train@{name}")
         node.run("dvc", "push", f"train@{name}")
         node.run("git", "checkout", "-qb", f"train-{name}")

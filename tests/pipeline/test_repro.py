@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,9 @@ from pipeline.tiny import Workspace
 def test_every_stage_leaves_its_outputs(finished: Workspace) -> None:
     stages = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"]
     assert set(stages) == {
-        "sample", "ingest", "download@train", "download@validation", "download@test", "train@wide", "train@deep",
-        "predict@wide", "predict@deep", "stack@cnn", "stack@xgboost", "blend", "evaluate", "register", "submit",
-        "report",
+        "settings", "sample", "ingest", "download@train", "download@validation", "download@test",
+        "train@wide", "train@deep", "predict@wide", "predict@deep", "members@base_models",
+        "stack@cnn", "stack@xgboost", "members@stackers", "blend", "evaluate", "register", "submit", "report",
     }  # fmt: skip
     for name in ("wide", "deep"):
         folder = finished.root / "models/base" / name
@@ -74,25 +74,26 @@ def test_a_run_killed_in_download_train_and_stack_gives_the_same_submission(
 def rerun_by(workspace: Workspace, **change: object) -> set[str]:
     """Stages that a real `dvc repro` runs after a change to params.yaml."""
     workspace.params(**change)
-    return set(re.findall(r"Running stage '([^']+)'", workspace.run("dvc", "repro").stdout))
+    return workspace.repro()
 
 
 def test_a_change_reruns_what_it_touches_and_nothing_else(copied: Workspace) -> None:
     assert "labelstack v1 (registered before)" in copied.run("labelstack", "register").stdout
     content = yaml.safe_load((copied.root / "params.yaml").read_text())
     content["stackers"]["xgboost"]["max_depth"] = 3
-    after = {"blend", "evaluate", "register", "submit", "report"}
+    after = {"settings", "members@stackers", "blend", "evaluate", "register", "submit", "report"}
     assert rerun_by(copied, stackers=content["stackers"]) == {"stack@xgboost", *after}
     registered = json.loads((copied.root / "models/ensemble/registration.json").read_text())
     assert registered["version"] == 2
 
     content["models"]["third"] = content["models"]["wide"] | {"seed": 1}
-    added = {"train@third", "predict@third", "stack@cnn", "stack@xgboost"}
+    added = {"train@third", "predict@third", "members@base_models", "stack@cnn", "stack@xgboost"}
     assert rerun_by(copied, models=content["models"]) == {*added, *after}
 
 
 def test_a_threshold_strategy_trains_no_base_model(copied: Workspace) -> None:
     copied.params(thresholds={"strategy": "global", "fixed": 0.3})
+    copied.run("labelstack", "settings")
     changed = set(json.loads(copied.run("dvc", "status", "--json").stdout))
     assert {"predict@wide", "stack@cnn", "blend"} <= changed
     assert not {stage for stage in changed if stage.startswith("train")}
@@ -121,3 +122,28 @@ def test_unknown_names_are_told_without_a_traceback(finished: Workspace, command
     assert result.returncode == 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_predicting_before_anything_is_there_names_what_lacks(copied: Workspace) -> None:
+    shutil.rmtree(copied.root / "data/images/validation")
+    (copied.root / "models/base/wide/model.keras").unlink()
+    result = copied.run("labelstack", "predict", "--base-model", "wide", ok=False)
+    assert result.returncode == 2
+    assert (
+        "data/images/validation: no shards. Run `dvc repro` (or `labelstack download validation`) first"
+        in result.stderr
+    )
+    assert "models/base/wide/model.keras: not found" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_nested_predictions_of_other_folds_are_not_blended(copied: Workspace) -> None:
+    copied.params(folds={"k": 3, "nested": False})
+    result = copied.run("labelstack", "blend", ok=False)
+    assert result.returncode == 2
+    assert "xgboost: params.yaml asks for nested predictions of none, and data/stacked/xgboost/nested.npz has 3" in (
+        result.stderr
+    )
+    copied.run("labelstack", "stack", "xgboost")
+    assert not (copied.root / "data/stacked/xgboost/nested.npz").exists()
+    assert (copied.root / "data/stacked/cnn/nested.npz").exists()
