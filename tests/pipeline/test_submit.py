@@ -13,7 +13,8 @@ import yaml
 from formats.published import N_LABELS, label_map, sample_submission, write_published
 from labelstack import storage
 from labelstack.pipeline import ingest, paths, submit
-from labelstack.pipeline.common import label_table, save_decision
+from labelstack.pipeline.decisions import save_decision
+from labelstack.pipeline.rows import label_table
 from labelstack.predictions import write_predictions
 from labelstack.stacking.decisions import Decision
 from pipeline.tiny import REPOSITORY, merged

@@ -34,9 +34,10 @@ from labelstack.formats.records import (
     read_annotations,
     read_images,
 )
+from labelstack.formats.sample_submission import read_sample
 from labelstack.formats.shared import shared_counts
 from labelstack.formats.spelling import Spelling
-from labelstack.formats.submission import Form, read_sample
+from labelstack.formats.submission import Form
 
 SPLITS = ("train", "validation", "test")
 ANNOTATED = ("train", "validation")
