@@ -1,12 +1,13 @@
-"""Ingest at the competition's full size: seconds and peak memory of the real command on a generated data set.
+"""Ingest at the competition's full size: seconds and peak memory of the real command on files in the published form.
 
-Writes train.json (1,014,544 images), validation.json (10,586) and test.json (42,590) in the competition's format, with
-228 long-tailed labels, ids and labels as strings of digits, ``url`` as a list or a plain string; then runs
-``labelstack ingest`` on them in a process of its own, reads the train manifest back and makes its label matrix.
+Writes train.json (1,014,544 images), validation.json (9,897) and test.json (39,706) as tests/formats/published.py knows
+the published files (indented, imageId and labelId, ids as texts), with label map and sample submission, and again as
+image_id and label_id; runs `labelstack ingest` on each in a process of its own, compares the manifests byte by byte,
+reads the train manifest back and makes its label matrix.
 
-    python benchmarks/ingest.py [--scale 1.0] [--seed 0] [--keep FOLDER]
+    python benchmarks/ingest.py [--scale 1.0] [--page] [--seed 0] [--keep FOLDER]
 
-About a minute and a half and 1 GB of disk at full size.
+About a minute and 1 GB of disk at full size.
 """
 
 from __future__ import annotations
@@ -14,22 +15,29 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import yaml
 
-SIZES = {"train": 1_014_544, "validation": 10_586, "test": 42_590}
-N_LABELS = 228
-PIECE = 50_000
-HOSTS = ("contestimg.example-shop.com", "img.example.net", "cdn.fashion.example.org", "static.example-store.co")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+from formats.published import (  # noqa: E402
+    N_LABELS,
+    PAGE_SIZES,
+    SIZES,
+    SPELLINGS,
+    label_map,
+    sample_submission,
+    write_published,
+)
 
+DATA = "data/full"
 _READ_BACK = """
 import json, resource, sys, time
 from labelstack.formats.manifest import label_matrix, read_manifest
@@ -46,102 +54,87 @@ print(json.dumps({"read": read, "matrix": matrix, "shape": Y.shape, "ones": int(
 """
 
 
-def write_dataset(root: Path, scale: float = 1.0, seed: int = 0) -> None:
-    """Write the three files, piece by piece; same scale and seed, same bytes."""
-    root.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(seed)
-    for split, size in SIZES.items():
-        n = max(1, round(size * scale))
-        with (root / f"{split}.json").open("w", encoding="ascii") as file:
-            file.write('{"info": {"year": 2018, "version": "1.0"}, "images": [')
-            file.writelines(_joined(_images(random, n)))
-            if split != "test":
-                file.write('], "annotations": [')
-                file.writelines(_joined(_annotations(random, n)))
-            file.write("]}")
+class Used(NamedTuple):
+    """What a command needed: seconds by the clock and of the processors, peak memory in bytes."""
 
-
-def _joined(pieces: Iterator[list[str]]) -> Iterator[str]:
-    for number, piece in enumerate(pieces):
-        yield (", " if number else "") + ", ".join(piece)
-
-
-def _images(random: np.random.Generator, n: int) -> Iterator[list[str]]:
-    for start in range(0, n, PIECE):
-        stop = min(n, start + PIECE)
-        tokens = random.bytes(24 * (stop - start)).hex()
-        host = random.integers(len(HOSTS), size=stop - start).tolist()
-        plain = (random.random(stop - start) < 0.3).tolist()
-        piece = []
-        for i in range(stop - start):
-            token = tokens[48 * i : 48 * i + 48]
-            url = f'"https://{HOSTS[host[i]]}/rs_{token[:6]}/{token[6:]}.jpg"'
-            piece.append(f'{{"url": {url if plain[i] else f"[{url}]"}, "image_id": "{start + i + 1}"}}')
-        yield piece
-
-
-def _annotations(random: np.random.Generator, n: int) -> Iterator[list[str]]:
-    """One to fourteen labels an image, five or six in the mean; the commonest label is on a third of the images."""
-    weight = 1 / (np.arange(N_LABELS) + 6) ** 1.2
-    edges = np.cumsum(weight / weight.sum())
-    names = [f'"{label}"' for label in random.permutation(N_LABELS) + 1]
-    for start in range(0, n, PIECE):
-        stop = min(n, start + PIECE)
-        ends = np.cumsum(1 + random.binomial(13, 0.4, stop - start)).tolist()
-        drawn = np.minimum(np.searchsorted(edges, random.random(ends[-1])), N_LABELS - 1).tolist()
-        begins = [0, *ends[:-1]]
-        yield [
-            f'{{"label_id": [{", ".join(names[k] for k in dict.fromkeys(drawn[a:b]))}], "image_id": "{start + i + 1}"}}'
-            for i, (a, b) in enumerate(zip(begins, ends, strict=True))
-        ]
-
-
-def params_for(root: Path) -> None:
-    """The default params.yaml with this data set."""
-    params = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
-    params["dataset"] |= {"root": "data/full", "label_ids": [1, N_LABELS], "answers": None}
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    wall: float
+    cpu: float
+    peak: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
+    parser.add_argument(
+        "--page", action="store_true", help="validation and test as large as the competition's page says"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="work in this folder, and leave it (and an existing data set) alone")
+    parser.add_argument("--keep", type=Path, help="work in this folder, and leave it (and existing data sets) alone")
     arguments = parser.parse_args()
+    full = PAGE_SIZES if arguments.page else SIZES
+    sizes = {split: max(1, round(n * arguments.scale)) for split, n in full.items()}
     with tempfile.TemporaryDirectory() as temporary:
-        root = arguments.keep or Path(temporary)
-        measure(root, arguments.scale, arguments.seed)
+        measure(arguments.keep or Path(temporary), sizes, arguments.seed)
 
 
-def measure(root: Path, scale: float, seed: int) -> None:
-    files = [root / "data/full" / f"{split}.json" for split in SIZES]
+def measure(root: Path, sizes: dict[str, int], seed: int) -> None:
     start = time.perf_counter()
-    if not all(file.exists() for file in files):
-        write_dataset(root / "data/full", scale, seed)
+    for spelling in SPELLINGS:
+        prepare(root / spelling, sizes, spelling, seed)
     generated = time.perf_counter() - start
-    params_for(root)
-    start = time.perf_counter()
-    subprocess.run([Path(sys.executable).parent / "labelstack", "ingest"], cwd=root, check=True)
-    seconds = time.perf_counter() - start
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    output = subprocess.run([sys.executable, "-c", _READ_BACK], cwd=root, check=True, capture_output=True, text=True)
+    used = {spelling: ingest(root / spelling) for spelling in SPELLINGS}
+    published, page = (root / spelling / "data/manifest" for spelling in SPELLINGS)
+    names = sorted(file.name for file in published.iterdir())
+    same = all((published / name).read_bytes() == (page / name).read_bytes() for name in names)
+    output = subprocess.run(
+        [sys.executable, "-c", _READ_BACK], cwd=root / "camel", check=True, capture_output=True, text=True
+    )
     back = json.loads(output.stdout)
-    counts = json.loads((root / "metrics/ingest.json").read_text())
-    assert counts["images"]["train"] == back["shape"][0], "the manifest has another number of images"
-    size = sum(file.stat().st_size for file in files)
-    manifests = sum(file.stat().st_size for file in (root / "data/manifest").iterdir())
+    counts = json.loads((root / "camel/metrics/ingest.json").read_text())
+    assert counts["images"] == sizes, "the manifests have another number of images"
+    size = sum((root / "camel" / DATA / f"{split}.json").stat().st_size for split in sizes)
     print(f"""
-{sum(counts["images"].values()):,} images, {back["ones"]:,} labels on the train split, {size / 1e6:,.0f} MB of JSON, \
+{sum(sizes.values()):,} images, {back["ones"]:,} labels on the train split, {size / 1e6:,.0f} MB of JSON, \
 {os.cpu_count()} cores
-  generated (not part of the ingest)     {generated:8.1f} s
-  labelstack ingest, wall                {seconds:8.1f} s      (limit 60 s)
-  labelstack ingest, CPU                 {used.ru_utime + used.ru_stime:8.1f} s
-  labelstack ingest, peak memory         {used.ru_maxrss / 2**20:8.2f} GiB    (limit 2 GB = 1.86 GiB)
-  manifests on disk                      {manifests / 1e6:8.1f} MB
-  read_manifest(train)                   {back["read"]:8.1f} s
-  label_matrix(train) {back["shape"][0]:>9,} × {back["shape"][1]}    {back["matrix"]:8.1f} s
-  reading both, peak memory              {back["peak"] / 2**20:8.2f} GiB""")
+  generated (not part of the ingest)      {generated:8.1f} s
+  labelstack ingest                       imageId  image_id
+    wall                                 {_row(u.wall for u in used.values())} s      (limit 15 s)
+    CPU                                  {_row(u.cpu for u in used.values())} s
+    peak memory                          {_row(u.peak / 1e9 for u in used.values())} GB     (limit 1.3 GB)
+  manifests, byte by byte                 {"the same" if same else "DIFFERENT"}: {", ".join(names)}
+  manifests on disk                       {sum((published / name).stat().st_size for name in names) / 1e6:8.1f} MB
+  URLs of validation that test has too    {counts["shared"]["urls"]["validation_test"]:8,}
+  read_manifest(train)                    {back["read"]:8.1f} s
+  label_matrix(train) {back["shape"][0]:>9,} × {back["shape"][1]}     {back["matrix"]:8.1f} s
+  reading both, peak memory               {back["peak"] * 1024 / 1e9:8.2f} GB""")
+
+
+def prepare(root: Path, sizes: dict[str, int], spelling: str, seed: int) -> None:
+    """A folder with the data set and a params.yaml that names it."""
+    data = root / DATA
+    if not (data / "sample_submission.csv").exists():
+        write_published(data, sizes, spelling, seed)
+        (data / "labels.csv").write_bytes(label_map())
+        (data / "sample_submission.csv").write_text(sample_submission(list(range(1, sizes["test"] + 1))))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["dataset"] |= {"root": DATA, "label_ids": [1, N_LABELS], "answers": None}
+    params["folds"]["k"] = 2
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def ingest(root: Path) -> Used:
+    """Run the command."""
+    start = time.perf_counter()
+    process = subprocess.Popen([Path(sys.executable).parent / "labelstack", "ingest"], cwd=root)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return Used(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def _row(values: Iterable[float]) -> str:
+    return " ".join(f"{value:9.2f}" for value in values)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,24 @@ def test_check_says_what_is_there(here):
     assert "5 stackers" in result.stdout
 
 
+def test_check_says_which_files_of_the_data_set_are_missing(here):
+    shutil.copy(ROOT / "recipes/imaterialist2018.yaml", here / "params.yaml")
+    folder = here / "data/imaterialist2018"
+    folder.mkdir(parents=True)
+    for name in ("fgvc5_train.json", "validation.json", "test.json.zip", "iMat_fashion_2018_label_map_228.csv"):
+        (folder / name).touch()
+    result = CliRunner().invoke(app, ["check"])
+    assert result.exit_code == 0
+    first, *rest = result.stdout.splitlines()
+    assert first.startswith("params.yaml is valid: ")
+    assert [line.split(": missing")[0] for line in rest] == [
+        f"data/imaterialist2018/{name}" for name in ("train.json", "test.json", "labels.csv", "sample_submission.csv")
+    ]
+    assert "fgvc5_train.json may be it: rename it to train.json" in rest[0]
+    assert "test.json.zip may be it: unpack it" in rest[1]
+    assert "iMat_fashion_2018_label_map_228.csv may be it: rename it to labels.csv" in rest[2]
+
+
 def test_check_without_params_says_where_to_run(here, capsys, monkeypatch):
     (here / "params.yaml").unlink()
     monkeypatch.setattr(sys, "argv", ["labelstack", "check"])

@@ -188,13 +188,15 @@ def bench(
 @app.command(rich_help_panel=LOOK)
 def check() -> None:
     """Check params.yaml and say what is wrong with it."""
-    from labelstack.params import load_params
+    from labelstack.formats.files import missing_files
+    from labelstack.params import Dataset, load_params
 
     params = load_params()
     typer.echo(
         f"params.yaml is valid: {len(params.models)} base models, {len(params.stackers)} stackers, "
         f"data set {params.dataset.root}"
     )
+    typer.echo("".join(f"{line}\n" for line in missing_files(params.dataset.root, unless=Dataset().root)), nl=False)
 
 
 @app.command(rich_help_panel=LOOK)

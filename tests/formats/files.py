@@ -18,8 +18,8 @@ GOOD: dict[str, Any] = {
         "annotations": [{"image_id": 1, "label_id": ["7", 3, "0003"]}, {"image_id": "2", "label_id": ["3"]}],
     },
     "validation": {
-        "images": [{"image_id": 1, "url": ["http://b/1.jpg", "http://c/1.jpg"]}],
-        "annotations": [{"image_id": 1, "label_id": []}],
+        "images": [{"image_id": 1, "url": ["http://b/1.jpg", "http://c/1.jpg"]}, {"image_id": 3, "url": "http://b/3"}],
+        "annotations": [{"image_id": 1, "label_id": []}, {"image_id": 3, "label_id": ["3"]}],
     },
     "test": {"images": [{"image_id": 9, "url": "s3://b/9"}, {"image_id": "04", "url": ["file:x/4.jpg"]}], "info": {}},
 }
@@ -34,10 +34,17 @@ def write(root: Path, content: dict[str, Any], labels: str | None = None) -> Pat
     return root
 
 
-def problems_of(root: Path, label_ids: tuple[int, int] | None = None) -> list[str]:
+def problems_of(root: Path, label_ids: tuple[int, int] | None = None, folds: int = 0) -> list[str]:
     with pytest.raises(InputProblems) as caught:
-        read_dataset(root, label_ids)
+        read_dataset(root, label_ids, folds)
     return caught.value.problems
+
+
+def respelled(content: Any, names: dict[str, str]) -> Any:
+    """Any JSON with some keys called otherwise."""
+    if isinstance(content, dict):
+        return {names.get(key, key): respelled(value, names) for key, value in content.items()}
+    return [respelled(value, names) for value in content] if isinstance(content, list) else content
 
 
 def with_change(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def test_reads_strings_of_digits_and_plain_urls(tmp_path: Path) -> None:
     assert train["image_id"].tolist() == [2, 1]  # the order of images, not of annotations
     assert train["url"].tolist() == [["http://a/2.jpg"], ["http://a/ü.jpg"]]
     assert train["label_id"].tolist() == [[3], [3, 7]]
-    assert dataset.manifests["validation"]["label_id"].tolist() == [[]]
+    assert dataset.manifests["validation"]["label_id"].tolist() == [[], [3]]
     assert dataset.manifests["test"]["image_id"].tolist() == [9, 4]
     assert dataset.manifests["test"]["label_id"].tolist() == [None, None]
     assert dataset.labels.to_dict("list") == {
@@ -27,16 +27,21 @@ def test_reads_strings_of_digits_and_plain_urls(tmp_path: Path) -> None:
         "name": ["label 3", "label 7"],
         "group": ["", ""],
         "n_train": [2, 1],
-        "n_validation": [0, 0],
+        "n_validation": [1, 0],
     }
     assert str(dataset.labels["label_id"].dtype) == "int32"
     assert dataset.counts == {
-        "images": {"train": 2, "validation": 1, "test": 2},
+        "images": {"train": 2, "validation": 2, "test": 2},
         "labels": 2,
-        "labels_per_image": {"train": 1.5, "validation": 0.0},
+        "labels_per_image": {"train": 1.5, "validation": 0.5},
         "labels_without_train_image": 0,
+        "labels_without_validation_image": 1,
         "repeated_labels_dropped": 1,
         "test_annotations_ignored": 0,
+        "shared": {
+            "urls": {"train_validation": 0, "train_test": 0, "validation_test": 0},
+            "images": {"train_validation": 0, "train_test": 0, "validation_test": 0},
+        },
     }
 
 
@@ -150,9 +155,9 @@ def test_a_missing_image_id_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "what"), [("12", "a string"), (5, "the number 5"), (None, "null"), ({}, "an object")]
+    ("value", "what"), [(1.5, "the number 1.5"), (True, "a boolean"), (None, "null"), ({}, "an object")]
 )
-def test_labels_must_be_a_list(tmp_path: Path, value: Any, what: str) -> None:
+def test_labels_must_be_a_list_or_one(tmp_path: Path, value: Any, what: str) -> None:
     content = with_change(lambda c: c["train"]["annotations"][0].update(label_id=value))
     assert problems_of(write(tmp_path, content)) == [
         f"train.json: annotations[0] (image_id 1): label_id: expected a list of label ids, found {what}"
@@ -185,13 +190,32 @@ def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_data_set_without_any_label_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("label_ids", [None, (1, 228)])
+def test_a_split_without_any_label_is_refused(tmp_path: Path, split: str, label_ids: tuple[int, int] | None) -> None:
     def empty(content: dict[str, Any]) -> None:
-        for record in content["train"]["annotations"]:
+        for record in content[split]["annotations"]:
             record["label_id"] = []
 
-    (problem,) = problems_of(write(tmp_path, with_change(empty)))
-    assert "expected at least one label" in problem
+    (problem,) = problems_of(write(tmp_path, with_change(empty)), label_ids)
+    assert problem.startswith(f"{split}.json: annotations: expected at least one label, found none: none of the 2 ")
+
+
+@pytest.mark.parametrize(("folds", "said"), [(3, "or set folds.k to 2 or less"), (5, "folds.k to 2")])
+def test_more_folds_than_validation_images_are_known_at_once(tmp_path: Path, folds: int, said: str) -> None:
+    (problem,) = problems_of(write(tmp_path, GOOD), folds=folds)
+    assert problem.startswith(f"validation.json: images: expected at least {folds}, one for each fold")
+    assert said in problem
+    read_dataset(tmp_path, folds=2)
+
+
+def test_one_validation_image_is_too_few_for_any_folds(tmp_path: Path) -> None:
+    def one(content: dict[str, Any]) -> None:
+        content["validation"] = {key: records[1:] for key, records in content["validation"].items()}
+
+    (problem,) = problems_of(write(tmp_path, with_change(one)), folds=2)
+    assert "found 1: give it more images" in problem
+    assert "folds.k is at least 2" in problem
 
 
 number = st.integers(0, 300)
@@ -220,7 +244,12 @@ def test_any_valid_data_set_is_read_as_written(
         }
         for split, rows in splits.items()
     }
-    dataset = read_dataset(write(tmp_path_factory.mktemp("data"), content), (0, 300))
+    root = write(tmp_path_factory.mktemp("data"), content)
+    bare = [s for s in ("train", "validation") if not any(labels for _, labels in splits[s].values())]
+    if bare:
+        assert [problem.split(".json")[0] for problem in problems_of(root, (0, 300))] == bare
+        return
+    dataset = read_dataset(root, (0, 300))
     for split, rows in splits.items():
         frame = dataset.manifests[split]
         assert frame["image_id"].tolist() == list(rows)

@@ -6,8 +6,12 @@ import pandas as pd
 import pytest
 
 from formats.files import GOOD, problems_of, write
+from formats.published import N_LABELS, TASKS, label_map
 from labelstack.errors import InputProblems, UserError
 from labelstack.formats.imaterialist2018 import read_answers, read_dataset
+
+HEADER = "line 1: expected the header label_id,name or labelId,taskId,labelName,taskName"
+MAP = "labelId,taskId,labelName,taskName\n"
 
 
 def test_label_names_and_groups_come_from_labels_csv(tmp_path: Path) -> None:
@@ -37,6 +41,32 @@ def test_labels_outside_of_the_range_or_table_are_refused(tmp_path: Path) -> Non
     ]
 
 
+def test_the_published_label_map_gives_names_and_groups(tmp_path: Path) -> None:
+    root = write(tmp_path, GOOD)
+    for bom in (False, True):
+        (root / "labels.csv").write_bytes(label_map(bom=bom))
+        labels = read_dataset(root, (1, N_LABELS)).labels.set_index("label_id")
+        assert labels.index.tolist() == list(range(1, N_LABELS + 1))
+        assert labels["name"][[1, 7, N_LABELS]].tolist() == ["Name 1", "Tops, Tees 7", "Name 228"]
+        assert set(labels["group"]) == set(TASKS.values())
+        assert labels["group"][[1, 2, 9]].tolist() == ["colour", "gender", "colour"]
+
+
+def test_a_name_of_several_tasks_is_told_apart_by_the_task(tmp_path: Path) -> None:
+    root = write(tmp_path, GOOD, f"{MAP}3,1,Other,colour\n7,2,Other,pattern\n9,2,Plain,pattern")
+    labels = read_dataset(root).labels
+    assert labels["name"].tolist() == ["colour::Other", "pattern::Other", "Plain"]
+    assert labels["group"].tolist() == ["colour", "pattern", "pattern"]
+
+
+def test_a_fault_of_every_line_is_one_problem(tmp_path: Path) -> None:
+    rows = "".join(f"{i},1,name {i}\n" for i in range(228))
+    assert problems_of(write(tmp_path, GOOD, MAP + rows))[0] == (
+        "labels.csv: expected four fields (labelId,taskId,labelName,taskName), found 3 (228 times, "
+        "first in line 2, line 3, line 4, …)"
+    )
+
+
 @pytest.mark.parametrize("label_ids", [(5, 4), (-1, 4), (0, 2**31)])
 def test_a_senseless_range_is_refused(tmp_path: Path, label_ids: tuple[int, int]) -> None:
     with pytest.raises(UserError, match=r"dataset\.label_ids: expected"):
@@ -46,8 +76,17 @@ def test_a_senseless_range_is_refused(tmp_path: Path, label_ids: tuple[int, int]
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "line 1: expected the header label_id,name, found an empty file"),
-        ("id,name\n3,a\n", 'line 1: expected the header label_id,name, found "id,name"'),
+        ("", f"{HEADER}, found an empty file"),
+        ("id,name\n3,a\n", f'{HEADER}, found "id,name"'),
+        ("labelId,name\n3,a\n", f'{HEADER}, found "labelId,name"'),
+        (f"{MAP}3,1,a,t\n3,1,b,t\n7,1,c,t\n", "line 3: labelId: expected each id once, found 3 again"),
+        (f"{MAP}3,1,a,t\n7,1,a,t\n", 'line 3: labelName: expected each name once in a task, found "a" on line 2 too'),
+        (f"{MAP}3,1,a,t\n7,1,,t\n", "line 3: labelName: expected text, found none"),
+        (f"{MAP}3,1,a,t\n7,1,b,\n", "line 3: taskName: expected text, found none"),
+        (f"{MAP}3,1,a,t\n7,,b,t\n", "line 3: taskId: expected text, found none"),
+        (f"{MAP}3,1,a,t\n7,1,b,u\n", 'line 3: taskName: expected one name for task 1, found "u", and "t" on line 2'),
+        (f"{MAP}3,1,a,t\n7,1,b,c,t\n", "line 3: expected four fields (labelId,taskId,labelName,taskName), found 5"),
+        (f"{MAP}x,1,a,t\n7,1,b,t\n3,1,c,t\n", 'line 2: labelId: expected an integer of 0…100, found "x"'),
         ("label_id,name\n", "expected at least one label, found only the header"),
         ("label_id,name\n3,a\n7,b\n8,b\n", 'line 4: name: expected each name once, found "b" on line 3 too'),
         ("label_id,name\n3,a\n7,b\n8\n", "line 4: expected two fields (label_id,name), found 1"),

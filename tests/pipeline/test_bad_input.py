@@ -54,6 +54,34 @@ def test_problems_of_all_files_are_told_at_once(bare: Workspace) -> None:
     refused(bare, "train.json", "validation.json", "line 1", "test.json", "url", "-4", "9")
 
 
+def test_a_validation_split_without_any_label_is_known_before_any_work(bare: Workspace) -> None:
+    images = [{"image_id": i, "url": f"file:{i}.jpg"} for i in (1, 2, 3)]
+    unlabelled = {"images": images, "annotations": [{"image_id": i, "label_id": []} for i in (1, 2, 3)]}
+    dataset(bare.root, validation=unlabelled)
+    refused(bare, "validation.json: annotations: expected at least one label", "none of the 3 images has one")
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_fewer_validation_images_than_folds_are_known_before_any_work(bare: Workspace, n: int) -> None:
+    some = {
+        "images": [{"image_id": i, "url": f"file:{i}.jpg"} for i in range(n)],
+        "annotations": [{"image_id": i, "label_id": [1]} for i in range(n)],
+    }
+    dataset(bare.root, validation=some)
+    content = bare.params()
+    try:
+        bare.params(folds={"k": 3})
+        refused(bare, "validation.json: images: expected at least 3, one for each fold (folds.k in params.yaml)")
+    finally:
+        bare.params(content)
+
+
+def test_a_wrong_key_in_every_record_is_one_problem(bare: Workspace) -> None:
+    images = [{"url": f"file:{i}.jpg", "image_ID": i} for i in range(2000)]
+    dataset(bare.root, test={"images": images})
+    refused(bare, "1 problem\n", "test.json: image_id: expected", 'the nearest is "image_ID" (2,000 times')
+
+
 def test_no_image_at_all(bare: Workspace) -> None:
     dataset(bare.root, train={"images": [], "annotations": []})
     refused(bare, "train.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from labelstack import storage
@@ -226,20 +228,56 @@ def test_a_missing_file_is_named_even_without_verify(
     assert list(here.iterdir()) == []
 
 
+@contextlib.contextmanager
+def changed(registry: Registry, tmp_path: Path) -> Iterator[None]:
+    """The checksums of files that were changed are made the recorded ones, for a while."""
+    digest = write_checksums(registry.ensemble)
+    tracker = connect(Tracking(uri=registry.url), tmp_path)
+    before = tracker.client.get_model_version("labelstack", "1").tags["labelstack.files_digest"]
+    tracker.client.set_model_version_tag("labelstack", "1", "labelstack.files_digest", digest)
+    try:
+        yield
+    finally:
+        tracker.client.set_model_version_tag("labelstack", "1", "labelstack.files_digest", before)
+
+
+def test_the_submission_has_the_header_and_order_that_were_recorded(
+    finished: Workspace, kept: Registry, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, *rows = finished.submission().decode().splitlines()
+    wanted = "\n".join(["image_id,label_id", *reversed(rows)]) + "\n"
+    file, ids = kept.ensemble / "record/submission.json", kept.ensemble / "record/test.parquet"
+    sha256 = hashlib.sha256(wanted.encode()).hexdigest()
+    recorded = json.loads(file.read_text())
+    assert recorded["header"] == ["id", "predicted"]
+    storage.write_json(file, recorded | {"header": ["image_id", "label_id"], "sha256": sha256})
+    table = pq.read_table(ids)
+    pq.write_table(table.take(np.arange(len(table))[::-1]), ids)
+    with changed(kept, tmp_path):
+        rebuild.run("1", Path("again"), submit=True)
+    assert "SHA-256 as recorded" in capsys.readouterr().out
+    (written,) = (here / "again/submission").iterdir()
+    assert written.read_text() == wanted
+
+
+def test_a_version_without_a_recorded_header_gives_its_submission_again(
+    finished: Workspace, kept: Registry, here: Path, tmp_path: Path
+) -> None:
+    file = kept.ensemble / "record/submission.json"
+    storage.write_json(file, {key: value for key, value in json.loads(file.read_text()).items() if key != "header"})
+    with changed(kept, tmp_path):
+        rebuild.run("1", Path("again"), submit=True)
+    (written,) = (here / "again/submission").iterdir()
+    assert written.read_bytes() == finished.submission()
+
+
 def test_a_submission_other_than_the_recorded_one_fails(
     kept: Registry, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = kept.ensemble / "record/submission.json"
     storage.write_json(file, json.loads(file.read_text()) | {"sha256": "0" * 64})
-    digest = write_checksums(kept.ensemble)
-    tracker = connect(Tracking(uri=kept.url), tmp_path)
-    before = tracker.client.get_model_version("labelstack", "1").tags["labelstack.files_digest"]
-    tracker.client.set_model_version_tag("labelstack", "1", "labelstack.files_digest", digest)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            rebuild.run("1", Path("again"), submit=True)
-    finally:
-        tracker.client.set_model_version_tag("labelstack", "1", "labelstack.files_digest", before)
+    with changed(kept, tmp_path), pytest.raises(SystemExit) as ended:
+        rebuild.run("1", Path("again"), submit=True)
     assert ended.value.code == 1
     assert re.search(r"submission\.csv: SHA-256 [0-9a-f]{64}, recorded is 0{64}", capsys.readouterr().err)
     assert (here / "again/models/ensemble/blend.json").is_file()

@@ -81,7 +81,7 @@ def record(folder: Path, **change: Any) -> Record:
         "evaluation": {"primary": "samples_f1_cross_fitted"},
         "labels": folder / "labels.parquet",
         "test_id": np.arange(100, 100 + N),
-        "submission": {"filename": "s.csv", "sha256": "0" * 64, "rows": N, "not_downloaded": 1},
+        "submission": {"filename": "s.csv", "sha256": "0" * 64, "rows": N, "not_downloaded": 1, "header": ["id", "x"]},
         "machine": HERE,
     }
     return Record(**content | change)

@@ -125,6 +125,8 @@ def test_a_label_table_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("machine.json", b'{"cpu": 3}'),
         ("submission.json", b'{"filename": "s.csv"}'),
         ("submission.json", b"[1]"),
+        ("submission.json", b'{"filename": "s", "sha256": "0", "rows": 1, "not_downloaded": 0, "header": ["id"]}'),
+        ("submission.json", b'{"filename": "s", "sha256": "0", "rows": 1, "not_downloaded": 0, "header": [1, 2]}'),
         ("scored.npz", b"x"),
         ("predictions/stack.npz", b"x"),
         ("evaluation.json", None),
@@ -151,6 +153,12 @@ def test_parts_are_read_one_by_one(folder: Path) -> None:
     assert read_submission(folder)["filename"] == "s.csv"
     assert read_machine(folder)["cpu"] == "a"
     assert predictions_file(folder, "stack").is_file()
+
+
+def test_a_version_without_a_recorded_header_has_the_first_one(folder: Path) -> None:
+    file = folder / "record/submission.json"
+    file.write_text('{"filename": "s.csv", "sha256": "0", "rows": 7, "not_downloaded": 1}')
+    assert read_submission(folder)["header"] == ["id", "predicted"]
 
 
 def test_checksums_must_be_texts(folder: Path) -> None:

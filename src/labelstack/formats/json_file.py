@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from labelstack.errors import InputProblems
+from labelstack.formats.files import hint
 
 _AT_ONCE = 10_000
 _BOM = b"\xef\xbb\xbf"
@@ -37,8 +38,8 @@ class Records(Collection[Any]):
                 raise InputProblems(self._file, [f"{self._file}: {_TOO_DEEP}"]) from None
 
 
-def load_object(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
-    """The JSON object in a file, its values undecoded (see ``load_list``).
+def load_object(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    """The JSON object in a file, its values undecoded (see ``load_list``) and each in memory of its own.
 
     ``None`` after adding a problem, with line and column where the JSON is malformed.
     """
@@ -48,7 +49,7 @@ def load_object(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
             content.decode()
         return _scanned(content)
     except FileNotFoundError:
-        problems.append(f"{path.name}: expected this file, found none")
+        problems.append(f"{path.name}: expected this file, found none{hint(path)}")
     except OSError as error:
         problems.append(f"{path.name}: cannot be read ({error.strerror})")
     except UnicodeDecodeError as error:
@@ -104,7 +105,7 @@ class _NoObjectError(Exception):
     """JSON, but no object at the top; says what is there."""
 
 
-def _scanned(content: bytes) -> Mapping[str, Any]:
+def _scanned(content: bytes) -> dict[str, Any]:
     """The top-level object: checked, and cut without decoding its values.
 
     Where the scanner objects, the standard library decides, decodes and explains: it also accepts NaN and escaped lone
@@ -117,7 +118,7 @@ def _scanned(content: bytes) -> Mapping[str, Any]:
         if not isinstance(value, dict):
             raise _NoObjectError(kind(value)) from None
         return value
-    return scanned
+    return {key: value.copy() for key, value in scanned.items()}  # not views, which would keep the whole file
 
 
 def _parse(content: bytes) -> Any:

@@ -1,28 +1,87 @@
-"""The submission file of the iMaterialist Challenge (Fashion) at FGVC5, 2018."""
+"""The submission file of the iMaterialist Challenge (Fashion) at FGVC5, 2018, and its form."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from labelstack import storage
+from labelstack.errors import UserError
 from labelstack.storage import replacing
 
+HEADER = ("id", "predicted")
+HEADER_WANTED = "a header of two names, the first of them the image's id (image_id,label_id or id,predicted)"
+_NAME = re.compile(r"[A-Za-z][\w .-]*", re.ASCII)
 
-def write_submission(path: str | Path, image_id: ArrayLike, labels: Sequence[Iterable[int]]) -> None:
-    """Write ``id,predicted``: a row per test image, label ids ascending and space-delimited, blank when none.
+
+@dataclass(frozen=True)
+class Form:
+    """What a submission looks like.
+
+    Attributes
+    ----------
+    image_id : int64 [n], every test image once, in the order of the rows
+    header : names of the two columns
+    """
+
+    image_id: NDArray[np.int64]
+    header: tuple[str, str] = HEADER
+
+    def __post_init__(self) -> None:
+        if not is_header(self.header):
+            raise UserError(f"submission: expected {HEADER_WANTED}, found {','.join(self.header)!r}")
+
+
+def is_header(names: Sequence[str]) -> bool:
+    """Whether these can be the two columns of a submission: two plain names, the first of which ends in ``id``."""
+    plain = [name.strip() for name in names]
+    if len(plain) != 2 or plain[0] == plain[1] or not all(map(_NAME.fullmatch, plain)):
+        return False
+    return plain[0].casefold().endswith("id")
+
+
+def write_form(path: Path, form: Form) -> None:
+    """Write a form as JSON; equal forms give equal bytes."""
+    content = {"header": list(form.header), "image_id": form.image_id.tolist()}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def read_form(path: Path) -> Form:
+    """Read what ``write_form`` wrote; raise ``UserError`` when it is absent or something else."""
+    content = storage.read_json(path)
+    try:
+        first, second = content["header"]
+        ids = np.array(content["image_id"] or np.zeros(0, np.int64))
+    except (TypeError, KeyError, ValueError):
+        raise UserError(f"{path}: expected header and image_id") from None
+    if not is_header([str(first), str(second)]) or ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+        raise UserError(f"{path}: expected header and image_id")
+    return Form(ids.astype(np.int64), (first, second))
+
+
+def write_submission(
+    path: str | Path, image_id: ArrayLike, labels: Sequence[Iterable[int]], header: tuple[str, str] = HEADER
+) -> None:
+    """Write the header and a row per test image, label ids ascending and space-delimited, blank when none.
 
     Parameters
     ----------
     image_id : int [n], unique, in the competition's order
     labels : n collections of label ids
+    header : names of the two columns
 
     Raises
     ------
     ValueError
-        When lengths differ, an image id stands twice, or an id is not a whole number ≥ 0. Nothing is written then.
+        When lengths differ, an image id stands twice, an id is not a whole number ≥ 0 or the header is none. Nothing
+        is written then.
     """
     ids = np.asarray(image_id)
     if ids.ndim != 1 or len(ids) != len(labels):
@@ -34,9 +93,11 @@ def write_submission(path: str | Path, image_id: ArrayLike, labels: Sequence[Ite
         raise ValueError(f"image_id must be unique; found more than once: {unique[times > 1][:5].tolist()}")
     if len(ids) and unique[0] < 0:
         raise ValueError(f"image_id must not be negative, found {unique[0]}")
+    if not is_header(header):
+        raise ValueError(f"expected {HEADER_WANTED}, found {list(header)}")
     rows = [f"{image},{_row(image, row)}\n" for image, row in zip(ids.tolist(), labels, strict=True)]
     with replacing(path) as temporary:
-        temporary.write_text("id,predicted\n" + "".join(rows), encoding="ascii", newline="\n")
+        temporary.write_text(",".join(header) + "\n" + "".join(rows), encoding="ascii", newline="\n")
 
 
 def _row(image: int, labels: Iterable[int]) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from labelstack import storage
 from labelstack.formats.imaterialist2018 import read_answers, read_dataset
 from labelstack.formats.manifest import write_manifest
+from labelstack.formats.submission import write_form
 from labelstack.images.local_files import local_digest
 from labelstack.params import load_params
 from labelstack.pipeline import paths
@@ -18,7 +19,7 @@ def run() -> None:
     """Write data/manifest and metrics/ingest.json, or refuse with every problem of every file."""
     params = load_params()
     reachable(params)
-    dataset = read_dataset(Path(params.dataset.root), params.dataset.label_ids)
+    dataset = read_dataset(Path(params.dataset.root), params.dataset.label_ids, params.folds.k)
     root, answers = Path(params.dataset.root), pd.DataFrame({"image_id": np.zeros(0, np.int64), "label_id": []})
     if params.dataset.answers:
         answers = read_answers(Path(params.dataset.answers), dataset.labels)
@@ -30,6 +31,7 @@ def run() -> None:
     frequency = dataset.labels["n_train"] / len(dataset.manifests["train"])
     with storage.replacing(paths.LABELS) as temporary:
         dataset.labels.assign(train_frequency=frequency).to_parquet(temporary, index=False)
+    write_form(paths.SUBMISSION_FORM, dataset.submission)
     storage.write_json(paths.METRICS / "ingest.json", dataset.counts)
     sizes = ", ".join(f"{len(manifest)} {split}" for split, manifest in dataset.manifests.items())
     done("ingest", f"{sizes} images, {len(dataset.labels)} labels", paths.manifest("train").parent)

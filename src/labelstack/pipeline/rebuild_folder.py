@@ -11,6 +11,7 @@ import numpy as np
 
 from labelstack import storage
 from labelstack.errors import UserError
+from labelstack.formats.submission import Form
 from labelstack.params import load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.decisions import load_decision
@@ -88,7 +89,8 @@ def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> 
     decision = load_decision(workspace / paths.ENSEMBLE / "thresholds.json")
     blended = ensemble_predictions(members, spec, base)
     path = workspace / SUBMISSION / params.submission.filename
-    write_labels(path, params, blended, decision, record.read_test_id(ensemble), labels)
+    first, second = written["header"]
+    write_labels(path, params, blended, decision, Form(record.read_test_id(ensemble), (first, second)), labels)
     if storage.sha256(path) != written["sha256"]:
         problems.append(f"{path.name}: SHA-256 {storage.sha256(path)}, recorded is {written['sha256']}")
     return path, problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from labelstack import storage
-from labelstack.formats.manifest import read_manifest
+from labelstack.formats.submission import read_form
 from labelstack.images.shards import read_jpegs, shard_paths
 from labelstack.params import Params
 from labelstack.pipeline import paths
@@ -22,19 +22,20 @@ def record(params: Params) -> Record:
     UserError
         When a stage has not run yet; the message names the file that is absent.
     """
-    written = storage.read_json(paths.METRICS / "submission.json")
+    written, form = storage.read_json(paths.METRICS / "submission.json"), read_form(paths.SUBMISSION_FORM)
     return Record(
         probe(params),
         test_predictions(params),
         workspace_scored(params),
         storage.read_json(paths.EVALUATION),
         paths.LABELS,
-        read_manifest(paths.manifest("test"))["image_id"].to_numpy(np.int64),
+        form.image_id,
         {
             "filename": params.submission.filename,
             "sha256": written["sha256"],
             "rows": written["rows"],
             "not_downloaded": written["not_downloaded"],
+            "header": list(form.header),
         },
     )
 

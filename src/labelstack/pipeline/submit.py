@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack import storage
-from labelstack.formats.manifest import read_manifest
-from labelstack.formats.submission import write_submission
+from labelstack.formats.submission import Form, read_form, write_submission
 from labelstack.params import Params, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.common import done
@@ -27,22 +26,22 @@ if TYPE_CHECKING:
 def run() -> None:
     """Write the submission from the blend's test predictions and thresholds."""
     params = load_params()
-    image_id = read_manifest(paths.manifest("test"))["image_id"].to_numpy(np.int64)
+    form = read_form(paths.SUBMISSION_FORM)
     decision = load_decision(paths.ENSEMBLE / "thresholds.json")
     path = Path(params.submission.directory) / params.submission.filename
     blended = read_predictions(paths.BLENDED / "test.npz")
-    chosen, missing = write_labels(path, params, blended, decision, image_id, label_table())
+    chosen, missing = write_labels(path, params, blended, decision, form, label_table())
     storage.write_json(
         paths.METRICS / "submission.json",
         {
-            "rows": len(image_id),
+            "rows": len(form.image_id),
             "not_downloaded": missing,
             "labels_per_image": round(float(chosen.sum(1).mean()), 4),
             "blank": int((~chosen.any(1)).sum()),
             "sha256": storage.sha256(path),
         },
     )
-    done("submit", f"{len(image_id)} rows, {missing} of them answered without an image", path)
+    done("submit", f"{len(form.image_id)} rows, {missing} of them answered without an image", path)
 
 
 def write_labels(
@@ -50,11 +49,11 @@ def write_labels(
     params: Params,
     predictions: Predictions,
     decision: Decision,
-    image_id: NDArray[np.int64],
+    form: Form,
     labels: pd.DataFrame,
 ) -> tuple[NDArray[np.bool_], int]:
     """Write the submission of blended predictions; the labels chosen, bool [n, n_labels], and how many had no image."""
-    chosen, missing = label_sets(params, predictions, decision, image_id, labels)
+    chosen, missing = label_sets(params, predictions, decision, form.image_id, labels)
     label_id = labels["label_id"].to_numpy()
-    write_submission(path, image_id, [label_id[row].tolist() for row in chosen])
+    write_submission(path, form.image_id, [label_id[row].tolist() for row in chosen], form.header)
     return chosen, missing

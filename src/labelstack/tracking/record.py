@@ -29,6 +29,7 @@ _PROBE = pa.schema(
         pa.field("batch", pa.int64(), nullable=False),
     ]
 )
+_FIRST_HEADER = ["id", "predicted"]
 _TEST = pa.schema([pa.field("image_id", pa.int64(), nullable=False)])
 
 
@@ -61,7 +62,7 @@ class Record:
     evaluation : the content of metrics/evaluation.json
     labels : the label table, a parquet file
     test_id : int64 [m], every test image in the order of the submission
-    submission : ``filename``, ``sha256``, ``rows``, ``not_downloaded``
+    submission : ``filename``, ``sha256``, ``rows``, ``not_downloaded``, ``header``
     machine : see ``labelstack.tracking.machine``
     """
 
@@ -133,11 +134,17 @@ def read_test_id(folder: Path) -> NDArray[np.int64]:
 
 
 def read_submission(folder: Path) -> dict[str, Any]:
-    """``filename``, ``sha256``, ``rows`` and ``not_downloaded`` of the submission that the ensemble made."""
+    """``filename``, ``sha256``, ``rows``, ``not_downloaded`` and ``header`` of the submission that the ensemble made.
+
+    Versions from before headers were recorded have the only header that there was: id, predicted.
+    """
     content = storage.read_json(folder / FOLDER / "submission.json")
     if not isinstance(content, dict) or not {"filename", "sha256", "rows", "not_downloaded"} <= set(content):
         raise UserError(f"{folder / FOLDER / 'submission.json'}: expected filename, sha256, rows and not_downloaded")
-    return content
+    header = content.get("header", _FIRST_HEADER)
+    if not isinstance(header, list) or len(header) != 2 or not all(isinstance(name, str) for name in header):
+        raise UserError(f"{folder / FOLDER / 'submission.json'}: expected two names as header")
+    return {**content, "header": header}
 
 
 def read_machine(folder: Path) -> dict[str, str]:
