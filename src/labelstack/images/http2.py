@@ -47,6 +47,11 @@ class Http2:
         """Close all connections."""
         await self._pool.aclose()
 
+    async def _drop(self, origin: httpcore.Origin) -> None:
+        for connection in self._pool.connections:
+            if connection.can_handle_request(origin):
+                await connection.aclose()
+
     @asynccontextmanager
     async def get(
         self, url: str, headers: Mapping[str, str]
@@ -66,6 +71,8 @@ class Http2:
         except httpcore.TimeoutException:
             raise TimeoutError from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            if isinstance(error, httpcore.LocalProtocolError):  # httpcore would go on with what h2 has given up
+                await self._drop(httpcore.URL(url).origin)
             cause = error.args[0] if error.args else None
             if isinstance(cause, DenialOfServiceError) or "continuation frames" in str(cause):
                 raise HeadTooLargeError from None
