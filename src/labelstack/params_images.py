@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from labelstack.params_section import Probability, Section
 
 Range = tuple[float, float]
+Damaged = Literal["refuse", "keep"]
 
 
 class Images(Section):
@@ -16,6 +17,7 @@ class Images(Section):
 
     store_size: int = Field(256, ge=16, le=4096)
     jpeg_quality: int = Field(90, ge=1, le=100)
+    damaged: Damaged = "refuse"
     shard_rows: int = Field(1000, ge=1, le=100_000)
     workers: int | None = Field(None, ge=1, le=256)
     concurrency: int = Field(16, ge=1, le=512)

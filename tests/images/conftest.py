@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from images.http2_server import make_certificate
 from images.server import Server, jpeg
+from labelstack.images import web
 from labelstack.images.download import download_split
 from labelstack.params import Images
 
@@ -50,3 +52,12 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
         return out
 
     return make
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
+    paths = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(paths[0]))
+    web._context.cache_clear()
+    yield paths
+    web._context.cache_clear()

@@ -43,7 +43,8 @@ KINDS = {
     "moved": "ok",
     "text": "not_an_image",
     "page": "not_an_image",
-    "cut": "not_an_image",
+    "cut": "damaged",
+    "spoilt": "damaged",
     "bomb": "too_large",
     "heavy": "too_large",
     "endless": "too_large",
@@ -105,6 +106,7 @@ def body(kind: str, variant: int) -> bytes:
         "text": lambda: b"no image at all " * 20,
         "page": lambda: b"<!doctype html><html><body>sold out</body></html>",
         "cut": lambda: encoded(image, quality=90)[:-150],
+        "spoilt": lambda: encoded(image, "PNG")[:500] + b"spoilt" + encoded(image, "PNG")[506:],
     }
     return special.get(kind, lambda: encoded(image, quality=90))()
 

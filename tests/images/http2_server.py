@@ -42,7 +42,10 @@ def make_certificate(folder: Path, host: str = "localhost") -> tuple[Path, Path]
 
 
 class Http2Server:
-    """Answers every path with one body, ``/gone`` with 404 and ``/big`` with 300,000 bytes; counts by protocol."""
+    """Answers every path with one body, ``/big`` with 300,000 bytes, a number as status; counts by protocol.
+
+    ``/lines/<n>/<size>`` has so many more headers of so many bytes each.
+    """
 
     def __init__(
         self, certificate: Path, key: Path, body: bytes, protocols: tuple[str, ...] = ("h2", "http/1.1")
@@ -98,8 +101,12 @@ class _Talk(asyncio.Protocol):
         self.server.requests["h2"] += 1
         self.server.hosts[headers[":authority"]] += 1
         path = headers[":path"]
-        status = "404" if path == "/gone" else "200"
+        status = path[1:] if path[1:].isdigit() and len(path) == 4 else "200"
+        lines, size = map(int, path.split("/")[2:]) if path.startswith("/lines/") else (0, 0)
+        more = [(f"x-{i}", "x" * size) for i in range(lines)]
         body = bytes(60_000) if path == "/big" else self.server.body
-        self.connection.send_headers(stream, [(":status", status), ("content-length", str(len(body))), ("etag", '"a"')])
+        self.connection.send_headers(
+            stream, [(":status", status), ("content-length", str(len(body))), ("etag", '"a"'), *more]
+        )
         for start in range(0, len(body), 16_000):
             self.connection.send_data(stream, body[start : start + 16_000], end_stream=start + 16_000 >= len(body))

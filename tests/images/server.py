@@ -85,6 +85,9 @@ class Handler(BaseHTTPRequestHandler):
             if self.server.broken:
                 return self.send(503)
             return self.versioned(path, jpeg(int(path[4:-4]) + 1000 * self.server.mended))
+        if path.startswith("lines/"):
+            lines, size = map(int, path.split("/")[1:])
+            return self.send(200, jpeg(), headers={f"X-{i}": "x" * size for i in range(lines)})
         answers: dict[str, Callable[[], None]] = {
             "gone.jpg": lambda: self.send(410),
             "flaky.jpg": lambda: self.send(500) if hit < 3 else self.send(200, jpeg()),

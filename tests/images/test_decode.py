@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from images.server import encoded, jpeg, picture
 from labelstack.images.decode import _resize, decode, to_stored_jpeg
@@ -51,15 +51,36 @@ def test_what_must_change_is_encoded_again(change: str) -> None:
     assert to_stored_jpeg(content, 30, 90)[0] == content
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation: int) -> None:
+# What a viewer does to the stored pixels (Exif 2.32, tag 0x0112); written out, since libraries differ.
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a[::-1].transpose(1, 0, 2),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a[:, ::-1].transpose(1, 0, 2),
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_the_orientation_is_applied_once(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(picture(), quality=95, exif=exif)
-    with Image.open(io.BytesIO(data)) as image:
-        upright = np.asarray(ImageOps.exif_transpose(image))
-    assert upright.shape == ((30, 40, 3) if orientation < 5 else (40, 30, 3))
-    assert near(stored(data), upright)
+    pixels = stored(encoded(picture(), kind, quality=95, exif=exif))
+    assert near(pixels, TURNS[orientation](picture()), 8)
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(), "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    moved = data[:start] + data[end:-12] + data[start:end] + data[-12:]
+    assert near(stored(moved), TURNS[6](picture()))
 
 
 @pytest.mark.parametrize("value", [0, 9])
@@ -145,11 +166,9 @@ def test_a_very_long_image_fits_into_a_jpeg() -> None:
         b"",
         b"<html></html>",
         jpeg()[:100],
-        jpeg()[:-60],
-        encoded(picture(), "PNG")[:-200],
         b"\x89PNG\r\n\x1a\n" + b"x" * 50,
     ],
-    ids=["empty", "html", "header only", "cut jpeg", "cut png", "broken png"],
+    ids=["empty", "html", "header only", "broken png"],
 )
 def test_not_an_image(data: bytes) -> None:
     with pytest.raises(RefusedError, match="not_an_image"):

@@ -193,15 +193,6 @@ def test_big_bodies_take_turns(server: Server, params: Images, monkeypatch: pyte
     assert [len(each.content or b"") for each in fetch_all(params, urls)] == [5000] * 6
 
 
-@pytest.fixture
-def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
-    paths = make_certificate(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(paths[0]))
-    web._context.cache_clear()
-    yield paths
-    web._context.cache_clear()
-
-
 @pytest.mark.parametrize(
     ("offered", "wanted", "spoken"),
     [
@@ -227,7 +218,7 @@ def test_http2_has_the_same_limits(certificate: tuple[Path, Path], params: Image
     server = Http2Server(*certificate, jpeg())
     host = f"localhost:{server.port}"
     opened = params.model_copy(update={"allow_hosts": [host]})
-    statuses = [each.status for each in fetch_all(opened, [[f"https://{host}/gone"], [f"https://{host}/big"]])]
+    statuses = [each.status for each in fetch_all(opened, [[f"https://{host}/404"], [f"https://{host}/big"]])]
     assert statuses == ["http_404", "too_large"]
     assert fetch_all(params, [[f"https://{host}/"]])[0].status == "forbidden"
     server.close()

@@ -135,7 +135,8 @@ async def build(job: Job, fetcher: Fetcher, report: Report = lambda status: None
     wanted = [row for row, stored in enumerate(rows) if stored is None or job.wants(row, stored.status)]
     for row in set(range(len(rows))).difference(wanted):
         report(rows[row].status)  # type: ignore[union-attr]
-    accept = partial(to_stored_jpeg, store_size=fetcher.params.store_size, quality=fetcher.params.jpeg_quality)
+    params = fetcher.params
+    accept = partial(to_stored_jpeg, store_size=params.store_size, quality=params.jpeg_quality, damaged=params.damaged)
     asked: Counter[str] = Counter()
 
     async def fill(row: int) -> None:
@@ -186,7 +187,10 @@ def settled(job: Job, keys: list[str]) -> Overview | None:
 
 def row_keys(job: Job, params: Images, policy: Policy) -> list[str]:
     """Identity of what each row is made from: id, URLs, bytes behind file URLs, and how images are stored."""
-    salt = hashlib.blake2b(f"{_VERSION} {params.store_size} {params.jpeg_quality} ".encode(), digest_size=9)
+    stored = f"{_VERSION} {params.store_size} {params.jpeg_quality} "
+    if params.damaged != "refuse":  # said only then, so that what older versions stored is still known by its key
+        stored += f"{params.damaged} "
+    salt = hashlib.blake2b(stored.encode(), digest_size=9)
     keys = []
     for image_id, urls in zip(job.image_id, job.urls, strict=True):
         local = [_file_digest(policy.local_path(url), params.max_bytes) for url in urls if url[:5].lower() == "file:"]

@@ -6,23 +6,24 @@ import contextlib
 import io
 import threading
 import warnings
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from labelstack.images import tones, whole
 from labelstack.images.status import RefusedError
+from labelstack.images.whole import MAX_PIXELS
 from labelstack.params import Resize
+from labelstack.params_images import Damaged
 
-MAX_PIXELS = 100_000_000
 MAX_SIDE = 65_500  # libjpeg's limit
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 _ORIENTATION = 0x0112
 BIG_PIXELS = 12_000_000
 _BIG = threading.Lock()  # one big image at a time: its pixels may take a gigabyte
-_REDUCED = ((16, cv2.IMREAD_REDUCED_COLOR_8), (8, cv2.IMREAD_REDUCED_COLOR_4), (4, cv2.IMREAD_REDUCED_COLOR_2))
+_REDUCED = ((16, 8), (8, 4), (4, 2))  # least factor to shrink by, and by how much the JPEG decoder does it
 
 # Dimensions are checked here, before any pixel is decoded.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -59,11 +60,12 @@ def decode(data: bytes | memoryview, size: int, resize: Resize = "stretch") -> P
     return np.asarray(cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
 
 
-def to_stored_jpeg(data: bytes, store_size: int, quality: int) -> tuple[bytes, int, int]:
+def to_stored_jpeg(data: bytes, store_size: int, quality: int, damaged: Damaged = "refuse") -> tuple[bytes, int, int]:
     """Normalise an image to an RGB JPEG whose short side is at most ``store_size`` pixels.
 
-    Transparency is laid over white, EXIF orientation is applied, of an animation the first frame is taken. A baseline
-    RGB JPEG that is small enough and upright keeps its bytes.
+    Transparency is laid over white, the orientation is applied, of an animation the first frame is taken, white is
+    found as ``tones`` says. A baseline RGB JPEG that is small enough and upright keeps its bytes. With ``damaged``
+    ``keep``, what can be decoded of a damaged image is stored, and the rest of it is grey or black.
 
     Returns
     -------
@@ -73,94 +75,101 @@ def to_stored_jpeg(data: bytes, store_size: int, quality: int) -> tuple[bytes, i
     Raises
     ------
     RefusedError
-        ``not_an_image`` for anything that does not decode completely, ``too_large`` beyond 100 million pixels.
+        ``not_an_image``; ``damaged`` for an image that does not decode completely or without a warning, see ``whole``;
+        ``unsupported`` when its white is not known; ``too_large`` beyond 100 million pixels.
     """
+    data, sound = whole.mended(data)
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise RefusedError("too_large")
-            return _normalise(image, data, store_size, quality)
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError:
         raise RefusedError("too_large") from None
-    except RefusedError:
-        raise
     except Exception:  # parsers of hostile input raise nearly everything: OSError, SyntaxError, struct.error, …
-        raise RefusedError("not_an_image") from None
+        raise RefusedError("not_an_image" if sound else "damaged") from None
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise RefusedError("too_large")
+        if not sound and damaged == "refuse":
+            raise RefusedError("damaged")
+        try:
+            return _normalise(image, data, store_size, quality, strict=damaged == "refuse")
+        except Image.DecompressionBombError:
+            raise RefusedError("too_large") from None
+        except RefusedError:
+            raise
+        except Exception:
+            raise RefusedError("damaged") from None
 
 
-def _normalise(image: Image.Image, data: bytes, store_size: int, quality: int) -> tuple[bytes, int, int]:
-    width, height, orientation = image.width, image.height, _orientation(image)
+def _normalise(
+    image: Image.Image, data: bytes, store_size: int, quality: int, *, strict: bool
+) -> tuple[bytes, int, int]:
+    width, height = image.width, image.height
     scale = min(1.0, store_size / min(width, height), MAX_SIDE / max(width, height))
     target = max(1, round(width * scale)), max(1, round(height * scale))
-    keep = (
-        scale == 1.0
-        and orientation == 1
-        and image.format == "JPEG"
-        and image.mode == "RGB"
-        and not image.info.get("progressive")
-        and len(data) <= 3 * width * height + 65_536  # no megabytes of metadata
-    )
     with _BIG if width * height > BIG_PIXELS else contextlib.nullcontext():
-        pixels = _quick_bgr(data, image, min(width / target[0], height / target[1]))
+        pixels = _jpeg_bgr(data, image, min(width / target[0], height / target[1]), strict)
         if pixels is None:
-            pixels = np.ascontiguousarray(_to_rgb(image)[..., ::-1])
-        if keep:
+            _load(image, data, strict)
+            pixels = np.ascontiguousarray(tones.to_rgb(image, tones.bits_per_sample(image, data))[..., ::-1])
+        orientation = _orientation(image)
+        as_it_is = (
+            scale == 1.0
+            and orientation == 1
+            and image.format == "JPEG"
+            and image.mode == "RGB"
+            and not image.info.get("progressive")
+            and len(data) <= 3 * width * height + 65_536  # no megabytes of metadata
+            and (strict or whole.jpeg_is_whole(data))
+        )
+        if as_it_is:
             return data, width, height
         pixels = _upright(_resize(pixels, *target), orientation)
     written, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not written:
-        raise RefusedError("not_an_image")
+        raise RefusedError("damaged")
     return encoded.tobytes(), pixels.shape[1], pixels.shape[0]
 
 
-def _quick_bgr(data: bytes, image: Image.Image, factor: float) -> Pixels | None:
-    """A whole RGB JPEG through OpenCV, at 1/2, 1/4 or 1/8 when it is to shrink by ``factor`` ≥ 4, 8, 16, else None.
+def _jpeg_bgr(data: bytes, image: Image.Image, factor: float, strict: bool) -> Pixels | None:
+    """A JPEG's pixels, at 1/2, 1/4 or 1/8 when it is to shrink by ``factor`` ≥ 4, 8, 16; None if Pillow has to read it.
 
-    OpenCV reads JPEGs faster than Pillow and to the same pixels, but takes truncated ones, so their end is looked for.
+    Only RGB in a file of its own is read at a reduced size: as it is with any other, so its stored bytes stay.
     """
-    if image.format != "JPEG" or image.mode != "RGB" or not _has_end(data):
+    if image.format not in {"JPEG", "MPO"}:
         return None
-    flag = next((flag for least, flag in _REDUCED if factor >= least), cv2.IMREAD_COLOR)
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    return None if found is None else np.asarray(found, np.uint8)
+    if image.mode not in {"RGB", "L"}:
+        if strict and not whole.jpeg_is_whole(data):
+            raise RefusedError("damaged")
+        return None
+    plain = image.format == "JPEG" and image.mode == "RGB"
+    part = next((part for least, part in _REDUCED if factor >= least), 1) if plain else 1
+    return whole.jpeg_bgr(data, -(-image.width // part), -(-image.height // part), strict=strict)
 
 
-def _has_end(data: bytes) -> bool:
-    """Whether an end-of-image marker follows the first scan (ITU T.81, B.1); within a scan it cannot occur."""
-    place = 2
-    while data[place : place + 1] == b"\xff" and place + 4 <= len(data):
-        if data[place + 1] == 0xDA:
-            return data.find(b"\xff\xd9", place) >= 0
-        place += 1 if data[place + 1] == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return False
+def _load(image: Image.Image, data: bytes, strict: bool) -> None:
+    """Decode with Pillow; a decoder's fault is told once and then forgotten, so nothing else may load the image."""
+    try:
+        image.load()
+        sound = not strict or whole.is_whole(image, data)
+    except Exception:
+        if strict:
+            raise
+        image.tile = []  # type: ignore[attr-defined]  # what has been decoded up to the fault is there
+        image.load()
+        return
+    if not sound:
+        raise RefusedError("damaged")
 
 
 def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation that is still to be undone; Pillow turns TIFFs itself while it loads them."""
+    if image.format == "TIFF":
+        return 1
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken metadata does not make a broken image
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _to_rgb(image: Image.Image) -> Pixels:
-    image.load()
-    if image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.float32) / 257
-        return _grey(grey)
-    if image.mode in {"I", "F"}:
-        grey = np.asarray(image).astype(np.float32)
-        return _grey(grey / 257 if grey.max() > 255 else grey)
-    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, rgba)
-    return np.asarray(image.convert("RGB"))
-
-
-def _grey(values: NDArray[np.floating[Any]]) -> Pixels:
-    grey = np.clip(np.rint(np.nan_to_num(values)), 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _fit(image: Pixels, width: int, height: int) -> Pixels:

@@ -188,7 +188,7 @@ class Fetcher:
         try:
             async with asyncio.timeout(max(0.0, left)) as clock, self._web.get(here, headers, clock) as answer:
                 clock.reschedule(None)  # from here on it is our time, not the server's
-                if answer.status == 200:
+                if answer.body is not None:
                     return Fetched("ok", await self._accepted(accept, answer.body), _validator(url, answer))
                 return _no_image(here, answer, known)
         except RefusedError as refusal:

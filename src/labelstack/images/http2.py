@@ -8,11 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpcore
+from h2.connection import H2Connection
+from h2.exceptions import DenialOfServiceError
 
+from labelstack.images.heads import MAX_HEAD, HeadTooLargeError
 from labelstack.images.hosts import Hosts
 from labelstack.params import Images
 
 _IDLE_S = 15.0
+
+H2Connection.DEFAULT_MAX_HEADER_LIST_SIZE = MAX_HEAD  # httpcore has no setting for it
 
 
 class Http2:
@@ -42,25 +47,35 @@ class Http2:
         """Close all connections."""
         await self._pool.aclose()
 
+    async def _drop(self, origin: httpcore.Origin) -> None:
+        for connection in self._pool.connections:
+            if connection.can_handle_request(origin):
+                await connection.aclose()
+
     @asynccontextmanager
     async def get(
         self, url: str, headers: Mapping[str, str]
-    ) -> AsyncIterator[tuple[int, dict[str, str], AsyncIterator[bytes]]]:
-        """Status, headers with lower-case names and the body in pieces.
+    ) -> AsyncIterator[tuple[int, list[tuple[str, str]], AsyncIterator[bytes]]]:
+        """Status, headers and the body in pieces.
 
         Raises
         ------
-        TimeoutError, ConnectionError
+        TimeoutError, ConnectionError, HeadTooLargeError
         """
         try:
             async with self._pool.stream(
                 "GET", url, headers=list(headers.items()), extensions={"timeout": self._times}
             ) as response:
-                found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+                found = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
                 yield response.status, found, response.aiter_stream()
         except httpcore.TimeoutException:
             raise TimeoutError from None
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            if isinstance(error, httpcore.LocalProtocolError):  # httpcore would go on with what h2 has given up
+                await self._drop(httpcore.URL(url).origin)
+            cause = error.args[0] if error.args else None
+            if isinstance(cause, DenialOfServiceError) or "continuation frames" in str(cause):
+                raise HeadTooLargeError from None
             raise ConnectionError(type(error).__name__) from None
 
 

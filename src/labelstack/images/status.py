@@ -1,7 +1,9 @@
 """How the fetch of an image ended, in one word.
 
-``ok``; ``http_<code>``; ``timeout``; ``connection``; ``not_an_image``; ``too_large`` (bytes or pixels);
-``forbidden`` (scheme, host or folder not allowed, or no valid URL); ``missing`` (no such file or S3 key); ``no_url``.
+``ok``; ``http_<code>``; ``timeout``; ``connection``; ``not_an_image``; ``damaged`` (an image, but not all of it, or its
+decoder warns of its data); ``unsupported`` (an image whose white is not known); ``too_large`` (bytes, pixels or
+response headers); ``forbidden`` (scheme, host or folder not allowed, or no valid URL); ``missing`` (no such file or S3
+key); ``no_url``.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import re
 from collections.abc import Iterable
 
 _TRANSIENT = frozenset({"timeout", "connection", "http_408", "http_425", "http_429"})
-_LASTING = frozenset({"ok", "not_an_image", "no_url"})
+_LASTING = frozenset({"ok", "not_an_image", "damaged", "unsupported", "no_url"})
 _WORDS = _LASTING | {"timeout", "connection", "too_large", "forbidden", "missing"}
 _PATTERN = re.compile(r"http_[1-5](\d\d|xx)")
 

@@ -2,14 +2,25 @@
 
 HTTP/1.1 goes through aiohttp, which costs about a tenth of httpx's time per request; HTTP/2 through httpcore, to hosts
 that offer it when a TLS connection is made (ALPN, RFC 7301).
+
+An image that browsers show is fetched, with two exceptions. What they do, and what happens here:
+
+- Heads up to 256 KiB in any number of lines, as in Chrome (see ``heads``); what is longer is ``too_large``.
+- Every 2xx answer with a body is an image, so also 201, 202 and 203. Browsers show the body of an error page too, which
+  is a placeholder and not the image: here ``http_404``.
+- 206 to a request that named no range: browsers take it as it comes; here it must say that it is all of the image, or
+  say nothing, else ``http_206``, for a part of an image is no image.
+- Packed bodies are unpacked, also those packed several times over. ``deflate`` is zlib's form or the raw one, as in
+  browsers. gzip may come in several members (RFC 1952, 2.2), which are joined; Chrome shows the first alone. What
+  stands behind a stream is ignored, as there; a body that is not packed as it says is ``not_an_image``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
-import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +30,9 @@ import aiohttp
 import certifi
 from yarl import URL
 
+from labelstack.images.heads import HeadTooLargeError, LimitedConnector, session
 from labelstack.images.hosts import CheckedResolver, Hosts
+from labelstack.images.packed import unpacked
 from labelstack.images.status import RefusedError
 from labelstack.images.urls import WebUrl
 from labelstack.params import Images
@@ -33,15 +46,16 @@ SMALL = 2**18
 _CHAFF = 2**16
 _IDLE_S = 15.0
 _BIG_BYTES = 2**28
+_RANGE = re.compile(r"bytes\s+0-(\d{1,18})/(\d{1,18})")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers with lower-case names and, for status 200, the whole body."""
+    """Status, headers with lower-case names and the whole body, or None when the answer is no image."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = b""
+    body: bytes | None = None
 
 
 class Web:
@@ -63,8 +77,8 @@ class Web:
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=params.connect_timeout_s, sock_read=params.first_byte_timeout_s
         )
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+        self._session = session(
+            LimitedConnector(
                 limit=0,  # Hosts limits
                 resolver=CheckedResolver(hosts),
                 use_dns_cache=False,
@@ -102,6 +116,8 @@ class Web:
                 if isinstance(error, aiohttp.ConnectionTimeoutError):
                     self.hosts.connected(url.host, False)
                 raise RefusedError("timeout") from None
+            except HeadTooLargeError:
+                raise RefusedError("too_large") from None
             except aiohttp.ClientConnectorError:
                 self.hosts.connected(url.host, False)
                 raise RefusedError("connection") from None
@@ -117,28 +133,29 @@ class Web:
             URL(url.url, encoded=True), headers=headers, allow_redirects=False, timeout=self._timeout, ssl=secure
         ) as response:
             self.hosts.connected(url.host, True)
-            found = {name.lower(): value for name, value in response.headers.items()}
-            if response.status != 200:
+            found = _joined(response.headers.items())
+            if not _has_image(response.status, found):
                 await response.content.read(_CHAFF)  # what is read to the end leaves the connection open for the next
                 return Answer(response.status, found)
             await body.expect(found.get("content-length", ""))
             async for chunk in response.content.iter_any():
                 await body.add(chunk)
-        return Answer(200, found, body.plain(found.get("content-encoding", "")))
+        return Answer(response.status, found, body.plain(found.get("content-encoding", "")))
 
     async def _get_2(self, url: WebUrl, headers: Mapping[str, str], body: _Body) -> Answer:
         if self._http2 is None:
             from labelstack.images.http2 import Http2
 
             self._http2 = Http2(self.params, self.hosts, _context("h2"))
-        async with self._http2.get(url.url, {**HEADERS, **headers}) as (status, found, chunks):
+        async with self._http2.get(url.url, {**HEADERS, **headers}) as (status, pairs, chunks):
             self.hosts.connected(url.host, True)
-            if status != 200:
+            found = _joined(pairs)
+            if not _has_image(status, found):
                 return Answer(status, found)
             await body.expect(found.get("content-length", ""))
             async for chunk in chunks:
                 await body.add(chunk)
-        return Answer(200, found, body.plain(found.get("content-encoding", "")))
+        return Answer(status, found, body.plain(found.get("content-encoding", "")))
 
     async def _offers_http2(self, url: WebUrl) -> bool:
         """Whether the host takes HTTP/2; asked once a host, of those who can be reached."""
@@ -200,15 +217,7 @@ class _Body:
         """The body, unpacked when the server packed it unasked."""
         body = b"".join(self.chunks)
         self.chunks.clear()
-        if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
-            return body
-        try:
-            unpacked = zlib.decompressobj(wbits=47).decompress(body, self.limit + 1)
-        except zlib.error:
-            raise RefusedError("not_an_image") from None
-        if len(unpacked) > self.limit:
-            raise RefusedError("too_large")
-        return unpacked
+        return unpacked(body, encoding, self.limit)
 
     async def _allow(self, size: int) -> None:
         if size > self.limit:
@@ -221,6 +230,22 @@ class _Body:
             await self.held.enter_async_context(self.big)
             if deadline is not None:
                 self.clock.reschedule(deadline + loop.time() - started)
+
+
+def _has_image(status: int, headers: Mapping[str, str]) -> bool:
+    if status == 206 and "content-range" in headers:
+        found = _RANGE.fullmatch(headers["content-range"].strip())
+        return found is not None and int(found[1]) + 1 == int(found[2])
+    return 200 <= status < 300 and status not in {204, 205}
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by lower-case name: of those that come twice the last, but all codings."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        key = name.lower()
+        found[key] = f"{found[key]}, {value}" if key == "content-encoding" and key in found else value
+    return found
 
 
 @cache

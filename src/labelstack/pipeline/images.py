@@ -63,7 +63,10 @@ def retry(split: str | None, patterns: str, refresh: bool) -> None:
     from labelstack.params import load_params
 
     again = [each.strip() for each in patterns.split(",") if each.strip()]
-    expected = "timeout, connection, forbidden, missing, too_large, not_an_image, no_url, http_404, http_5xx …"
+    expected = (
+        "timeout, connection, forbidden, missing, too_large, not_an_image, damaged, unsupported, no_url, http_404, "
+        "http_5xx …"
+    )
     if wrong := [f"{each}: no status of images ({expected})" for each in again if not is_pattern(each)]:
         raise InputProblems("--status", wrong)
     if not again and not refresh:

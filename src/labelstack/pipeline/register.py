@@ -54,6 +54,7 @@ def parts(params: Params) -> Parts:
             batch_size=params.prediction.batch_size,
             store_size=params.images.store_size,
             jpeg_quality=params.images.jpeg_quality,
+            damaged=params.images.damaged,
             fetch=fetch_settings(params.images),
         ),
         files={name: Path(name) for name in FILES if Path(name).exists()},

@@ -189,7 +189,7 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
         return lambda x: np.mean([forward(transform(x)) for transform in transforms], axis=0, dtype=np.float32)
 
     return Rooms(
-        store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality)[0],
+        store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality, settings.damaged)[0],
         decode=lambda stored, view: decode(stored, view.image_size, view.resize),
         models={name: base_model(name) for name in spec.needed_models},
         stackers={name: FoldEnsemble.load(folder / "stackers" / name).predict_proba for name in spec.needed_stackers},

@@ -27,6 +27,7 @@ from typing import Any
 import labelstack
 from labelstack.errors import InputProblems
 from labelstack.params import Resize
+from labelstack.params_images import Damaged
 from labelstack.stacking.fold_ensemble import other_columns
 from labelstack.storage import read_json, write_json
 from labelstack.tracking.record import Record, write_checksums, write_record
@@ -34,12 +35,16 @@ from labelstack.tracking.record import Record, write_checksums, write_record
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are fetched, read and predicted: ``prediction`` and part of ``images`` in params.yaml."""
+    """How images are fetched, read and predicted: ``prediction`` and part of ``images`` in params.yaml.
+
+    What a version does not name takes the default here: versions from before ``damaged`` refuse damaged images too.
+    """
 
     tta: tuple[str, ...] = ("identity", "hflip")
     batch_size: int = 64
     store_size: int = 256
     jpeg_quality: int = 90
+    damaged: Damaged = "refuse"
     fetch: Mapping[str, Any] = field(default_factory=dict)  # from sources.fetch_settings
 
 

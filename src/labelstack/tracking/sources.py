@@ -153,7 +153,12 @@ def read_local(image: Any, *, paths: bool = True) -> bytes:
 def reason(error: Exception) -> str:
     """Why bytes could not be used, in a few words without anything of the input."""
     status = getattr(error, "status", "not_an_image" if isinstance(error, ValueError) else "")
-    words = {"not_an_image": "not an image that can be read", "too_large": "too large, or too many pixels"}
+    words = {
+        "not_an_image": "not an image that can be read",
+        "damaged": "a damaged image: part of it is missing or does not decode",
+        "unsupported": "an image whose white is not known (floats beyond 0 … 255, 32 bits, or 12 bits a colour in 16)",
+        "too_large": "too large, or too many pixels",
+    }
     return words.get(status, f"could not be read ({type(error).__name__})")
 
 
