@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+_EXPLAINED = 200  # each takes a search for the nearest name, and no one reads more
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 100
+_TYPES = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 def unknown(value: str, known: Any, noun: str) -> str:
@@ -33,7 +43,7 @@ def name_problems(models: Iterable[str], stackers: Iterable[str], members: Itera
         f"{section}.{name}: a name is lower-case letters, digits and _ and starts with a letter"
         for section, names in (("models", models), ("stackers", stackers))
         for name in names
-        if not _NAME.match(name)
+        if not _NAME.fullmatch(name)
     ]
     if "blend" in {*models, *stackers}:
         problems.append("blend is what the ensemble itself is called in tables and files: rename the model or stacker")
@@ -61,8 +71,9 @@ def _texts(values: Iterable[Any]) -> list[str]:
 
 def explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
     """Pydantic's findings as sentences: key, what is wrong, nearest valid name for an unknown key."""
-    problems = []
-    for item in error.errors():
+    problems: list[str] = []
+    errors = error.errors()
+    for item in errors[:_EXPLAINED]:
         where = (*prefix, *(str(part) for part in item["loc"]))
         key = ".".join(where)
         if item["type"] == "extra_forbidden":
@@ -83,8 +94,18 @@ def explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
             line = f"{'.'.join(where[:4])}: must be a number, a text, true, false or a list of whole numbers"
             problems += [line] if line not in problems else []
         else:
-            problems.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}")
+            wanted = _TYPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
+            problems.append(f"{key}: {wanted}, not {_shown(item['input'])}")
+    if len(errors) > _EXPLAINED:
+        problems.append(f"… and {len(errors) - _EXPLAINED:,} more")
     return problems
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML has it, cut where it is long."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return _SHORT.repr(value)
 
 
 def _siblings(where: tuple[str, ...]) -> list[str]:

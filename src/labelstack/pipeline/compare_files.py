@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from labelstack import storage
 from labelstack.errors import UserError
@@ -34,6 +33,7 @@ from labelstack.scored import Scored
 from labelstack.tracking.lineage import git_tags, read_lock
 from labelstack.tracking.run import MEMBER_TAG
 from labelstack.tracking.run_file import read_run_json
+from labelstack.yaml_file import read_yaml
 
 RUN, REGISTRATION = paths.ENSEMBLE / "run.json", paths.ENSEMBLE / "registration.json"
 
@@ -66,7 +66,7 @@ def load_workspace(sources: Sources, name: str, row: str) -> Side:
 def changed_params() -> list[str]:
     """Keys of params.yaml whose values are not those that dvc.lock recorded."""
     try:
-        lock, now = (yaml.safe_load((ROOT / file).read_text(encoding="utf-8")) for file in ("dvc.lock", "params.yaml"))
+        lock, now = (read_yaml(ROOT / file) or {} for file in ("dvc.lock", "params.yaml"))
     except FileNotFoundError:
         return []
     recorded: dict[str, Any] = {}
