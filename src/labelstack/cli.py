@@ -170,15 +170,15 @@ def bench(
 
 
 @app.command(rich_help_panel=LOOK)
-def check() -> None:
-    """Check params.yaml and say what is wrong with it."""
-    from labelstack.params import load_params
+def check(
+    recipe: Annotated[
+        str | None, typer.Option(help="Check recipes/<name>.yaml instead, or `all` of them.", metavar="NAME")
+    ] = None,
+) -> None:
+    """Check params.yaml and say what is wrong with it, for labelstack and for DVC."""
+    from labelstack.pipeline import check as command
 
-    params = load_params()
-    typer.echo(
-        f"params.yaml is valid: {len(params.models)} base models, {len(params.stackers)} stackers, "
-        f"data set {params.dataset.root}"
-    )
+    command.run(recipe)
 
 
 @app.command(rich_help_panel=LOOK)
