@@ -40,7 +40,7 @@ def name_problems(models: Iterable[str], stackers: Iterable[str], members: Itera
     """Names that are ill-formed, stand twice, or are blended and not there."""
     models, stackers = list(models), list(stackers)
     problems = [
-        f"{section}.{name}: a name is lower-case letters, digits and _ and starts with a letter"
+        f"{dotted((section, name))}: a name is lower-case letters, digits and _ and starts with a letter"
         for section, names in (("models", models), ("stackers", stackers))
         for name in names
         if not _NAME.fullmatch(name)
@@ -75,7 +75,7 @@ def explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
     errors = error.errors()
     for item in errors[:_EXPLAINED]:
         where = (*prefix, *(str(part) for part in item["loc"]))
-        key = ".".join(where)
+        key = dotted(where)
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(where[-1], _siblings(where[:-1]), n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f" (known here: {', '.join(_siblings(where[:-1]))})"
@@ -91,7 +91,7 @@ def explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
                     f"{key}: {line}" if key not in {"", "stackers"} else line for line in str(cause).split("\n")
                 ]
         elif where[0] == "models" and where[2:3] == ("options",) and len(where) > 4:  # once, not for every type tried
-            line = f"{'.'.join(where[:4])}: must be a number, a text, true, false or a list of whole numbers"
+            line = f"{dotted(where[:4])}: must be a number, a text, true, false or a list of whole numbers"
             problems += [line] if line not in problems else []
         else:
             wanted = _TYPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
@@ -99,6 +99,11 @@ def explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
     if len(errors) > _EXPLAINED:
         problems.append(f"… and {len(errors) - _EXPLAINED:,} more")
     return problems
+
+
+def dotted(parts: Iterable[str]) -> str:
+    """The key of a place; a part with a line end or the like in quotes."""
+    return ".".join(part if part.isprintable() else repr(part) for part in parts)
 
 
 def _shown(value: Any) -> str:

@@ -50,7 +50,7 @@ def inside(value: str) -> str:
 
 def port_of(text: str) -> int:
     """A port's number; raise ``ValueError`` when there is no such port."""
-    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= _MAX_PORT:
+    if not re.fullmatch("[1-9][0-9]{0,4}", text) or int(text) > _MAX_PORT:
         raise ValueError(f"a port is a number from 1 to {_MAX_PORT}, not {text!r}")
     return int(text)
 

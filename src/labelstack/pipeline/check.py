@@ -33,10 +33,10 @@ def run(recipe: str | None = None) -> None:
             f"{file} is valid: {len(params.models)} base models, {len(params.stackers)} stackers, "
             f"data set {params.dataset.root}"
         )
-    if not DVC.exists():
-        print("no dvc.yaml in this folder: what DVC needs was not looked at")
     if faults:
         raise UserError("\n".join(faults))
+    if not DVC.exists():
+        print("no dvc.yaml in this folder: what DVC needs was not looked at")
 
 
 def recipes(name: str) -> list[Path]:
