@@ -1,11 +1,17 @@
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_experiment_name, _validate_model_name
+from pydantic import ValidationError
 
 from labelstack.errors import InputProblems, UserError
+from labelstack.images.policy import Policy
+from labelstack.images.urls import parse_url
 from labelstack.params import (
     BACKBONE_MIN_SIZE,
     Model,
@@ -14,8 +20,16 @@ from labelstack.params import (
     flatten,
     load_params,
 )
+from labelstack.params_images import Images
+from labelstack.params_messages import explain
 from labelstack.params_second_level import default_second_level
 from labelstack.params_stacking import CNNStacker, XGBoostStacker
+from labelstack.params_tracking import ARTIFACT_SCHEMES
+from labelstack.tracking.registry import _REFERENCE
+from labelstack.tracking.store import resolve_uri
+from labelstack.yaml_file import read_yaml
+
+SHIPPED = read_yaml(Path(__file__).parents[1] / "params.yaml")
 
 SMALLEST = {"models": {"plain": {"backbone": "small_cnn"}}, "stackers": {"trees": {"kind": "xgboost"}}}
 
@@ -196,11 +210,49 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
 
 
 def test_yaml_cannot_make_python_objects(tmp_path):
-    with pytest.raises(UserError, match="not valid YAML"):
+    with pytest.raises(UserError, match=r"line 1, column 7: the tag '!!python/object/apply:os.getcwd'"):
         load_params(write(tmp_path, "seed: !!python/object/apply:os.getcwd []\n"))
 
 
-SECTIONS = [*Params.model_fields, *Model.model_fields, "plain", "kind", "pooling", "filters", 1]
+def leaves(content: Any, *place: str | int) -> list[tuple[tuple[str | int, ...], Any]]:
+    """Every value of nested sections and lists with its place; a backbone's options may be of any type."""
+    if place and place[-1] == "options":
+        return []
+    if isinstance(content, dict | list):
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        return [leaf for key, value in pairs for leaf in leaves(value, *place, key)]
+    return [(place, content)]
+
+
+LEAVES = [(place, value) for place, value in leaves(SHIPPED) if value is not None]
+TEXTS = st.sampled_from(["8", "0.5", "true", "yes", "null", "\n", "a\n", "", " ", "\x00", "\u2028"])
+OF_OTHER_TYPES = {
+    bool: st.integers() | st.floats() | TEXTS | st.lists(st.booleans(), min_size=1),
+    int: st.booleans() | TEXTS | st.lists(st.integers(), min_size=1) | st.sampled_from([float("nan"), float("inf")]),
+    float: st.booleans() | TEXTS | st.lists(st.floats(), min_size=1) | st.sampled_from([float("nan"), -float("inf")]),
+    str: st.booleans() | st.integers() | st.floats() | st.lists(st.text()) | st.dictionaries(st.text(), st.text()),
+}
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(LEAVES).flatmap(lambda leaf: st.tuples(st.just(leaf[0]), OF_OTHER_TYPES[type(leaf[1])])))
+def test_a_value_of_another_type_is_refused_by_name(changed):
+    place, value = changed
+    content = copy.deepcopy(SHIPPED)
+    section = content
+    for part in place[:-1]:
+        section = section[part]
+    section[place[-1]] = value
+    key = ".".join(map(str, place))
+    with pytest.raises(ValidationError) as caught:
+        Params.model_validate(content)
+    found = explain(caught.value)
+    assert [problem for problem in found if problem.startswith(f"{key}: ") or problem.startswith(f"{key}.")]
+    # a name that is no longer there may be missed elsewhere
+    assert all(problem.startswith((key, "blend.members")) for problem in found)
+
+
+SECTIONS = [*Params.model_fields, *Model.model_fields, "plain", "kind", "pooling", "filters"]
 CONTENT = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 300) | st.floats() | st.sampled_from(["cnn", "xgboost", "nasnet", "ä"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(SECTIONS), inner, max_size=4),
@@ -210,13 +262,203 @@ CONTENT = st.recursive(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(section=st.sampled_from(list(Params.model_fields)), content=CONTENT)
-def test_no_content_ends_in_anything_but_params_or_a_user_error(tmp_path, section, content):
+def test_content_is_kept_as_written_or_every_problem_is_in_its_section(tmp_path, section, content):
     path = write(tmp_path, SMALLEST | {section: content})
+    params, found = None, []
     try:
-        outcome = load_params(path)
-    except UserError as error:
-        outcome = error
-    assert isinstance(outcome, Params) or str(path) in str(outcome)
+        params = load_params(path)
+    except InputProblems as error:
+        found = error.problems
+    if params is not None:
+        assert contains(params.model_dump(mode="json")[section], content)
+    else:
+        assert found
+        assert all(problem.startswith((section, "blend", "the name(s)")) for problem in found)
+        assert not [problem for problem in found if "\n" in problem]
+
+
+def contains(dumped: Any, given: Any) -> bool:
+    """Whether all that was given stands in the section, a whole number perhaps as a float."""
+    if isinstance(given, dict):
+        return isinstance(dumped, dict) and all(key in dumped and contains(dumped[key], given[key]) for key in given)
+    if isinstance(given, list):
+        return isinstance(dumped, list) and len(dumped) == len(given) and all(map(contains, dumped, given))
+    return bool(dumped == given) and isinstance(dumped, bool) == isinstance(given, bool)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("training", "patience", True, "must be a whole number, not true"),
+        ("training", "patience", "8", "must be a whole number, not '8'"),
+        ("training", "patience", 8.0, "must be a whole number, not 8.0"),
+        ("training", "mixed_precision", "yes", "must be true or false, not 'yes'"),
+        ("training", "holdout_max", None, "must be a whole number, not null"),
+        ("tracking", "experiment", "", "must not be empty"),
+        ("tracking", "experiment", " ", "must not be empty"),
+        ("tracking", "experiment", "a\n", "must be one line"),
+        ("tracking", "experiment", "a ", "must not begin or end with a space"),
+        ("tracking", "experiment", "a" * 501, "at most 500 characters"),
+        ("tracking", "registered_model", "a/b", "must be a name without / : and @"),
+        ("tracking", "registered_model", "a:b", "must be a name without / : and @"),
+        ("tracking", "registered_model", "a@b", "must be a name without / : and @"),
+        ("tracking", "registered_model", "..", "must be a name without / : and @"),
+        ("tracking", "registered_model", "", "must not be empty"),
+        ("tracking", "uri", "", "must not be empty"),
+        ("tracking", "uri", "file:mlruns", "must be sqlite:///<file>"),
+        ("tracking", "uri", "file:///tmp/mlruns", "must be sqlite:///<file>"),
+        ("tracking", "uri", "mlruns", "must be sqlite:///<file>"),
+        ("tracking", "uri", "sqlite://mlflow.db", "must be sqlite:///<file>"),
+        ("tracking", "uri", "sqlite:///", "must be sqlite:///<file>"),
+        ("tracking", "uri", "databricks://x", "must be sqlite:///<file>"),
+        ("tracking", "uri", "http://", "must be http(s)://host"),
+        ("tracking", "uri", "http://a:99999", "must be http(s)://host"),
+        ("tracking", "artifacts", "", "must not be empty"),
+        ("tracking", "artifacts", "s3://", "must be s3://bucket/prefix"),
+        ("tracking", "artifacts", "s3://B_/x", "must name a bucket"),
+        ("tracking", "artifacts", "s3:bucket", "must be s3://bucket/prefix"),
+        ("tracking", "artifacts", "nonsense://x", "must be s3://bucket/prefix"),
+        ("images", "allow_hosts", ["http://127.0.0.1:8765/x"], "without scheme and path, such as 127.0.0.1:8765"),
+        ("images", "allow_hosts", ["127.0.0.1/x"], "not a path or a network"),
+        ("images", "allow_hosts", ["10.0.0.0/8"], "not a path or a network"),
+        ("images", "allow_hosts", ["127.0.0.1:0"], "a port is a number from 1 to 65535"),
+        ("images", "allow_hosts", ["127.0.0.1:65536"], "a port is a number from 1 to 65535"),
+        ("images", "allow_hosts", ["host:"], "a port is a number from 1 to 65535"),
+        ("images", "allow_hosts", ["*.lan"], "has no wildcards"),
+        ("images", "allow_hosts", [""], "must not be empty"),
+        ("images", "allow_hosts", ["a b"], "must be host or host:port"),
+        ("images", "allow_hosts", ["[::1"], "must be host or host:port"),
+        ("images", "allow_hosts", ["münchen.lan"], "must be in ASCII"),
+        ("images", "s3_endpoint_url", "127.0.0.1:9000", "must be http(s)://host"),
+        ("images", "s3_endpoint_url", "http://a?b=c", "must be http(s)://host"),
+        ("engine", "s3_endpoint_url", "s3://bucket", "must be http(s)://host"),
+        ("engine", "scheduler", "tcp://host:70000", "a port is a number from 1 to 65535"),
+        ("engine", "scheduler", "tcp://host:1\n", "must be one line"),
+        ("engine", "workspace", "/a\n", "must be one line"),
+        ("dataset", "root", "", "must not be empty"),
+        ("dataset", "root", "a\nb", "must be one line"),
+        ("dataset", "root", "s3://bucket/x", "must be a path on this machine"),
+        ("dataset", "root", "~/data", "must be a path on this machine"),
+        ("dataset", "root", "data/" + "x" * 256, "file systems take at most 255"),
+        ("dataset", "label_ids", [1, 2_000_000_000], "declares 2,000,000,000 labels, more than 100,000"),
+        ("dataset", "label_ids", [-1, 5], "greater than or equal to 0"),
+        ("dataset", "label_ids", [1, 5.0], "must be a whole number"),
+        ("submission", "directory", "", "must not be empty"),
+        ("submission", "directory", ".", "below that of dvc.yaml"),
+        ("submission", "directory", "..", "below that of dvc.yaml"),
+        ("submission", "directory", "a/../../b", "below that of dvc.yaml"),
+        ("submission", "directory", "/tmp", "below that of dvc.yaml"),
+        ("submission", "directory", ".dvc/tmp", "begins with a dot"),
+        ("submission", "filename", "", "must not be empty"),
+        ("submission", "filename", ".", "file name without folders"),
+        ("submission", "filename", "a.csv\n", "must be one line"),
+        ("submission", "filename", "a\x00.csv", "must be one line"),
+        ("submission", "filename", "ä" * 101, "at most 200 bytes, not of 202"),
+        ("folds", "seed", 2**31, "less than or equal to 2147483647"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(section, key, value, said):
+    with pytest.raises(ValidationError) as caught:
+        Params.model_validate(SMALLEST | {section: {key: value}})
+    (problem,) = explain(caught.value)
+    assert problem.startswith(f"{section}.{key}")
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        (
+            "images",
+            "allow_hosts",
+            ["127.0.0.1", "127.0.0.1:8765", "::1", "[::1]:80", "[::1]", "a-b.lan.", "NAS:1", "a_b"],
+        ),
+        ("images", "s3_endpoint_url", "http://[::1]:9000"),
+        ("images", "timeout_s", 20),
+        ("augment", "rotate", [-10, 10]),
+        ("tracking", "uri", "postgresql+psycopg2://user@host/name"),
+        ("tracking", "artifacts", "mlartifacts/of mine"),
+        ("tracking", "artifacts", "s3://bucket/prefix"),
+        ("tracking", "artifacts", "file:///srv/artifacts"),
+        ("tracking", "registered_model", "my model (2)"),
+        ("dataset", "root", "../elsewhere"),
+        ("dataset", "root", "/srv/photos of mine"),
+        ("dataset", "label_ids", [0, 99_999]),
+        ("submission", "directory", "sub/mission"),
+        ("submission", "filename", "Größe & ${more} (1).csv"),
+    ],
+)
+def test_unusual_values_that_work_are_taken(section, key, value):
+    params = Params.model_validate(SMALLEST | {section: {key: value}})
+    assert params.model_dump(mode="json")[section][key] == value
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["sqlite:///a.db", "sqlite:////a/b.db", "sqlite:///:memory:", "sqlite:///", "sqlite://a", "http://h", "http://",
+     "https://h:5000/x", "postgresql://h/n", "postgresql+psycopg2:///n", "mysql+pymysql://u@h/n", "mssql://h",
+     "oracle://h", "a", "file:a", "file:///a", "databricks"],
+)  # fmt: skip
+def test_the_store_takes_the_same_tracking_uris(tmp_path, monkeypatch, uri):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    taken = True
+    try:
+        resolve_uri(uri, tmp_path)
+    except UserError:
+        taken = False
+    assert accepted({"tracking": {"uri": uri}}) == taken
+
+
+NAMES = st.text(st.sampled_from("ab./: "), max_size=5) | st.text(max_size=5)
+
+
+@settings(deadline=None)
+@given(NAMES)
+def test_mlflow_takes_every_model_name_that_params_take(name):
+    if accepted({"tracking": {"registered_model": name}}):
+        _validate_model_name(name)
+        assert _REFERENCE.fullmatch(f"{name}/3")["name"] == name
+    if accepted({"tracking": {"experiment": name}}):
+        _validate_experiment_name(name)
+
+
+def test_mlflow_knows_every_scheme_of_artifacts():
+    from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
+
+    assert set(ARTIFACT_SCHEMES) <= set(_artifact_repository_registry._registry)
+
+
+@settings(deadline=None)
+@given(st.from_regex(r"\A(?:[a-z0-9.*-]{1,8}|\[?[0-9a-f:.]{1,9}\]?)(?::[0-9]{0,6})?/?\Z"))
+def test_an_allowed_host_opens_exactly_its_urls(entry):
+    if accepted({"images": {"allow_hosts": [entry]}}):
+        shown = f"[{entry}]" if entry.count(":") > 1 and "[" not in entry else entry
+        url = parse_url(f"http://{shown}/")
+        policy = Policy(Images(allow_hosts=[entry]), Path())
+        assert policy.allows(url.host, url.port, ["10.0.0.1"])
+        assert not policy.allows(f"{url.host}x", url.port, ["10.0.0.1"])
+
+
+def accepted(changes: dict) -> bool:
+    try:
+        Params.model_validate(SMALLEST | changes)
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("section", ["models", "stackers"])
+@pytest.mark.parametrize("name", ["a\n", "a b", "A", "", "ä", "1a", "a.b", "${a}", "a" * 64])
+def test_names_that_dvc_or_files_would_stumble_on_are_refused(tmp_path, section, name):
+    content = next(iter(SMALLEST[section].values()))
+    assert "a name is lower-case letters, digits and _" in only_problem(tmp_path, {section: {name: content}})
+
+
+def test_problems_without_end_are_cut(tmp_path):
+    found = problems(tmp_path, {"folds": {f"key{i}": i for i in range(20_000)}})
+    assert len(found) == 201
+    assert found[-1] == "… and 19,800 more"
+    assert len(problems(tmp_path, {"seed": ["x" * 100_000] * 10})[0]) < 1000
 
 
 def test_blend_members_default_to_all_stackers_and_models(tmp_path):

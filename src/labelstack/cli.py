@@ -186,20 +186,6 @@ def bench(
 
 
 @app.command(rich_help_panel=LOOK)
-def check() -> None:
-    """Check params.yaml and say what is wrong with it."""
-    from labelstack.formats.files import missing_files
-    from labelstack.params import Dataset, load_params
-
-    params = load_params()
-    typer.echo(
-        f"params.yaml is valid: {len(params.models)} base models, {len(params.stackers)} stackers, "
-        f"data set {params.dataset.root}"
-    )
-    typer.echo("".join(f"{line}\n" for line in missing_files(params.dataset.root, unless=Dataset().root)), nl=False)
-
-
-@app.command(rich_help_panel=LOOK)
 def graph(
     to: Annotated[Path, typer.Option(help="File to write.")] = Path("docs/graph.md"),
 ) -> None:
@@ -207,6 +193,18 @@ def graph(
     from labelstack.pipeline import graph as command
 
     command.run(to)
+
+
+@app.command(rich_help_panel=LOOK)
+def check(
+    recipe: Annotated[
+        str | None, typer.Option(help="Check recipes/<name>.yaml instead, or `all` of them.", metavar="NAME")
+    ] = None,
+) -> None:
+    """Check params.yaml and say what is wrong with it, for labelstack and for DVC."""
+    from labelstack.pipeline import check as command
+
+    command.run(recipe)
 
 
 @app.command(rich_help_panel=LOOK)

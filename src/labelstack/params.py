@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     Field,
@@ -23,8 +21,12 @@ from labelstack.errors import InputProblems, UserError
 from labelstack.params_engine import Engine
 from labelstack.params_images import Augment, Images
 from labelstack.params_messages import explain, name_problems, one_of, raw_name_problems
+from labelstack.params_places import Dataset, Submission
+from labelstack.params_rules import Folder
 from labelstack.params_second_level import SecondLevel
-from labelstack.params_section import Section
+from labelstack.params_section import Section, Seed
+from labelstack.params_tracking import Tracking
+from labelstack.yaml_file import read_yaml
 
 # Name -> smallest image side in pixels that the architecture accepts (keras.applications' own minima;
 # for our small ones: what is left after their strides).
@@ -50,30 +52,6 @@ BACKBONE_MIN_SIZE: dict[str, int] = {
 LOSSES = ("bce", "balanced_bce", "focal")
 
 Resize = Literal["stretch", "letterbox"]
-
-
-class Dataset(Section):
-    """Where the competition files lie and what they may contain."""
-
-    format: Literal["imaterialist2018"] = "imaterialist2018"
-    root: str = "data/sample"
-    label_ids: tuple[int, int] | None = None
-    answers: str | None = None
-
-    @field_validator("label_ids")
-    @classmethod
-    def _ordered(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value and value[0] > value[1]:
-            raise ValueError(f"must be [first, last] with first ≤ last, not {list(value)}")
-        return value
-
-    @field_validator("answers")
-    @classmethod
-    def _below_root(cls, value: str | None, info: ValidationInfo) -> str | None:
-        root = info.data.get("root")
-        if value is not None and root is not None and Path(root) not in Path(os.path.normpath(value)).parents:
-            raise ValueError(f"must lie below dataset.root ({root}), so that a change in it is seen; not {value!r}")
-        return value
 
 
 class Sample(Section):
@@ -121,7 +99,7 @@ class Model(Section):
     """One base model."""
 
     backbone: str
-    weights: str = "none"
+    weights: Folder = "none"
     image_size: int = Field(64, ge=16, le=2048, validate_default=True)
     resize: Resize = "stretch"
     options: dict[str, float | int | str | bool | list[int]] = {}
@@ -137,7 +115,7 @@ class Model(Section):
     schedule: Schedule = Schedule()
     loss: str = "bce"
     augment: bool | Augment = True
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     @field_validator("backbone")
     @classmethod
@@ -176,35 +154,10 @@ class Prediction(Section):
     batch_size: int = Field(64, ge=1, le=8192)
 
 
-class Submission(Section):
-    """The file for the competition."""
-
-    directory: str = "submission"
-    filename: str = "iMaterialist_Challenge_(Fashion)_at_FGVC5_submission.csv"
-    missing: Literal["prior", "blank"] = "prior"
-
-    @field_validator("filename")
-    @classmethod
-    def _plain(cls, value: str) -> str:
-        if "/" in value or value in {"", ".", ".."}:
-            raise ValueError("must be a file name without folders; the folder is submission.directory")
-        return value
-
-
-class Tracking(Section):
-    """MLflow."""
-
-    uri: str = "sqlite:///mlflow.db"
-    experiment: str = "labelstack"
-    registered_model: str = "labelstack"
-    artifacts: str | None = None
-    probe_images: int = Field(64, ge=1, le=100_000)
-
-
 class Params(SecondLevel):
     """The whole of params.yaml."""
 
-    seed: int = Field(2018, ge=0, le=2**31 - 1)
+    seed: Seed = 2018
     dataset: Dataset = Dataset()
     sample: Sample = Sample()
     images: Images = Images()
@@ -235,17 +188,11 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError:
         raise UserError(
             f"{path}: not found. Run from the folder that holds dvc.yaml, or copy a file from recipes/ to {path}."
         ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
-        raise UserError(f"{path}:{where} not valid YAML ({getattr(error, 'problem', error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping of sections (seed, dataset, models, …)")
     problems = credential_problems(content)

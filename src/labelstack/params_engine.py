@@ -6,23 +6,28 @@ import re
 
 from pydantic import Field, field_validator
 
+from labelstack.params_rules import HttpAddress, Line, port_of
 from labelstack.params_section import Section
 
 
 class Engine(Section):
     """Local, or an existing Dask cluster; no result depends on it."""
 
-    scheduler: str | None = None
-    workspace: str | None = None
-    s3_endpoint_url: str | None = None
+    scheduler: Line | None = None
+    workspace: Line | None = None
+    s3_endpoint_url: HttpAddress | None = None
     timeout_s: float = Field(10, gt=0, le=3600)
     retries: int = Field(2, ge=0, le=100)
 
     @field_validator("scheduler")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", value):
+        if value is None:
+            return None
+        found = re.fullmatch(r"(tcp|tls)://[^\s/]+:([^:\s/]+)", value)
+        if not found:
             raise ValueError(f"must be tcp://host:port or tls://host:port, or null for this machine, not {value!r}")
+        port_of(found[2])
         return value
 
     @field_validator("workspace")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, Strict, field_validator
 
+from labelstack.params_rules import Host, HttpAddress
 from labelstack.params_section import Probability, Section
 
 Range = tuple[float, float]
 Damaged = Literal["refuse", "keep"]
+Range = Annotated[tuple[float, float], Strict(False)]  # YAML has lists
 
 
 class Images(Section):
@@ -30,8 +32,8 @@ class Images(Section):
     max_failures: float = Field(0.5, ge=0, le=1)
     max_bytes: int = Field(20_000_000, ge=1000)
     allow_schemes: list[Literal["http", "https", "s3", "file"]] = ["http", "https", "s3", "file"]
-    allow_hosts: list[str] = []
-    s3_endpoint_url: str | None = None
+    allow_hosts: list[Host] = []
+    s3_endpoint_url: HttpAddress | None = None
 
 
 class Augment(Section):

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+_EXPLAINED = 200  # each takes a search for the nearest name, and no one reads more
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 100
+_TYPES = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 def unknown(value: str, known: Any, noun: str) -> str:
@@ -30,10 +40,10 @@ def name_problems(models: Iterable[str], stackers: Iterable[str], members: Itera
     """Names that are ill-formed, stand twice, or are blended and not there."""
     models, stackers = list(models), list(stackers)
     problems = [
-        f"{section}.{name}: a name is lower-case letters, digits and _ and starts with a letter"
+        f"{dotted((section, name))}: a name is lower-case letters, digits and _ and starts with a letter"
         for section, names in (("models", models), ("stackers", stackers))
         for name in names
-        if not _NAME.match(name)
+        if not _NAME.fullmatch(name)
     ]
     if "blend" in {*models, *stackers}:
         problems.append("blend is what the ensemble itself is called in tables and files: rename the model or stacker")
@@ -61,10 +71,11 @@ def _texts(values: Iterable[Any]) -> list[str]:
 
 def explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
     """Pydantic's findings as sentences: key, what is wrong, nearest valid name for an unknown key."""
-    problems = []
-    for item in error.errors():
+    problems: list[str] = []
+    errors = error.errors()
+    for item in errors[:_EXPLAINED]:
         where = (*prefix, *(str(part) for part in item["loc"]))
-        key = ".".join(where)
+        key = dotted(where)
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(where[-1], _siblings(where[:-1]), n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f" (known here: {', '.join(_siblings(where[:-1]))})"
@@ -80,11 +91,26 @@ def explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[str]:
                     f"{key}: {line}" if key not in {"", "stackers"} else line for line in str(cause).split("\n")
                 ]
         elif where[0] == "models" and where[2:3] == ("options",) and len(where) > 4:  # once, not for every type tried
-            line = f"{'.'.join(where[:4])}: must be a number, a text, true, false or a list of whole numbers"
+            line = f"{dotted(where[:4])}: must be a number, a text, true, false or a list of whole numbers"
             problems += [line] if line not in problems else []
         else:
-            problems.append(f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}")
+            wanted = _TYPES.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
+            problems.append(f"{key}: {wanted}, not {_shown(item['input'])}")
+    if len(errors) > _EXPLAINED:
+        problems.append(f"… and {len(errors) - _EXPLAINED:,} more")
     return problems
+
+
+def dotted(parts: Iterable[str]) -> str:
+    """The key of a place; a part with a line end or the like in quotes."""
+    return ".".join(part if part.isprintable() else repr(part) for part in parts)
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML has it, cut where it is long."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return _SHORT.repr(value)
 
 
 def _siblings(where: tuple[str, ...]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
-from labelstack.params_messages import explain, one_of
+from labelstack.params_messages import dotted, explain, one_of
 from labelstack.params_section import Section
 from labelstack.params_stacking import STACKERS, Blend, Folds, Metric, Stacker, Thresholds
 
@@ -48,7 +48,7 @@ class SecondLevel(Section):
                 continue
             place = ("stackers", str(name))
             if not isinstance(section, dict) or "kind" not in section:
-                problems.append(f"{'.'.join(place)}: must be a section with the key kind ({', '.join(STACKERS)})")
+                problems.append(f"{dotted(place)}: must be a section with the key kind ({', '.join(STACKERS)})")
                 continue
             try:
                 kind = one_of(str(section["kind"]), STACKERS, "stacker kind")
@@ -56,7 +56,7 @@ class SecondLevel(Section):
             except ValidationError as error:
                 problems += explain(error, place)
             except ValueError as error:
-                problems.append(f"{'.'.join(place)}.kind: {error}")
+                problems.append(f"{dotted(place)}.kind: {error}")
         if problems:
             raise ValueError("\n".join(problems))
         return parsed

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from labelstack.params_section import Probability, Section
+from labelstack.params_section import Probability, Section, Seed
 
 
 class Folds(Section):
     """Cross-validation on the validation images, shared by stackers, blend and thresholds."""
 
     k: int = Field(5, ge=2, le=100)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     nested: bool = True
 
 
@@ -40,7 +40,7 @@ class CNNStacker(Stacker):
     weight_decay: float = Field(0, ge=0, le=1)
     inputs: Literal["probability", "logit"] = "probability"
     seeds: int = Field(1, ge=1, le=100)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class XGBoostStacker(Stacker):
@@ -61,7 +61,7 @@ class XGBoostStacker(Stacker):
     holdout: float = Field(0.2, gt=0, le=0.5)
     min_positives: int = Field(2, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class LogisticStacker(Stacker):

@@ -116,7 +116,7 @@ def test_wrong_sections_are_told_at_once_with_a_way_out():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a: [", "not valid YAML"), ("- a\n- b\n", "expected a mapping"), (b"\xff\xfe", "cannot be read as text")],
+    [("a: [", "not valid YAML"), ("- a\n- b\n", "expected a mapping"), (b"\xff\xfe", "not UTF-8 text")],
 )
 def test_files_that_are_no_params(content, message):
     Path("p.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -92,7 +92,7 @@ def test_without_a_lock_everything_is_unknown(tmp_path: Path) -> None:
 
 def test_a_broken_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text("stages: [")
-    with pytest.raises(UserError, match=r"dvc\.lock: not valid YAML"):
+    with pytest.raises(UserError, match=r"dvc\.lock: line 1, column 10: not valid YAML"):
         lineage_tags(tmp_path, [], "")
 
 

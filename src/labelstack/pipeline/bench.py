@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 
 from labelstack import storage
 from labelstack.errors import InputProblems, UserError
 from labelstack.params_messages import explain
 from labelstack.params_second_level import SecondLevel, default_second_level
+from labelstack.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from labelstack.stacking.bench import BenchResult
@@ -130,13 +130,9 @@ def read_settings(path: str | None) -> tuple[SecondLevel, str]:
 
 def _yaml(file: Path) -> dict[Any, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = read_yaml(file)
     except FileNotFoundError:
         raise UserError(f"{file}: not found") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as text ({error})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected a mapping with sections such as stackers and thresholds")
     return content

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from labelstack import storage
 from labelstack.errors import UserError
@@ -36,6 +35,7 @@ from labelstack.scored import Scored
 from labelstack.tracking.lineage import git_tags, read_lock
 from labelstack.tracking.run import MEMBER_TAG
 from labelstack.tracking.run_file import read_run_json
+from labelstack.yaml_file import read_yaml
 
 RUN, REGISTRATION = paths.ENSEMBLE / "run.json", paths.ENSEMBLE / "registration.json"
 
@@ -68,7 +68,7 @@ def load_workspace(sources: Sources, name: str, row: str) -> Side:
 def changed_params() -> list[str]:
     """Keys of params.yaml whose values, defaults resolved, are not those that dvc.lock recorded."""
     try:
-        lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+        lock = read_yaml(ROOT / "dvc.lock") or {}
         now: Any = settings(load_params(ROOT / "params.yaml"))
     except (FileNotFoundError, UserError):
         return []

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from labelstack.errors import UserError
 from labelstack.params import Params, flatten
 from labelstack.pipeline.compare_sources import EXPERIMENT_TAG, Sources
@@ -17,6 +15,7 @@ from labelstack.report.content import Average
 from labelstack.scored import Scored
 from labelstack.tracking.registry import DIGEST_TAG, resolve
 from labelstack.tracking.texts import clean_params
+from labelstack.yaml_file import parse_yaml
 
 _PRIMARY = re.compile(r"(samples|micro|macro)_f([\d.]+)_cross_fitted_low")
 Origin = list[tuple[str, str, str | None]]
@@ -24,7 +23,10 @@ Origin = list[tuple[str, str, str | None]]
 
 def flat_params(text: str) -> tuple[dict[str, str], list[str]]:
     """A params.yaml as flat texts, with defaults filled in and the names that follow from it, and notes about it."""
-    content = yaml.safe_load(text)
+    try:
+        content = parse_yaml(text, "its params.yaml")
+    except UserError as error:
+        return {}, [f"{error}: params are not compared"]
     try:
         params = Params.model_validate(content)
         # what runs log besides, so that both can be compared

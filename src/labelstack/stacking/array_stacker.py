@@ -44,7 +44,7 @@ class ArrayStacker(BaseEstimator, ABC):  # type: ignore[misc]
 
         Raises ``ValueError`` that names the argument on input or parameters that do not fit.
         """
-        params.STACKERS[self.kind].model_validate({"kind": self.kind, **self.get_params()})
+        params.STACKERS[self.kind].model_validate({"kind": self.kind, **self.get_params()}, strict=False)
         values = check_cube(cube)
         targets = check_targets(Y, (values.shape[0], values.shape[2]))
         self.arrays_ = self._learn(values, targets, progress)

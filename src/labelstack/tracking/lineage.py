@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
-from labelstack.errors import UserError
 from labelstack.tracking.texts import without_credentials
+from labelstack.yaml_file import parse_yaml, read_yaml
 
 INCOMPLETE = "lineage.incomplete"
 EXPERIMENT, BASELINE = "labelstack.experiment", "labelstack.experiment_baseline"
@@ -122,7 +120,7 @@ def results_commit(root: Path, stage: str, output: str) -> tuple[str | None, str
         return None, f"{', '.join(filter(None, (changed or '').split(chr(0))))} changed since the last commit"
     if untracked := [name for name in _COMMITTED if _git(root, "ls-files", "--error-unmatch", name) is None]:
         return None, f"{', '.join(untracked)} is not committed"
-    outs = ((yaml.safe_load(lock) or {}).get("stages") or {}).get(stage, {}).get("outs") or []
+    outs = ((parse_yaml(lock, "dvc.lock at HEAD") or {}).get("stages") or {}).get(stage, {}).get("outs") or []
     recorded = next((_entry_hash(entry) for entry in outs if _plain(entry["path"]) == output), None)
     if recorded != _md5(root / output):
         return None, f"{output} is not the one that the committed dvc.lock names; run `dvc repro`, then commit"
@@ -144,10 +142,7 @@ def _md5(file: Path) -> str:
 
 
 def _yaml(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    content = read_yaml(file)
     return content if isinstance(content, dict) else {}
 
 
