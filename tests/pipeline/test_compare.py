@@ -287,6 +287,12 @@ def test_params_of_another_version_of_labelstack_are_compared_as_written() -> No
     assert notes == ["its params.yaml does not fit this version of labelstack: params are compared as written"]
 
 
+@pytest.mark.parametrize("place", [".", "/proc/page.html", "/dev/null"])
+def test_a_page_that_cannot_be_written_is_said_before_anything_is_loaded(place: str) -> None:
+    with pytest.raises(UserError, match=f"^--html {place}: "):
+        command.run(["nothing"], html=Path(place), row="blend", labels=5)
+
+
 def test_without_a_repository_or_a_store_names_are_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", "/")

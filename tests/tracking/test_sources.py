@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from images.server import Handler, Server, jpeg
@@ -326,6 +327,26 @@ def test_ways_to_give_an_image_that_is_here(tmp_path: Path) -> None:
         assert read_local(wrapped) == IMAGE
     long = os.urandom(9000)
     assert read_local(base64.b64encode(long).decode()) == long
+
+
+class BytesPath:
+    """As ``os.scandir`` gives them in a folder that was named with bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> bytes:
+        return os.fsencode(self.path)
+
+
+def test_names_that_are_no_text_and_cells_that_are_nothing(tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"ro\xff.jpg")
+    strange.write_bytes(IMAGE)
+    given = [pd.NA, pd.NaT, float("nan"), BytesPath(strange), str(strange), "x" * 300, "-x" * 3000, "\ud800.jpg"]
+    rows = outcomes(Sources(), given)
+    assert rows[:3] == ["no image is given"] * 3
+    assert rows[3:5] == [1200, 1200]
+    assert all(str(row).endswith(": neither a readable image file nor base64 of one") for row in rows[5:])
 
 
 @pytest.mark.parametrize(
