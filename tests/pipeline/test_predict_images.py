@@ -144,7 +144,7 @@ def test_strange_arguments_are_a_row_each_and_nothing_else_is_lost(finished: Wor
         assert f"4 of 6 images labelled by labelstack v1, 2 with an error → {tmp_path / place}" in done.stdout
     assert lines((tmp_path / "out.jsonl").read_text()) == rows
     with (tmp_path / "out.csv").open(newline="") as file:
-        assert [row["image"] for row in csv.DictReader(file)][0].endswith(r"ro\udcff\udcfe.jpg")
+        assert next(csv.DictReader(file))["image"].endswith(r"ro\udcff\udcfe.jpg")
     assert r"\udcff" in finished.run("labelstack", "predict", strange).stdout
 
 

@@ -38,7 +38,8 @@ def restore(ensemble: Path, code: Path, spec: Spec, workspace: Path) -> None:
             (workspace / target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, workspace / target)
     if code.is_dir():
-        shutil.copytree(code, workspace / "src" / "labelstack")
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")  # nobody registered these: see source_digest
+        shutil.copytree(code, workspace / "src" / "labelstack", ignore=ignored)
 
 
 def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
