@@ -137,10 +137,22 @@ def split_s3_url(url: str) -> tuple[str, str]:
     return bucket, key
 
 
+WITHOUT_CHECKSUMS = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+"""Settings for S3 servers that know nothing of the checksums which AWS's clients send and ask for since 2025."""
+
+
 def s3_client(endpoint_url: str | None = None) -> Any:
-    """A boto3 S3 client; credentials and region come from the usual AWS places."""
+    """A boto3 S3 client; credentials and region come from the usual AWS places.
+
+    Servers that are not AWS get no checksum headers: some refuse them.
+    """
     import boto3
     from botocore.config import Config
 
-    config = Config(retries={"max_attempts": 4, "mode": "standard"}, max_pool_connections=64)
+    elsewhere = endpoint_url or any(map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")))
+    config = Config(
+        retries={"max_attempts": 4, "mode": "standard"},
+        max_pool_connections=64,
+        **(WITHOUT_CHECKSUMS if elsewhere else {}),
+    )
     return boto3.client("s3", endpoint_url=endpoint_url, config=config)

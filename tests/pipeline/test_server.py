@@ -284,6 +284,10 @@ def test_the_server_is_told_what_it_needs_by_its_environment() -> None:
     assert "https://ml.example" in told["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
     own = typed | {"MLFLOW_SERVER_ALLOWED_HOSTS": "mine"}
     assert server.environment(found, own, [], 5001)["MLFLOW_SERVER_ALLOWED_HOSTS"] == "mine"
+    checksums = {"AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"}
+    assert not checksums & set(told)
+    elsewhere = server.environment(found, typed | {"MLFLOW_S3_ENDPOINT_URL": "http://s3:9000"}, [], 5001)
+    assert {elsewhere[name] for name in checksums} == {"when_required"}  # some servers know nothing of them
 
 
 def test_an_open_server_answers_to_this_machine_s_name() -> None:

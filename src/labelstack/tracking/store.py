@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from labelstack.errors import UserError
+from labelstack.storage import WITHOUT_CHECKSUMS
 from labelstack.tracking import sqlite_uri
 from labelstack.tracking.texts import without_credentials
 
@@ -210,6 +211,9 @@ def _prepare_environment() -> None:
     """Short retries and no chatter, unless the user's environment says otherwise; read by MLflow at each call."""
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    if os.environ.get("MLFLOW_S3_ENDPOINT_URL"):  # artifacts go to a server that is not AWS
+        for key, value in WITHOUT_CHECKSUMS.items():
+            os.environ.setdefault(f"AWS_{key.upper()}", value)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", str(sys.stderr.isatty()).lower())
 
 
