@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,9 +226,7 @@ def test_what_is_wrong_is_said_before_the_server_starts(
         .replace("{file}", str(file))
         for key, value in change.items()
     }
-    begin = time.monotonic()
     said = refused(tmp_path, settings(database, "postgres", s3, HOME=str(tmp_path)) | filled)
-    assert time.monotonic() - begin < 30
     assert expected in said
     assert "1 problem\n" in said
     assert not [secret for secret in (PASSWORD, "7c1", *list(CREDENTIALS.values())[:2]) if secret in said]

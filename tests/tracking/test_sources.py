@@ -119,11 +119,10 @@ def test_a_slow_server_ends_at_the_time_limit(server: Server) -> None:
 def test_a_deadline_holds_for_all_images_together(server: Server, tmp_path: Path) -> None:
     found = Sources(settings(server, timeout_s=30, retries=3, concurrency=1))
     (tmp_path / "a.jpg").write_bytes(IMAGE)
-    server.delay = 0.4
-    started = time.monotonic()
+    server.delay = 0.6
     given = [*(server.url(f"img/{i}.jpg") for i in range(20)), str(tmp_path / "a.jpg")]
-    rows = outcomes(found, given, deadline=started + 1)
-    assert time.monotonic() - started < 5
+    rows = outcomes(found, given, deadline=time.monotonic() + 3)
+    assert len(server.hits) < 10  # one at a time: nobody asks for the others any more
     assert rows[0] == 1200
     assert rows[19] == f"{server.host}: no answer in time"
     assert rows[20] == 1200  # files wait for nobody
