@@ -153,11 +153,12 @@ def test_an_address_where_nobody_answers_is_told_within_seconds(
     address = f"tcp://127.0.0.1:{free_port()}"
     tries: list[float] = []
 
-    def client(address: str, *, timeout: float, **more: Any) -> Any:
-        tries.append(timeout)
-        return distributed.Client(address, timeout=timeout, **more)
+    class Counted(distributed.Client):  # type: ignore[misc]
+        def __init__(self, *given: Any, **more: Any) -> None:
+            tries.append(more["timeout"])
+            super().__init__(*given, **more)
 
-    monkeypatch.setattr(engine_cluster, "Client", client)
+    monkeypatch.setattr(engine_cluster, "Client", Counted)
     with pytest.raises(UserError, match=f"{address}: no answer within 1 s"):
         list(Engine(Settings(scheduler=address, timeout_s=1)).map(plain, [{}]))
     assert tries == [1]

@@ -14,7 +14,7 @@ import pytest
 
 from labelstack.errors import UserError
 from labelstack.params import Tracking
-from labelstack.tracking import store
+from labelstack.tracking import sqlite_uri, store
 from labelstack.tracking.runs import connect
 
 
@@ -40,6 +40,36 @@ def test_relative_sqlite_lies_under_the_root(tmp_path: Path) -> None:
 
 def test_absolute_sqlite_stays(tmp_path: Path) -> None:
     assert store.resolve_uri("sqlite:////data/mlflow.db", tmp_path) == "sqlite:////data/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("uri", "file", "found"),
+    [
+        ("sqlite:///a b%20c.db?timeout=30", "a b c.db", "sqlite:///{root}/a b c.db?timeout=30"),
+        ("sqlite:///a%2520b.db", "a%20b.db", "sqlite+pysqlite:///{root}/a%2520b.db"),
+        ("sqlite:///x%3Fy/m.db", "x?y/m.db", "sqlite+pysqlite:///{root}/x%3Fy/m.db"),
+        ("sqlite+pysqlite:///m.db", "m.db", "sqlite:///{root}/m.db"),
+    ],
+)
+def test_escapes_mean_what_they_mean_to_sqlalchemy(tmp_path: Path, uri: str, file: str, found: str) -> None:
+    from sqlalchemy.engine import make_url
+
+    resolved = store.resolve_uri(uri, tmp_path)
+    assert resolved == found.format(root=tmp_path)
+    assert make_url(resolved).database == str(tmp_path / file)
+    assert store.resolve_uri(resolved, tmp_path) == resolved
+    public = store.public_uri(resolved, tmp_path)
+    assert sqlite_uri.file_of(public, tmp_path) == tmp_path / file
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"ro\xff")
+    root.mkdir()
+    with pytest.raises(UserError, match=r"a folder whose name is not UTF-8: rename the folder, or set tracking\.uri"):
+        connect(Tracking(), root)
+    with pytest.raises(UserError, match=r"whose name is not UTF-8: .* tracking\.artifacts"):
+        connect(Tracking(uri=f"sqlite:///{tmp_path}/m.db"), root)
+    assert os.listdir(root) == []
 
 
 def test_the_environment_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
