@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 from mlflow.server.security_utils import is_allowed_host_header
+from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy.engine import make_url
 
 from labelstack.pipeline import server
@@ -285,6 +286,10 @@ def test_the_server_is_told_what_it_needs_by_its_environment() -> None:
     assert not checksums & set(told)
     elsewhere = server.environment(found, typed | {"MLFLOW_S3_ENDPOINT_URL": "http://s3:9000"}, [], 5001)
     assert {elsewhere[name] for name in checksums} == {"when_required"}  # some servers know nothing of them
+    in_files = server.settings(typed | {"LABELSTACK_ARTIFACTS": "/data/a%20b?c"})
+    told = server.environment(in_files, typed, [], 5001)
+    assert told["MLFLOW_ARTIFACTS_DESTINATION"] == "file:///data/a%2520b%3Fc"
+    assert local_file_uri_to_path(told["MLFLOW_ARTIFACTS_DESTINATION"]) == "/data/a%20b?c"
 
 
 def test_an_open_server_answers_to_this_machine_s_name() -> None:

@@ -9,8 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -232,8 +234,15 @@ ODD = ["a%20b%2Fc", "a?b=c&d #1", "ä%s; it's x:y@z"]
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_project_folder_may_have_any_name(
-    name: str, tmp_path: Path, parts: Parts, requirements: Path, empty_database: Path
+    name: str,
+    tmp_path: Path,
+    parts: Parts,
+    requirements: Path,
+    empty_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / f"temporary {name}").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / f"temporary {name}"))
     place = tmp_path / "projects"
     root = place / name
     root.mkdir(parents=True)
@@ -308,4 +317,4 @@ def image_of(text: str) -> Image.Image:
 
 def stored_folder(tracker: Tracker) -> Path:
     (model,) = tracker.client.search_logged_models([tracker.experiment_id])
-    return Path(model.artifact_location.removeprefix("file://").replace("%20", " ").replace("%23", "#"))
+    return Path(unquote(urlsplit(model.artifact_location).path))

@@ -234,7 +234,9 @@ def _address() -> str:
 def environment(found: Settings, inherited: Mapping[str, str], known: Sequence[str], port: int) -> dict[str, str]:
     """The server's environment: what `ps` would show as an argument goes this way."""
     result = {key: value for key, value in inherited.items() if key not in {DATABASE, ARTIFACTS}}
-    result |= {"MLFLOW_BACKEND_STORE_URI": found.mlflow_uri, "MLFLOW_ARTIFACTS_DESTINATION": found.artifacts}
+    # MLflow resolves escapes in plain paths too.
+    artifacts = found.artifacts if "://" in found.artifacts else Path(found.artifacts).as_uri()
+    result |= {"MLFLOW_BACKEND_STORE_URI": found.mlflow_uri, "MLFLOW_ARTIFACTS_DESTINATION": artifacts}
     if found.password:
         result["PGPASSWORD"] = found.password
     if inherited.get(ENDPOINT):  # not AWS: some servers refuse the checksum headers of AWS's clients

@@ -74,7 +74,7 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
                         model_id=model.model_id,
                     ),
                     python_model=str(_SCRIPT),
-                    artifacts={MODEL_NAME: str(folder)},
+                    artifacts={MODEL_NAME: folder.as_uri()},  # MLflow resolves escapes in plain paths too
                     code_paths=[str(code)],
                     signature=_signature(),
                     input_example=_example(example),
