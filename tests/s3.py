@@ -146,6 +146,7 @@ class Proxy:
     answers : status and error code (or, with status 200, body) with which all requests of an action are answered
     first : the fault of the first try of every request of an action
     latency : seconds that every request takes longer
+    refuses_checksums : status and error code for requests with the checksum headers that AWS's clients send since 2025
     """
 
     upstream: str
@@ -156,6 +157,7 @@ class Proxy:
     answers: dict[str, tuple[str, str]] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     latency: float = 0.0
+    refuses_checksums: tuple[str, str] | None = None
     requests: list[Request] = field(default_factory=list)
     url: str = ""
 
@@ -222,7 +224,10 @@ class Proxy:
             fault = self.first.get(action, fault)
         if self.policy is not None and not allowed(self.policy, action, resource, prefix):
             fault = "403"
-        if action in self.answers:
+        told = self.answers.get(action)
+        if self.refuses_checksums and any(_of_checksums(*header) for header in headers.items()):
+            told = self.refuses_checksums
+        if told:
             fault = "answer"
         length = int(headers.get("content-length", 0))
         self.requests.append(Request(method, target, action, resource, prefix, fault, length))
@@ -235,7 +240,7 @@ class Proxy:
             if not waiting:  # one that waits for leave to send its body is refused before it does
                 async for _ in _body(reader, headers):
                     pass
-            await _answer(writer, method, *(self.answers[action] if fault == "answer" else _ERRORS[fault]))
+            await _answer(writer, method, *(told or _ERRORS[fault]))
             return not waiting
         if waiting:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -298,6 +303,12 @@ class Proxy:
 
 def _headers(lines: list[str]) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _of_checksums(name: str, value: str) -> bool:
+    """Whether a header asks for a checksum, holds one, or says that one follows the body."""
+    asks = ("x-amz-checksum-", "x-amz-sdk-checksum-", "x-amz-trailer")
+    return name.startswith(asks) or (name == "content-encoding" and "aws-chunked" in value)
 
 
 async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncIterator[bytes]:

@@ -15,6 +15,7 @@ from labelstack.s3_checks import inspect
 from labelstack.s3_findings import Findings, masked
 from labelstack.s3_place import MAKING, NEEDED, Place, policy
 from labelstack.s3_probe import Probe
+from labelstack.storage import s3_client
 from s3 import BUCKET, CREDENTIALS, Proxy, client, credentials_in_environment, objects, s3_server
 
 STATES = {"credentials": "ok", "region": "ok", "bucket": "ok", "list": "ok", "put": "ok", "get": "ok", "parts": "ok"}
@@ -58,6 +59,55 @@ def test_a_good_place_passes_and_is_left_as_it_was(server: str) -> None:
     assert "AKIA…TEST from the environment" in shown
     for secret in (CREDENTIALS["AWS_SECRET_ACCESS_KEY"], CREDENTIALS["AWS_ACCESS_KEY_ID"]):
         assert secret not in shown
+
+
+REFUSALS = [
+    ("501", "NotImplemented"),
+    ("400", "InvalidArgument"),
+    ("400", "XAmzContentSHA256Mismatch"),
+    ("400", "InvalidDigest"),
+    ("403", "SignatureDoesNotMatch"),
+    ("411", "MissingContentLength"),
+]
+
+
+@pytest.mark.parametrize("answer", REFUSALS)
+def test_a_server_that_refuses_checksums_is_used_without_them(server: str, answer: tuple[str, str]) -> None:
+    with Proxy(server, refuses_checksums=answer) as proxy:
+        findings = inspect(Place(BUCKET, "team", proxy.url))
+    assert states(findings) == STATES | {"checksums": "ok"}
+    assert findings.without_checksums
+    assert text(findings, "checksums").startswith("left out, as the server refuses them (")
+    assert objects(server) == {}
+    assert uploads(server) == []
+
+
+def test_checksums_are_not_blamed_for_other_troubles(server: str) -> None:
+    with Proxy(server, answers={"s3:PutObject": ("400", "InvalidArgument")}) as proxy:
+        findings = inspect(Place(BUCKET, "team", proxy.url))
+    assert not findings.without_checksums
+    assert states(findings)["put"] == "missing"
+    assert text(findings, "put") == "InvalidArgument As told."
+    with Proxy(server) as proxy:
+        assert not inspect(Place(BUCKET, "team", proxy.url)).without_checksums
+
+
+def test_own_clients_send_no_checksums_to_servers_that_are_not_aws(
+    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
+    (tmp_path / "file").write_bytes(b"content")
+    with Proxy(server, refuses_checksums=("501", "NotImplemented")) as proxy:
+        for name in (None, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+            if name:
+                monkeypatch.setenv(name, proxy.url)
+            s3 = s3_client(None if name else proxy.url)
+            s3.upload_file(str(tmp_path / "file"), BUCKET, f"{name}")
+            assert s3.get_object(Bucket=BUCKET, Key=f"{name}")["Body"].read() == b"content"
+        assert {request.fault for request in proxy.requests} == {""}
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    assert s3_client().meta.config.request_checksum_calculation == "when_supported"  # of AWS itself
 
 
 def test_a_failing_server_is_asked_again(server: str) -> None:
@@ -128,7 +178,7 @@ def test_only_puts_denied(server: str) -> None:
 def test_an_object_that_comes_back_changed(server: str) -> None:
     findings = Findings(Place(BUCKET, "team", server))
     s3 = client(server)
-    probe = Probe(s3, findings, listed=True)
+    probe = Probe(s3, s3, findings, listed=True)
     overwrite = lambda **_: client(server).put_object(Bucket=BUCKET, Key=probe.key, Body=b"other")  # noqa: E731
     s3.meta.events.register("before-sign.s3.GetObject", overwrite)
     probe.run()

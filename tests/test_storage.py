@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labelstack.errors import UserError
-from labelstack.storage import read_json, replacing, replacing_dir, sha256, split_s3_url, write_json
+from labelstack.storage import read_json, replacing, replacing_dir, sha256, split_s3_url, writable, write_json
 
 
 def fail_halfway(path: Path, error: type[BaseException]) -> None:
@@ -144,3 +145,55 @@ def test_every_s3_key_survives_splitting(bucket, key):
 def test_other_urls_are_refused(url):
     with pytest.raises(UserError, match="expected s3://bucket/key"):
         split_s3_url(url)
+
+
+def test_a_name_as_long_as_names_may_be_can_be_written(tmp_path):
+    for name in ("a" * 251 + ".csv", "ü" * 127, "a." + "b" * 253):
+        with replacing(tmp_path / name) as temporary:
+            temporary.write_text("new")
+    with replacing_dir(tmp_path / ("f" * 255)) as temporary:
+        (temporary / "file").touch()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_can_be_written_is_found_out_without_making_anything(tmp_path, monkeypatch):
+    (tmp_path / "old.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "gone")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("old.csv", "new.csv", "a/b/new.csv", "link.csv", str(tmp_path / "new.csv"), "a" * 255):
+        assert writable(name) == Path(name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+NOWHERE = [
+    (".", r": is a folder; name a file"),
+    ("", r": is a folder; name a file"),
+    ("folder/", r": is a folder; name a file"),
+    ("file/new.csv", r"can't be written, .*file is a file"),
+    ("file/a/b/new.csv", r"can't be written, .*file is a file"),
+    ("gone/new.csv", r"can't be written, .*gone leads nowhere"),
+    ("gone/a/new.csv", r"can't be written, .*gone leads nowhere"),
+    ("loop/new.csv", r"can't be written"),
+    ("/proc/new.csv", r"nothing can be put into /proc"),
+    ("/proc/a/b/new.csv", r"nothing can be put into /proc"),
+    ("/dev/null", r"is a device or a pipe"),
+    ("pipe", r"is a device or a pipe"),
+    ("x" * 300, r"can't be written \(File name too long\)"),
+    ("a/" + "x" * 300 + "/b.csv", r"longer than 255 bytes"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), NOWHERE)
+def test_what_cannot_be_written_is_said_in_a_sentence(tmp_path, monkeypatch, name, text):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "gone").symlink_to("nothing")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=text) as caught:
+        writable(name, "--out")
+    assert str(caught.value).startswith("--out ")
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "gone", "loop", "pipe"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -89,7 +90,7 @@ def predict(
     ] = None,
 ) -> None:
     """Label images with a registered ensemble (with --base-model: the stage predict)."""
-    if base_model:
+    if base_model is not None:
         from labelstack.pipeline import predict as stage
 
         stage.run(base_model)
@@ -362,6 +363,9 @@ def images_show(
 
 def main() -> None:
     """Run the command line; a user's mistake ends with its message and exit code 2, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text: they are shown with escapes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

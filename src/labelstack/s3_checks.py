@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from labelstack.s3_findings import BAD_KEYS, DENIED, Findings, code, masked, reason, short
 from labelstack.s3_place import LIST, MAKING, Place, endpoint_problems
 from labelstack.s3_probe import Probe
+from labelstack.storage import WITHOUT_CHECKSUMS
 
 DEFAULT_REGION = "us-east-1"
 _SOURCES = {
@@ -41,7 +42,7 @@ def inspect(place: Place, create: bool = False, saved: dict[str, str] | None = N
     findings = Findings(place)
     inspection = _Inspection(findings, create, saved or {})
     if inspection.credentials() and inspection.bucket() and inspection.listing():
-        Probe(inspection.s3, findings, inspection.listed).run()
+        Probe(inspection.s3, inspection.without_checksums(), findings, inspection.listed).run()
     return findings
 
 
@@ -77,7 +78,7 @@ class _Inspection:
                 "credentials",
                 "none found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or fill ~/.aws/credentials (--profile)",
             )
-        self.findings.credentials = frozen
+        self.findings.credentials, self.findings.source = frozen, credentials.method
         source = _SOURCES.get(credentials.method, f"by {credentials.method}")
         text = f"{masked(str(frozen.access_key))} {source}" + (
             f", profile {self.place.profile}" * bool(self.place.profile)
@@ -109,10 +110,14 @@ class _Inspection:
                 self.findings.place = replace(self.place, endpoint_url=address.rstrip("/"))
         return True
 
-    def _client(self, service: str, endpoint_url: str | None = None) -> Any:
+    def without_checksums(self) -> Any:
+        """A client of the same place that sends no checksum headers unless it must."""
+        return self._client("s3", self.place.endpoint_url, **WITHOUT_CHECKSUMS)
+
+    def _client(self, service: str, endpoint_url: str | None = None, **more: Any) -> Any:
         from botocore.config import Config
 
-        config = Config(retries={"max_attempts": 4, "mode": "standard"}, connect_timeout=5, read_timeout=20)
+        config = Config(retries={"max_attempts": 4, "mode": "standard"}, connect_timeout=5, read_timeout=20, **more)
         region = self.place.region or self.session.region_name or DEFAULT_REGION
         return self.session.client(service, region_name=region, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload]
 

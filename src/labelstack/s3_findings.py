@@ -41,6 +41,10 @@ class Findings:
     credentials : botocore's frozen credentials, or None
     partition : str
         The part of AWS that the region belongs to, for ARNs.
+    without_checksums : bool
+        Whether the server refuses requests with checksum headers, and takes them without.
+    source : str
+        Where the credentials come from, in botocore's words.
     """
 
     place: Place
@@ -48,6 +52,8 @@ class Findings:
     denied: set[str] = field(default_factory=set)
     credentials: Any = None
     partition: str = "aws"
+    without_checksums: bool = False
+    source: str = ""
 
     @property
     def problems(self) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from labelstack.s3_findings import DENIED, Findings, code, reason, short
@@ -19,15 +20,16 @@ class Probe:
 
     Parameters
     ----------
-    s3 : a boto3 client
+    s3, without_checksums : boto3 clients
+        The second one sends no checksum headers; it is tried where the first one is refused.
     findings : Findings
         Takes the checks.
     listed : bool
         Whether the prefix can be listed: S3 says that an object is absent only to those who may list.
     """
 
-    def __init__(self, s3: Any, findings: Findings, listed: bool) -> None:
-        self.s3, self.findings, self.listed = s3, findings, listed
+    def __init__(self, s3: Any, without_checksums: Any, findings: Findings, listed: bool) -> None:
+        self.s3, self.without_checksums, self.findings, self.listed = s3, without_checksums, findings, listed
         self.bucket = findings.place.bucket
         self.key = findings.place.key(f".labelstack-probe-{secrets.token_hex(8)}")
         self.content = os.urandom(1000)
@@ -128,12 +130,37 @@ class Probe:
         self.s3.delete_object(Bucket=self.bucket, Key=key)
         return True
 
+    def _called(self, call: Callable[[], Any]) -> Any:
+        """What a call returns, at the second try without checksum headers.
+
+        Servers refuse these in many ways (NotImplemented, InvalidArgument, XAmzContentSHA256Mismatch, InvalidDigest, a
+        signature that does not match …), so it is tried whatever else than access or an absent object is the trouble.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return call()
+        except ClientError as refusal:
+            status = refusal.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            others = code(refusal) in DENIED | _ABSENT or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED)
+            if others or self.findings.without_checksums:
+                raise
+            before, self.s3 = self.s3, self.without_checksums
+            try:
+                result = call()
+            except (ClientError, BotoCoreError):
+                self.s3 = before
+                raise refusal from None
+            self.findings.without_checksums = True
+            self.findings.found("checksums", f"left out, as the server refuses them ({reason(refusal)})")
+            return result
+
     def _try(self, name: str, action: str, call: Callable[[], Any], absent: bool = False) -> Any:
         """What a call returns, or None with the reason among the checks; with ``absent``, not to be there is fine."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return call()
+            return self._called(call)
         except ClientError as error:
             if absent and code(error) in _ABSENT:
                 return True

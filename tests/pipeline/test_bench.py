@@ -147,8 +147,11 @@ def test_cubes_are_read_made_up_or_refused():
     with pytest.raises(UserError, match="holds no predictions of the pipeline"):
         read_source(Options())
     Path("folder").mkdir()
-    with pytest.raises(UserError, match="is a folder; name a file"):
-        bench.run(Options(generate="30,2,3", json="folder"))
+    for place in ("folder", "", "/proc/table.json", "/dev/null"):
+        with pytest.raises(UserError, match=f"^--json {place or '.'}: "):
+            bench.run(Options(generate="30,2,3", json=place))
+    with pytest.raises(UserError, match="is a folder"):
+        read_source(Options(cube=""))
 
 
 def test_the_pipelines_predictions_make_a_cube():

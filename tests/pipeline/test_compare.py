@@ -14,6 +14,7 @@ import yaml
 from labelstack import bootstrap
 from labelstack.errors import UserError
 from labelstack.params import load_params
+from labelstack.pipeline import compare as compare_command
 from labelstack.pipeline.compare import compare as compare_sides
 from labelstack.pipeline.compare_parts import flat_params
 from labelstack.pipeline.scored_sets import workspace_scored
@@ -285,6 +286,12 @@ def test_params_of_another_version_of_labelstack_are_compared_as_written() -> No
     flat, notes = flat_params(yaml.safe_dump({**content, "blender": {"speed": 3}}))
     assert flat["blender.speed"] == "3"
     assert notes == ["its params.yaml does not fit this version of labelstack: params are compared as written"]
+
+
+@pytest.mark.parametrize("place", [".", "/proc/page.html", "/dev/null"])
+def test_a_page_that_cannot_be_written_is_said_before_anything_is_loaded(place: str) -> None:
+    with pytest.raises(UserError, match=f"^--html {place}: "):
+        compare_command.run(["nothing"], html=Path(place), row="blend", labels=5)
 
 
 def test_without_a_repository_or_a_store_names_are_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

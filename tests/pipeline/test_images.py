@@ -123,6 +123,9 @@ def test_show_says_which_image_is_meant(workspace: Path) -> None:
         images.show(77, None, None)
     with pytest.raises(UserError, match="no such split"):
         images.show(1, "holdout", None)
+    for place in (".", "/proc/one.jpg", "params.yaml/one.jpg"):
+        with pytest.raises(UserError, match=f"^--to {place}: "):
+            images.show(1, "train", Path(place))
 
 
 def test_a_download_with_too_many_failures_fails_and_keeps_its_shards(workspace: Path, server: Server) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -110,7 +112,10 @@ def test_nothing_labelled_is_a_failure(here: Path, capsys: pytest.CaptureFixture
         ([], None, None, "no images: give files"),
         (["a.jpg"], "@nobody", None, "no such version of labelstack"),
         (["a.jpg"], "?", None, "expected a version like"),
-        (["a.jpg"], None, "out.xlsx", r"ends in .csv or .jsonl"),
+        (["a.jpg"], "", None, "expected a version like"),
+        (["a.jpg"], None, "out.xlsx", r"--out out.xlsx: expected a file that ends in .csv or .jsonl"),
+        (["a.jpg"], "@nobody", "/proc/out.csv", "--out /proc/out.csv: can't be written"),
+        (["a.jpg"], "@nobody", "params.yaml/out.csv", "params.yaml is a file"),
         (["models"], None, None, "no image files in this folder"),
         (["gone.csv"], None, None, "gone.csv: not found"),
     ],
@@ -120,14 +125,27 @@ def test_mistakes_are_named(here: Path, given: list[str], model: str | None, out
         predict_images.run(given, model, out=Path(out) if out else None)
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [("id,photo\n1,a.jpg\n", "expected a column `image`"), ("image\n", "no rows"), ("", "cannot be read as CSV")],
-)
-def test_a_csv_without_images_is_refused(tmp_path: Path, content: str, text: str) -> None:
-    (tmp_path / "in.csv").write_text(content)
-    with pytest.raises(UserError, match=text):
-        predict_images.listed([str(tmp_path / "in.csv")])
+def test_strange_arguments_are_a_row_each_and_nothing_else_is_lost(finished: Workspace, tmp_path: Path) -> None:
+    labels = submitted(finished.root)
+    name = min(labels)
+    strange = os.fsdecode(os.fsencode(tmp_path / "ro") + b"\xff\xfe.jpg")
+    for copy in (strange, tmp_path / "a\nb.jpg"):
+        shutil.copy(finished.root / FOLDER / name, copy)
+    base64_text = base64.b64encode((finished.root / FOLDER / name).read_bytes() + bytes(5000)).decode()
+    assert len(base64_text) > 4096
+    given = [strange, "", "x" * 300, base64_text, str(tmp_path / "a\nb.jpg"), f"{FOLDER}/{name}"]
+    rows = lines(finished.run("labelstack", "predict", *given, "--json").stdout)
+    assert [row["image"] for row in rows] == [*given[:3], base64_text[:60] + "…", *given[4:]]
+    assert [row["label_id"] == labels[name] for row in rows] == [True, False, False, True, True, True]
+    assert rows[1]["error"] == "the image is empty"
+    assert rows[2]["error"].endswith("…: neither a readable image file nor base64 of one")
+    for place in ("out.csv", "out.jsonl"):
+        done = finished.run("labelstack", "predict", *given, "--out", str(tmp_path / place))
+        assert f"4 of 6 images labelled by labelstack v1, 2 with an error → {tmp_path / place}" in done.stdout
+    assert lines((tmp_path / "out.jsonl").read_text()) == rows
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["image"].endswith(r"ro\udcff\udcfe.jpg")
+    assert r"\udcff" in finished.run("labelstack", "predict", strange).stdout
 
 
 def test_without_a_registry_it_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from labelstack.errors import UserError
 from labelstack.params import Tracking
 from labelstack.pipeline import promote as promoting
 from labelstack.pipeline import register as registering
+from labelstack.tracking import store
 from labelstack.tracking.champions import champion, history
 from labelstack.tracking.registry import all_versions, read_version, register
 from labelstack.tracking.runs import Tracker, connect
@@ -194,6 +195,7 @@ def test_without_params_and_without_versions(
     promote()
     assert re.search(r"v1 .*candidate, champion.* 0\.\d{4} samples F1", capsys.readouterr().out)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/empty.db")
+    store.open_client(f"sqlite:///{tmp_path}/empty.db").search_experiments()
     promote()
     assert "labelstack: no versions in sqlite:///empty.db" in capsys.readouterr().out
     with pytest.raises(UserError, match="no versions"):

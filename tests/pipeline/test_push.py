@@ -124,3 +124,26 @@ def test_nothing_is_lost_where_a_fifth_of_all_requests_fails(small: Path, tmp_pa
         assert proxy.failed() > 20
     for file in (small / "data").iterdir():
         assert (other / "data" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_server_that_refuses_checksums_takes_a_push_and_gives_it_back(
+    small: Path, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_CONFIG_FILE")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with Proxy(server, refuses_checksums=("501", "NotImplemented")) as proxy:
+        run(small, "dvc", "remote", "add", "-d", "plain", "s3://bucket/plain")
+        run(small, "dvc", "remote", "modify", "plain", "endpointurl", proxy.url)
+        assert run(small, "dvc", "push", ok=False).returncode != 0  # without the settings
+        run(small, "labelstack", "remote", f"s3://bucket/{PREFIX}", "--endpoint-url", proxy.url)
+        before = len(proxy.requests)
+        run(small, "dvc", "push")
+        assert stored(server) == cached(small)
+        other = tmp_path / "other"
+        other.mkdir()
+        run(other, "dvc", "init", "-q", "--no-scm")
+        for name in (".dvc/config", ".dvc/aws-config", "data.dvc"):
+            (other / name).write_bytes((small / name).read_bytes())
+        run(other, "dvc", "pull")
+        assert {request.fault for request in proxy.requests[before:]} == {""}
+    assert cached(other) == cached(small)

@@ -315,8 +315,18 @@ def test_only_a_free_folder_is_taken(here: Path) -> None:
         free_folder(here / "full/notes.txt")
     with pytest.raises(UserError, match="current folder"):
         free_folder(Path("."))
-    with pytest.raises(UserError, match="can't be made"):
-        free_folder(here / "full/notes.txt/new/one")
+    (here / "loop").symlink_to("loop")
+    (here / "gone").symlink_to("nothing")
+    for name, text in {
+        "full/notes.txt/new/one": "notes.txt is a file",
+        "/proc/new": "nothing can be put into /proc",
+        "loop": "a link that leads to itself",
+        "x" * 300: "File name too long",
+    }.items():
+        with pytest.raises(UserError, match=f"^--to .*{text}"):
+            free_folder(Path(name))
+    assert free_folder(Path("gone")) == here.resolve() / "nothing"
+    assert sorted(file.name for file in here.iterdir()) == ["full", "gone", "loop"]
     (here / "empty").mkdir()
     rebuild.run("1", Path("empty"))
     assert (here / "empty/params.yaml").is_file()

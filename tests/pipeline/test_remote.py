@@ -76,6 +76,49 @@ def test_sets_the_default_remote_once(server: str, capsys: pytest.CaptureFixture
     assert objects(server) == {}
 
 
+def test_a_server_that_refuses_checksums_gets_settings_that_last(
+    server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from botocore.configloader import load_config
+
+    config = Path(".dvc/aws-config")
+    monkeypatch.delenv("AWS_CONFIG_FILE")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    keys = f"aws_access_key_id = AKIAPROFILEPROFILE00\naws_secret_access_key = {SECRET}\n"
+    (tmp_path / "home/credentials").write_text(f"[team]\n{keys}")
+    with Proxy(server, refuses_checksums=("501", "NotImplemented")) as proxy:
+        run("s3://bucket", endpoint_url=proxy.url, profile="team")
+        assert "configpath = aws-config" in CONFIG.read_text()  # whoever clones has the file too
+        wanted = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+        assert load_config(str(config))["profiles"] == {"default": wanted, "team": wanted}
+        printed = capsys.readouterr().out
+        for words in ("git add .dvc/config .dvc/aws-config", "export AWS_REQUEST_CHECKSUM_CALCULATION=when_required",
+                      "export AWS_RESPONSE_CHECKSUM_VALIDATION=when_required", "as .dvc/aws-config says"):  # fmt: skip
+            assert words in printed
+        before = (CONFIG.read_bytes(), config.stat().st_mtime_ns)
+        run("s3://bucket", endpoint_url=proxy.url, profile="team")
+        assert (CONFIG.read_bytes(), config.stat().st_mtime_ns) == before
+        assert "as before" in capsys.readouterr().out
+        proxy.refuses_checksums = None
+        run("s3://bucket", endpoint_url=proxy.url, profile="team")
+    assert "configpath" not in CONFIG.read_text()
+
+
+def test_settings_of_ones_own_are_named_where_they_go_first(
+    server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = tmp_path / "home/config"
+    own.write_text(f"[default]\naws_access_key_id = AKIAPROFILEPROFILE00\naws_secret_access_key = {SECRET}\n")
+    with Proxy(server, refuses_checksums=("400", "InvalidArgument")) as proxy:
+        run("s3://bucket", endpoint_url=proxy.url)  # AWS_CONFIG_FILE is set
+        assert f"DVC reads {own} here: put these two lines into its section [default]" in capsys.readouterr().out
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        run("s3://bucket", endpoint_url=proxy.url)
+    assert "configpath" not in CONFIG.read_text()  # it would hide the credentials
+    assert SECRET not in capsys.readouterr().out
+
+
 def test_keeps_what_else_is_configured(server: str) -> None:
     CONFIG.write_text(
         "[core]\n    remote = other\n"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from mlflow.server.security_utils import is_allowed_host_header
+from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy.engine import make_url
 
 from labelstack.pipeline import server
@@ -227,9 +227,7 @@ def test_what_is_wrong_is_said_before_the_server_starts(
         .replace("{file}", str(file))
         for key, value in change.items()
     }
-    begin = time.monotonic()
     said = refused(tmp_path, settings(database, "postgres", s3, HOME=str(tmp_path)) | filled)
-    assert time.monotonic() - begin < 30
     assert expected in said
     assert "1 problem\n" in said
     assert not [secret for secret in (PASSWORD, "7c1", *list(CREDENTIALS.values())[:2]) if secret in said]
@@ -284,6 +282,14 @@ def test_the_server_is_told_what_it_needs_by_its_environment() -> None:
     assert "https://ml.example" in told["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
     own = typed | {"MLFLOW_SERVER_ALLOWED_HOSTS": "mine"}
     assert server.environment(found, own, [], 5001)["MLFLOW_SERVER_ALLOWED_HOSTS"] == "mine"
+    checksums = {"AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"}
+    assert not checksums & set(told)
+    elsewhere = server.environment(found, typed | {"MLFLOW_S3_ENDPOINT_URL": "http://s3:9000"}, [], 5001)
+    assert {elsewhere[name] for name in checksums} == {"when_required"}  # some servers know nothing of them
+    in_files = server.settings(typed | {"LABELSTACK_ARTIFACTS": "/data/a%20b?c"})
+    told = server.environment(in_files, typed, [], 5001)
+    assert told["MLFLOW_ARTIFACTS_DESTINATION"] == "file:///data/a%2520b%3Fc"
+    assert local_file_uri_to_path(told["MLFLOW_ARTIFACTS_DESTINATION"]) == "/data/a%20b?c"
 
 
 def test_an_open_server_answers_to_this_machine_s_name() -> None:

@@ -68,12 +68,10 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
     assert "no answer within" in away.stderr
     assert "earlier run; `labelstack sync`" in away.stderr
     assert "Traceback" not in away.stderr
-    began = time.monotonic()
     stage = copied.run("labelstack", "stack", "cnn", ok=False)
     assert stage.returncode == 2
     assert "no answer within" in stage.stderr
     assert "Kept in" in stage.stderr
-    assert time.monotonic() - began < 60
 
     server.start()
     said = copied.run("labelstack", "sync")

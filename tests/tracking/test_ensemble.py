@@ -18,6 +18,7 @@ from labelstack.stacking.decisions import Decision
 from labelstack.tracking.ensemble import Ensemble
 from labelstack.tracking.ensemble_folder import View, assemble_folder, read_spec
 from labelstack.tracking.sources import Sources
+from tracking.conftest import wait_for
 from tracking.ensembles import files, rooms, spec
 
 IMAGE = bytes([60, 20, 80])
@@ -125,9 +126,7 @@ def test_later_batches_are_decoded_while_one_is_predicted() -> None:
         return data
 
     def small(x: NDArray[np.uint8]) -> NDArray[np.float32]:
-        deadline = time.monotonic() + 5
-        while len(decoded) < 6 and time.monotonic() < deadline:
-            time.sleep(0.005)
+        wait_for(lambda: len(decoded) >= 6, 60)
         decoded_then.append(len(decoded))
         return made.models["small"](x)
 

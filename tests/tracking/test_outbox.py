@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,21 +55,38 @@ def metrics(*values: Any) -> dict[str, Any]:
     return {"kind": "metrics", "values": [list(value) for value in values]}
 
 
+def counted_tries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which ways to the store were tried; a store that was away is not asked again by itself."""
+    tries: list[str] = []
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def trying(*given: Any) -> Any:
+            tries.append(name)
+            return call(*given)
+
+        return trying
+
+    monkeypatch.setattr(outbox, "_AGAIN_SECONDS", math.inf)
+    monkeypatch.setattr(outbox, "apply", counted("apply", outbox.apply))
+    monkeypatch.setattr(store, "answers", counted("answers", store.answers))
+    return tries
+
+
 def test_server_killed_in_the_middle_of_a_run(
     mortal: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracking = Tracking(uri=mortal.uri)
     tracker = connect(tracking, tmp_path)
+    tries = counted_tries(monkeypatch)
     work = tmp_path / "model"
     (work / "deep").mkdir(parents=True)
     with tracker.run("train", "m", params={"a": 1}, tags={"dvc.x": "ab"}) as run:
         for epoch in range(5):
             run.log_metrics({"loss": 5.0 - epoch, "f1": epoch / 10}, step=epoch)
         mortal.kill()
-        began = time.monotonic()
+        tries.clear()
         run.log_metrics({"loss": 0.0, "f1": 0.5}, step=5)
-        assert time.monotonic() - began < 30  # the first failure
-        began = time.monotonic()
+        assert tries == ["apply"]  # the first failure
         for epoch in range(6, 10):
             run.log_metrics({"loss": 5.0 - epoch, "f1": math.nan if epoch == 7 else epoch / 10}, step=epoch)
         logged_at = time.time() * 1000
@@ -82,7 +99,7 @@ def test_server_killed_in_the_middle_of_a_run(
         run.set_tags({"later": "1"})
         run.log_metrics({"samples_f1": 0.5})
         run.log_metrics({"samples_f1": 0.75})
-        assert time.monotonic() - began < 3  # nothing waits for the server any more
+        assert tries == ["apply"]  # nothing waits for the server any more
         assert run.metrics["samples_f1"] == 0.75
     assert f"entries of the run train/m kept in {tmp_path}/mlpending/" in caplog.text
     assert "labelstack sync" in caplog.text
@@ -456,9 +473,11 @@ def test_the_first_stall_is_bounded_when_packets_vanish(
     """A server that takes requests and never answers; the waits are shortened here, two at most for each entry."""
     monkeypatch.setattr(outbox, "_PATIENCE", 1)
     monkeypatch.setattr(store, "_REACH_SECONDS", 1)
-    away: list[int] = []
+    away, held = list[int](), list[str]()
 
-    def hang(*_: str) -> bool:
+    def hang(method: str, path: str) -> bool:
+        if away:
+            held.append(f"{method} {path}")
         while away:
             time.sleep(0.05)
         return False
@@ -467,9 +486,8 @@ def test_the_first_stall_is_bounded_when_packets_vanish(
         tracker = connect(Tracking(uri=uri), tmp_path)
         with tracker.run("train", "slow") as run:
             away.append(1)
-            began = time.monotonic()
             run.log_metrics({"loss": 1.0}, step=0)
-            assert time.monotonic() - began < 6
+            assert 1 <= len(held) <= 2, held
         away.clear()
     direct = connect(Tracking(uri=mortal.uri), tmp_path)
     (folder,) = outbox.pending(tmp_path)

@@ -6,10 +6,13 @@ import base64
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -18,9 +21,17 @@ from PIL import Image
 
 from labelstack import params
 from labelstack.params_stacking import XGBoostStacker
+from labelstack.pipeline import predict_images
 from labelstack.stacking.decisions import Decision
+from labelstack.storage import sha256
 from labelstack.tracking.ensemble_folder import Parts, Settings, assemble_folder
-from labelstack.tracking.ensemble_log import LoggedEnsemble, log_ensemble, requirement_lines
+from labelstack.tracking.ensemble_log import (
+    LoggedEnsemble,
+    installed_requirements,
+    log_ensemble,
+    requirement_lines,
+)
+from labelstack.tracking.rebuild import fetch
 from labelstack.tracking.registry import load_ensemble, register
 from labelstack.tracking.runs import Tracker, connect
 
@@ -125,8 +136,10 @@ def test_stored_registered_and_loaded_elsewhere(
     uri = store_and_register(tracker, parts, requirements, "d1")
     images = [jpeg(seed) for seed in range(3)]
     (tmp_path / "first.jpg").write_bytes(images[0])
-    given = [str(tmp_path / "first.jpg"), base64.b64encode(images[1]).decode(), "gone.jpg"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("COV")}
+    given = [str(tmp_path / "first.jpg"), base64.b64encode(images[1]).decode(), "gone.jpg", "http://127.0.0.1/a.jpg"]
+    left_out = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    environment = {k: v for k, v in os.environ.items() if k not in left_out and not k.startswith("COV")}
+    before = contents(tracker.root / "mlartifacts")
     done = subprocess.run(
         [sys.executable, "-c", LOADING, tracker.uri, uri, *given],
         capture_output=True,
@@ -145,6 +158,10 @@ def test_stored_registered_and_loaded_elsewhere(
         assert row["labels"] == [f"label {i}" for i in row["label_id"]]
     assert rows[2]["label_id"] == []
     assert "gone.jpg" in rows[2]["error"]
+    assert rows[3]["error"].startswith("127.0.0.1: not allowed")
+    after = contents(tracker.root / "mlartifacts")
+    assert {name for name in after if Path(name).name == "registered_model_meta"} == after.keys() - before.keys()
+    assert {name: after[name] for name in before} == before  # and no bytecode: that note is MLflow's own
 
 
 def test_in_process_and_without_pickle(tracker: Tracker, parts: Parts, requirements: Path) -> None:
@@ -195,6 +212,58 @@ def test_the_entry_point_wants_a_column_and_half_of_the_servers_time(
             model.predict(context, wrong)
 
 
+def test_without_a_lock_file_the_installed_versions_are_taken(tracker: Tracker, parts: Parts, tmp_path: Path) -> None:
+    import mlflow
+
+    uri = store_and_register(tracker, parts, tmp_path / "requirements.lock", "d1")
+    with tracker.as_default():
+        lines = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text().splitlines()
+    assert sorted(lines) == sorted(installed_requirements())
+    assert {f"numpy=={np.__version__}", f"mlflow=={mlflow.__version__}"} <= set(lines)
+    assert not [line for line in lines if line.startswith("xgboost==") or "extra" in line]
+
+
+def test_a_lock_file_that_cannot_be_read_leaves_no_model(tracker: Tracker, parts: Parts, tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError), tracker.run("register", "ensemble") as run:
+        log_ensemble(run, parts, requirements=tmp_path)
+    assert not tracker.client.search_logged_models([tracker.experiment_id])
+
+
+ODD = ["a%20b%2Fc", "a?b=c&d #1", "ä%s; it's x:y@z"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_project_folder_may_have_any_name(
+    name: str,
+    tmp_path: Path,
+    parts: Parts,
+    requirements: Path,
+    empty_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / f"temporary {name}").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / f"temporary {name}"))
+    place = tmp_path / "projects"
+    root = place / name
+    root.mkdir(parents=True)
+    shutil.copyfile(empty_database, root / "mlflow.db")
+    tracker = connect(params.Tracking(), root)
+    uri = store_and_register(tracker, parts, requirements, "d1")
+    assert run_states(tracker) == ["FINISHED"]
+    loaded = predict_images.load(tracker, uri).predict([jpeg(2)], all_probabilities=True)
+    np.testing.assert_allclose(loaded["probabilities"][0], by_hand(parts, jpeg(2)), atol=1e-6)
+    fetched = fetch(tracker, uri, root / "fetched")
+    assert (fetched.code / "tracking" / "ensemble.py").is_file()
+    assert tracker.public_uri == "sqlite:///mlflow.db"
+    assert os.listdir(place) == [name]
+    assert sorted(os.listdir(root)) == ["fetched", "mlartifacts", "mlflow.db"]
+    assert connect(params.Tracking(), root, create=False).client.get_model_version("labelstack", "1").status == "READY"
+
+
+def run_states(tracker: Tracker) -> list[str]:
+    return [run.info.status for run in tracker.client.search_runs([tracker.experiment_id])]
+
+
 def test_a_failed_upload_is_marked(
     tracker: Tracker, parts: Parts, requirements: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +300,11 @@ def test_a_real_server(server: str, parts: Parts, requirements: Path, tmp_path: 
     assert not list(tmp_path.iterdir())  # artifacts went to the server
 
 
+def contents(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file, nothing for a folder."""
+    return {str(path.relative_to(folder)): sha256(path) if path.is_file() else "" for path in folder.rglob("*")}
+
+
 def _frame(image: bytes) -> object:
     import pandas as pd
 
@@ -243,4 +317,4 @@ def image_of(text: str) -> Image.Image:
 
 def stored_folder(tracker: Tracker) -> Path:
     (model,) = tracker.client.search_logged_models([tracker.experiment_id])
-    return Path(model.artifact_location.removeprefix("file://").replace("%20", " ").replace("%23", "#"))
+    return Path(unquote(urlsplit(model.artifact_location).path))

@@ -42,8 +42,8 @@ def run(options: Options) -> None:
     """Print the table, write it as JSON where asked to, and end with one line on what won."""
     from labelstack.stacking.bench import bench
 
-    if options.json and Path(options.json).is_dir():
-        raise UserError(f"--json {options.json}: is a folder; name a file")
+    if options.json is not None:
+        storage.writable(options.json, "--json")
     settings, origin = read_settings(options.params)
     settings = overridden(settings, options)
     source, data = read_source(options)
@@ -143,9 +143,9 @@ def read_source(options: Options) -> tuple[str, Cube]:
     from labelstack.stacking.cubes import read_cube
     from labelstack.stacking.generator import generate
 
-    if options.cube and options.generate is not None:
+    if options.cube is not None and options.generate is not None:
         raise UserError("bench: give a cube or --generate, not both")
-    if options.cube:
+    if options.cube is not None:
         return options.cube, read_cube(options.cube)
     if options.generate is not None:
         n, n_models, n_labels = _shape(options.generate)

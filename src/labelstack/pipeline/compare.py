@@ -12,6 +12,7 @@ from labelstack.pipeline.compare_tracked import load_run, load_version
 from labelstack.progress import bar
 from labelstack.report.comparison import Side, SideBySide, side_by_side
 from labelstack.report.comparison_terminal import show
+from labelstack.storage import writable
 
 
 def run(names: list[str], *, html: Path | None, row: str, labels: int, all_rows: bool = False) -> None:
@@ -23,8 +24,10 @@ def run(names: list[str], *, html: Path | None, row: str, labels: int, all_rows:
     Raises
     ------
     UserError
-        With everything that is wrong with the names at once.
+        With everything that is wrong with the names at once, or when the page can't be written.
     """
+    if html is not None:
+        writable(html, "--html")
     compared = compare(names, row=row, labels=labels)
     show(compared, all_rows=all_rows)
     if html is not None:

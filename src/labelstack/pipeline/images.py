@@ -105,6 +105,8 @@ def show(image_id: int, split: str | None, to: Path | None) -> None:
 
     from labelstack.images.shards import read_shard
 
+    if to is not None:
+        storage.writable(to, "--to")
     splits = [known_split(split)] if split else list(paths.SPLITS)
     places = [(name, path, row) for name in splits for path, row in _places(name, image_id)]
     if not places:

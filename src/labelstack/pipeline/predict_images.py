@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelstack.errors import UserError
 from labelstack.pipeline.common import ROOT, tracking_here
-from labelstack.storage import replacing
+from labelstack.storage import replacing, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ def run(
     Raises
     ------
     UserError
-        When no images are given, a CSV or folder has none, or there is no such version.
+        When no images are given, a CSV or folder has none, there is no such version, or ``out`` can't be written.
     SystemExit
         With code 1 when not one image could be labelled.
     """
@@ -56,13 +56,16 @@ def run(
     from labelstack.tracking.runs import connect
 
     given = listed(images)
-    if out is not None and out.suffix not in (".csv", ".jsonl"):
-        raise UserError(f"{out}: expected a file that ends in .csv or .jsonl")
+    if out is not None:
+        if out.suffix not in (".csv", ".jsonl"):
+            raise UserError(f"--out {out}: expected a file that ends in .csv or .jsonl")
+        writable(out, "--out")
     tracker = connect(tracking_here(), ROOT, create=False)
-    version = resolve(tracker, model or "@champion")
+    version = resolve(tracker, "@champion" if model is None else model)
     ensemble = load(tracker, f"models:/{version.name}/{version.version}")
     found = ensemble.predict(given, all_probabilities=all_probabilities)
-    found.insert(0, "image", [_identity(image) for image in given])
+    # Pandas' own text type refuses file names that are not UTF-8.
+    found.insert(0, "image", pd.Series([_identity(image) for image in given], dtype=object))
     if all_probabilities:
         named = [_by_label(row, ensemble.spec.label_id) for row in found["probabilities"]]
         found["probabilities"] = pd.Series(named, dtype=object)
@@ -91,18 +94,28 @@ def listed(images: Sequence[str]) -> list[str]:
     found: list[str] = []
     for text in images:
         path = Path(text)
-        if "://" not in text and path.is_dir():
-            files = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            if not files:
+        if not text or "://" in text or text.startswith("data:"):  # Path("") would be the folder here
+            found.append(text)
+        elif _is_folder(path):
+            files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir())
+            named = sorted(map(str, files))
+            if not named:
                 raise UserError(f"{text}: no image files in this folder ({' '.join(sorted(SUFFIXES))})")
-            found += files
-        elif "://" not in text and path.suffix.lower() == ".csv":
+            found += named
+        elif path.suffix.lower() == ".csv":
             found += _column(path)
         else:
             found.append(text)
     if not found:
         raise UserError("no images: give files, folders, URLs, or a CSV with the column `image`")
     return found
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # base64 is longer than names may be
+        return False
 
 
 def load(tracker: Tracker, uri: str) -> Ensemble:
@@ -123,21 +136,9 @@ def load(tracker: Tracker, uri: str) -> Ensemble:
 
 
 def _column(path: Path) -> list[str]:
-    import pandas as pd
+    from labelstack.pipeline.csv_column import read_column
 
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found") from None
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path}: cannot be read as CSV ({str(error).strip()})") from None
-    column = next((name for name in COLUMNS if name in table), None)
-    if column is None:
-        names = ", ".join(map(str, table)) or "nothing"
-        raise UserError(f"{path}: expected a column `image` (or `url`), found {names}")
-    if table.empty:
-        raise UserError(f"{path}: no rows")
-    return [str(image) for image in table[column]]
+    return read_column(path, COLUMNS)
 
 
 def _identity(image: str) -> str:
@@ -161,7 +162,7 @@ def _write(found: pd.DataFrame, out: Path) -> None:
 
     with replacing(out) as temporary:
         if out.suffix == ".jsonl":
-            temporary.write_text("".join(_json_lines(found)), encoding="utf-8")
+            temporary.write_text("".join(_json_lines(found)), encoding="utf-8", errors="backslashreplace")
             return
         table = found.drop(columns="probabilities", errors="ignore")
         for column, between in (("label_id", " "), ("labels", "; "), ("probability", " ")):
@@ -169,7 +170,7 @@ def _write(found: pd.DataFrame, out: Path) -> None:
         if "probabilities" in found:
             wide = pd.DataFrame([row or {} for row in found["probabilities"]]).add_prefix("p_")
             table = pd.concat([table, wide], axis=1)
-        table.to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False, errors="backslashreplace")
 
 
 def _text(value: Any) -> str:

@@ -41,7 +41,8 @@ def run(version: str, to: Path, *, verify: bool = False, submit: bool = False, i
     tracker = connect(tracking_here(), ".", create=False)
     found = registry.resolve(tracker, version)
     name = f"{found.name} v{found.version}"
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:40]}.") as place:
         fetched = fetch(tracker, f"models:/{found.name}/{found.version}", Path(place) / "model")
         if not record.has_record(fetched.ensemble):
             if verify or submit:

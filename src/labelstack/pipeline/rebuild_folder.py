@@ -39,7 +39,8 @@ def restore(ensemble: Path, code: Path, spec: Spec, workspace: Path) -> None:
             (workspace / target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, workspace / target)
     if code.is_dir():
-        shutil.copytree(code, workspace / "src" / "labelstack")
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")  # nobody registered these: see source_digest
+        shutil.copytree(code, workspace / "src" / "labelstack", ignore=ignored)
 
 
 def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
@@ -138,18 +139,20 @@ def note(version: ModelVersion, told: Sequence[str], workspace: Path) -> None:
 
 def free_folder(to: Path) -> Path:
     """The absolute path of a folder that can be made; raise ``UserError`` when something is there already."""
-    target = to.resolve()
-    if target == Path.cwd():
-        raise UserError(f"--to {to}: is the current folder; name a new one")
-    if target.is_dir():
-        inside = sorted(file.name for file in target.iterdir())
-        if inside:
-            shown = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
-            raise UserError(f"--to {to}: the folder is not empty ({shown}); name a new one, nothing is overwritten")
-    elif target.exists():
-        raise UserError(f"--to {to}: is a file; name a new folder")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = to.resolve()
+        if target == Path.cwd():
+            raise UserError(f"--to {to}: is the current folder; name a new one")
+        if target.is_dir():
+            inside = sorted(file.name for file in target.iterdir())
+            if inside:
+                shown = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
+                raise UserError(f"--to {to}: the folder is not empty ({shown}); name a new one, nothing is overwritten")
+        elif target.exists():
+            raise UserError(f"--to {to}: is a file; name a new folder")
     except OSError as error:
-        raise UserError(f"--to {to}: {target.parent} can't be made ({error.strerror})") from None
+        raise UserError(f"--to {to}: can't be made ({error.strerror})") from None
+    except RuntimeError:  # of pathlib
+        raise UserError(f"--to {to}: a link that leads to itself; name a new folder") from None
+    storage.writable_folder(target.parent, f"--to {to}")
     return target

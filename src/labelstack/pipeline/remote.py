@@ -12,12 +12,14 @@ from labelstack.errors import InputProblems, UserError
 from labelstack.s3_checks import inspect
 from labelstack.s3_findings import Check, Findings, masked
 from labelstack.s3_place import Place, parse_place
+from labelstack.storage import WITHOUT_CHECKSUMS, replacing
 
 if TYPE_CHECKING:
     from dvc.config import Config
 
 DVC = Path(".dvc")
 LOCAL = DVC / "config.local"
+AWS = DVC / "aws-config"
 SECRETS = ("access_key_id", "secret_access_key", "session_token")
 _MARKS = {"ok": "ok", "missing": "missing", "untested": "-"}
 
@@ -49,10 +51,13 @@ def run(
     _show(findings)
     if findings.problems:
         raise InputProblems(f"{place.url} ({DVC / 'config'} is as it was)", findings.problems)
-    changed = _write(config, name, findings.place)
+    aws = findings.without_checksums and _own_config_is_enough(findings)
+    changed = _write(config, name, findings.place, aws)
     if save_credentials:
         changed |= _write_secrets(config, name, findings.credentials)
-    _next(findings.place, name, changed, _overruled(name, findings.place))
+    _next(findings.place, name, changed, _overruled(name, findings.place), aws)
+    if findings.without_checksums:
+        _tell_checksums(findings.place, aws)
 
 
 def _config() -> Config:
@@ -97,17 +102,57 @@ def _section(place: Place) -> dict[str, str]:
     return {key: value for key, value in settings.items() if value}
 
 
-def _write(config: Config, name: str, place: Place) -> bool:
-    """Set the remote and make it the default; other keys of it stay. Return whether anything changed."""
+def _own_config_is_enough(findings: Findings) -> bool:
+    """Whether DVC may read a configuration of its own in the place of the user's: not if that holds the credentials."""
+    return findings.source in ("env", "shared-credentials-file", "explicit")
+
+
+def _write(config: Config, name: str, place: Place, aws: bool) -> bool:
+    """Set the remote and make it the default; other keys of it stay. Return whether anything changed.
+
+    With ``aws``, an AWS configuration file beside .dvc/config has the settings that DVC has no keys for.
+    """
+    from dvc.config_schema import RelPath
+
     before = config.load_one("repo")
-    kept = {key: value for key, value in before.get("remote", {}).get(name, {}).items() if key not in _KEYS}
-    section = kept | _section(place)
+    old = before.get("remote", {}).get(name, {})
+    ours = RelPath(AWS.resolve())
+    kept = {key: value for key, value in old.items() if key not in _KEYS and (key, value) != ("configpath", ours)}
+    section = kept | _section(place) | ({"configpath": ours} if aws and "configpath" not in kept else {})
+    if aws:
+        _write_aws(place)
     if before.get("remote", {}).get(name) == section and before.get("core", {}).get("remote") == name:
         return False
     with config.edit("repo", validate=False) as content:
         content.setdefault("remote", {})[name] = section
         content.setdefault("core", {})["remote"] = name
     return True
+
+
+def _write_aws(place: Place) -> None:
+    settings = "".join(f"{key} = {value}\n" for key, value in WITHOUT_CHECKSUMS.items())
+    sections = ["default", *([f"profile {place.profile}"] if place.profile else [])]
+    text = "# Written by `labelstack remote`: the server refuses the checksum headers of AWS's clients.\n"
+    text += "".join(f"[{section}]\n{settings}" for section in sections)
+    if not AWS.exists() or AWS.read_text(encoding="utf-8") != text:
+        with replacing(AWS) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _tell_checksums(place: Place, aws: bool) -> None:
+    """What else has to know that the server refuses checksum headers."""
+    variables = [f"  export AWS_{key.upper()}={value}" for key, value in WITHOUT_CHECKSUMS.items()]
+    elsewhere = os.environ.get("AWS_CONFIG_FILE")
+    print("\nThe server refuses the checksum headers that AWS's clients send.")
+    if aws and not elsewhere:
+        print(f"DVC leaves them out, as {AWS} says; other programs do so with")
+    else:
+        file = elsewhere or "~/.aws/config"
+        section = f"profile {place.profile}" if place.profile else "default"
+        print(f"DVC reads {file} here: put these two lines into its section [{section}]")
+        print(*(f"  {key} = {value}" for key, value in WITHOUT_CHECKSUMS.items()), sep="\n")
+        print("or set, before `dvc push`,")
+    print(*variables, sep="\n")
 
 
 _KEYS = ("url", "endpointurl", "region", "profile")
@@ -137,7 +182,7 @@ def _overruled(name: str, place: Place) -> list[str]:
     return [*(["core.remote"] if merged.get("core", {}).get("remote") != name else []), *keys]
 
 
-def _next(place: Place, name: str, changed: bool, overruled: list[str]) -> None:
+def _next(place: Place, name: str, changed: bool, overruled: list[str], aws: bool) -> None:
     print(
         f"\nremote {name}: {place.url} is the default remote in {DVC / 'config'}" + ("" if changed else ", as before")
     )
@@ -147,7 +192,8 @@ def _next(place: Place, name: str, changed: bool, overruled: list[str]) -> None:
     if saved:
         lasting = "; they expire with their session token" if "session_token" in saved else ""
         print(f"credentials: {masked(saved['access_key_id'])} in {LOCAL}{lasting}")
-    print("\nNext:\n  git add .dvc/config dvc.lock metrics && git commit -m Share\n  dvc push\n")
+    files = f".dvc/config {AWS}" if aws else ".dvc/config"
+    print(f"\nNext:\n  git add {files} dvc.lock metrics && git commit -m Share\n  dvc push\n")
     print(f"MLflow's artifacts go there too with tracking.artifacts: s3://{place.bucket}/{place.key('mlflow')}")
     print("in params.yaml, for a new tracking.experiment" + (", and" if place.endpoint_url else "."))
     if place.endpoint_url:

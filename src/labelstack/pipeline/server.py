@@ -14,6 +14,7 @@ from pathlib import Path
 
 from labelstack.errors import InputProblems
 from labelstack.s3_place import parse_place
+from labelstack.storage import WITHOUT_CHECKSUMS
 
 DATABASE, ARTIFACTS = "LABELSTACK_DATABASE", "LABELSTACK_ARTIFACTS"
 ENDPOINT = "MLFLOW_S3_ENDPOINT_URL"
@@ -233,9 +234,13 @@ def _address() -> str:
 def environment(found: Settings, inherited: Mapping[str, str], known: Sequence[str], port: int) -> dict[str, str]:
     """The server's environment: what `ps` would show as an argument goes this way."""
     result = {key: value for key, value in inherited.items() if key not in {DATABASE, ARTIFACTS}}
-    result |= {"MLFLOW_BACKEND_STORE_URI": found.mlflow_uri, "MLFLOW_ARTIFACTS_DESTINATION": found.artifacts}
+    # MLflow resolves escapes in plain paths too.
+    artifacts = found.artifacts if "://" in found.artifacts else Path(found.artifacts).as_uri()
+    result |= {"MLFLOW_BACKEND_STORE_URI": found.mlflow_uri, "MLFLOW_ARTIFACTS_DESTINATION": artifacts}
     if found.password:
         result["PGPASSWORD"] = found.password
+    if inherited.get(ENDPOINT):  # not AWS: some servers refuse the checksum headers of AWS's clients
+        result = {f"AWS_{key.upper()}": value for key, value in WITHOUT_CHECKSUMS.items()} | result
     # MLflow answers only to these names (against DNS rebinding) and lets only these pages change something.
     hosts = [pattern.replace("[", "[[]") if ":*" in pattern else pattern for n in known for pattern in (n, f"{n}:*")]
     origins = [origin for name in known for origin in (f"http://{name}:{port}", f"http://{name}", f"https://{name}")]

@@ -12,7 +12,7 @@ from typing import Literal
 
 from labelstack.errors import UserError
 from labelstack.tracking import store
-from labelstack.tracking.registry_lock import one_at_a_time
+from labelstack.tracking.registry_lock import Turn, one_at_a_time
 from labelstack.tracking.runs import Tracker
 from labelstack.tracking.texts import without_credentials
 
@@ -85,12 +85,13 @@ def move_champion(tracker: Tracker, name: str, to: int, *, expected: int | None,
     bool
         False, and nothing changed, when another process moved it meanwhile.
     """
-    with one_at_a_time(tracker, name):
-        return move_within_turn(tracker, name, to, expected=expected, how=how, reason=reason)
+    with one_at_a_time(tracker, name) as turn:
+        return move_within_turn(turn, to, expected=expected, how=how, reason=reason)
 
 
-def move_within_turn(tracker: Tracker, name: str, to: int, *, expected: int | None, how: How, reason: str) -> bool:
+def move_within_turn(turn: Turn, to: int, *, expected: int | None, how: How, reason: str) -> bool:
     """``move_champion`` for callers that are in ``one_at_a_time`` already."""
+    tracker, name = turn.tracker, turn.name
     held = champion(tracker, name)
     if held != expected:
         return False
@@ -98,7 +99,9 @@ def move_within_turn(tracker: Tracker, name: str, to: int, *, expected: int | No
     if held is not None and (not moves or moves[-1][1].after != held):
         last = moves[-1][1].after if moves else None
         found = Move(_now(), "", last, held, "elsewhere", "found as champion, nobody noted why")
+        turn.check()
         moves.append((_add(tracker, name, found, moves), found))
+    turn.check()
     with store.explained(tracker.uri, f"make version {to} of {name!r} champion"):
         tracker.client.set_registered_model_alias(name, CHAMPION, str(to))
         reason = without_credentials(reason)[:_MAX_REASON]

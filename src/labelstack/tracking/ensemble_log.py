@@ -45,7 +45,8 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
     Parameters
     ----------
     requirements : Path
-        Pinned requirements file; its lines become the model's environment (MLflow's own inference takes 30 s).
+        Pinned requirements file; its lines become the model's environment (MLflow's own inference takes 30 s). Where
+        there is no such file: what labelstack requires, in the versions that are installed.
     example : bytes, optional
         An image file for the input example; default: a small drawing.
     """
@@ -54,6 +55,7 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
     from mlflow.models import Model
 
     client, experiment = run.tracker.client, run.tracker.experiment_id
+    pinned = requirement_lines(requirements) if requirements.exists() else installed_requirements()
     with tempfile.TemporaryDirectory(prefix="labelstack-") as temporary:
         folder, code = Path(temporary) / MODEL_NAME, Path(temporary) / "labelstack"
         assemble_folder(folder, parts)
@@ -72,13 +74,14 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
                         model_id=model.model_id,
                     ),
                     python_model=str(_SCRIPT),
-                    artifacts={MODEL_NAME: str(folder)},
+                    artifacts={MODEL_NAME: folder.as_uri()},  # MLflow resolves escapes in plain paths too
                     code_paths=[str(code)],
                     signature=_signature(),
                     input_example=_example(example),
-                    pip_requirements=requirement_lines(requirements),
+                    pip_requirements=pinned,
                     metadata={"labelstack": labelstack.__version__},
                 )
+                _keep_bytecode_out(Path(temporary) / "model")
                 client.log_model_artifacts(model.model_id, str(Path(temporary) / "model"))
                 client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
                 status = "READY"
@@ -91,6 +94,28 @@ def requirement_lines(path: Path) -> list[str]:
     """Requirements of a lock file: no comments, blank lines or options."""
     lines = [line.split(" #")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line and not line.startswith(("#", "-"))]
+
+
+def installed_requirements() -> list[str]:
+    """What labelstack requires without extras, each in the version that is installed here."""
+    from importlib.metadata import requires, version
+
+    from packaging.requirements import Requirement
+
+    needed = [Requirement(line) for line in requires("labelstack") or []]
+    # Markers about the platform hold here or not; those about extras don't hold without one.
+    names = [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return [f"{name}=={version(name)}" for name in names]
+
+
+def _keep_bytecode_out(model: Path) -> None:
+    """Put a file where Python would make the folder ``__pycache__``, beside every module.
+
+    MLflow loads a version of a local store from where it lies, and imports the entry point before anything in it could
+    object: without these files, loading would change what was registered. Python goes on without such a folder.
+    """
+    for folder in {file.parent for file in model.rglob("*.py")}:
+        (folder / "__pycache__").write_text("A file, so that no bytecode is written beside the registered source.\n")
 
 
 def _signature() -> ModelSignature:

@@ -13,7 +13,7 @@ from labelstack.params import digest as digest_of
 from labelstack.tracking import store
 from labelstack.tracking.champions import CANDIDATE, CHAMPION, move_within_turn
 from labelstack.tracking.ensemble_log import MODEL_NAME, LoggedEnsemble
-from labelstack.tracking.registry_lock import one_at_a_time
+from labelstack.tracking.registry_lock import Turn, one_at_a_time
 from labelstack.tracking.runs import Tracker
 from labelstack.tracking.texts import clean_tags
 
@@ -85,16 +85,16 @@ def register(
         logged = log_model()
         with store.explained(tracker.uri, f"register {name!r}"):
             _ensure_registered_model(tracker, name)
-            with one_at_a_time(tracker, name):
+            with one_at_a_time(tracker, name) as turn:
                 found = find_version(tracker, name, digest)  # meanwhile another process may have registered it
                 created = found is None
                 found = found or _create(tracker, name, digest, logged, description, tags or {})
-                _set_aliases(tracker, name, int(found.version), new=created)
+                _set_aliases(turn, int(found.version), new=created)
             if not created:
                 tracker.client.delete_logged_model(logged.model_id)
     elif not {CANDIDATE, CHAMPION} <= set(_aliases(tracker, name)):
-        with one_at_a_time(tracker, name):
-            _set_aliases(tracker, name, int(found.version), new=False)
+        with one_at_a_time(tracker, name) as turn:
+            _set_aliases(turn, int(found.version), new=False)
     return Version(name, int(found.version), created, str(found.run_id or ""), digest)
 
 
@@ -220,14 +220,16 @@ def _create(
         )
 
 
-def _set_aliases(tracker: Tracker, name: str, version: int, *, new: bool) -> None:
+def _set_aliases(turn: Turn, version: int, *, new: bool) -> None:
     """A killed registration may have left a version without aliases, so an old version gets the missing ones."""
+    tracker, name = turn.tracker, turn.name
     held = _aliases(tracker, name)
+    turn.check()
     with store.explained(tracker.uri, f"set aliases of {name!r}"):
         if new or CANDIDATE not in held:
             tracker.client.set_registered_model_alias(name, CANDIDATE, str(version))
     if CHAMPION not in held:
-        move_within_turn(tracker, name, version, expected=None, how="first", reason="there was no champion")
+        move_within_turn(turn, version, expected=None, how="first", reason="there was no champion")
 
 
 def _aliases(tracker: Tracker, name: str) -> dict[str, str]:

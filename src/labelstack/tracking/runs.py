@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelstack import params as params_
 from labelstack.errors import UserError
-from labelstack.tracking import outbox, store
+from labelstack.tracking import outbox, sqlite_uri, store
 from labelstack.tracking.lineage import EXPERIMENT, experiment_tags
 from labelstack.tracking.run import Run
 from labelstack.tracking.texts import clean_params, clean_tags
@@ -204,6 +204,8 @@ def runs_of_experiment(tracker: Tracker, name: str) -> list[MlflowRun]:
 def connect(tracking: params_.Tracking, root: str | Path = ".", *, create: bool = True) -> Tracker:
     """Open the tracking store and its experiment; create what is missing, unless ``create`` is false.
 
+    Without ``create`` nothing is made, and a sqlite file that is not there is an error.
+
     The environment variable ``MLFLOW_TRACKING_URI`` goes before ``tracking.uri``. A relative sqlite file lies under
     ``root`` (the main workspace, where a DVC experiment runs in a copy of it); with a sqlite (or other database) URI
     the artifacts of a new experiment go to ``tracking.artifacts`` or ``root/mlartifacts``, a server decides itself.
@@ -212,11 +214,16 @@ def connect(tracking: params_.Tracking, root: str | Path = ".", *, create: bool 
     Raises
     ------
     UserError
-        When the store can't be reached (within seconds for a server) or the experiment was deleted.
+        When the store can't be reached (within seconds for a server), the experiment was deleted, or nothing may be
+        made and there is no store.
     """
     root = store.main_root(root)
     uri = store.resolve_uri(tracking.uri, root)
     shown = store.public_uri(uri, root)
+    if not create and sqlite_uri.is_sqlite(uri) and not sqlite_uri.holds_something(sqlite_uri.file_of(uri, root)):
+        raise UserError(
+            f"{shown}: there is no MLflow store here yet; `dvc repro` makes it, with runs and versions in it"
+        )
     try:
         client = store.open_client(uri)
     except UserError as error:
@@ -224,7 +231,7 @@ def connect(tracking: params_.Tracking, root: str | Path = ".", *, create: bool 
             raise UserError(f"{error} {waiting}") from error
         raise
     outbox.upload_pending(client, uri, root, shown)
-    artifacts = None if uri.startswith("http") else _artifact_place(tracking, root)
+    artifacts = None if uri.startswith("http") else artifact_place(tracking, root)
     with store.explained(uri, f"open the experiment {tracking.experiment!r}"):
         if create:
             experiment_id = _experiment(client, tracking.experiment, artifacts)
@@ -234,9 +241,10 @@ def connect(tracking: params_.Tracking, root: str | Path = ".", *, create: bool 
     return Tracker(client, tracking, root, uri, experiment_id)
 
 
-def _artifact_place(tracking: params_.Tracking, root: Path) -> str:
+def artifact_place(tracking: params_.Tracking, root: Path) -> str:
+    """The URI below which a new experiment's artifacts go; a relative folder lies under ``root``."""
     place = tracking.artifacts or "mlartifacts"
-    return place if "://" in place else (root / place).resolve().as_uri()
+    return place if "://" in place else store.utf8((root / place).resolve()).as_uri()
 
 
 def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +38,7 @@ FETCH_KEYS = (
 _LONGEST_PATH = 4096
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):(?=//)|\s*(file):", re.IGNORECASE)
 _FETCHED = frozenset({"http", "https", "s3"})
+_NOTHING = frozenset({"NAType", "NaTType"})  # pandas' words for it, beside NaN
 T = TypeVar("T")
 
 
@@ -138,8 +140,8 @@ def read_local(image: Any, *, paths: bool = True) -> bytes:
     if isinstance(image, bytes | bytearray | memoryview):
         data = bytes(image)
     elif isinstance(image, str | os.PathLike):
-        data = _file_or_base64(os.fspath(image), paths)
-    elif image is None or image != image:  # NaN stands for nothing in tables
+        data = _file_or_base64(os.fsdecode(image), paths)
+    elif image is None or type(image).__name__ in _NOTHING or (isinstance(image, float) and isnan(image)):
         raise UserError("no image is given")
     else:
         raise UserError(f"expected a path, a URL, base64 or bytes, not {type(image).__name__}")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from labelstack.errors import UserError
+from labelstack.storage import WITHOUT_CHECKSUMS
+from labelstack.tracking import sqlite_uri
 from labelstack.tracking.texts import without_credentials
 
 if TYPE_CHECKING:
@@ -61,11 +63,11 @@ def resolve_uri(uri: str, root: Path) -> str:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or uri
     scheme = uri.partition("://")[0].lower()
-    if scheme == "sqlite":
-        path = uri.removeprefix("sqlite:///").removeprefix("/")
-        if not uri.startswith("sqlite:///") or not path or path == ":memory:":
+    if scheme in ("sqlite", "sqlite+pysqlite"):
+        path = uri.partition(":///")[2].partition("?")[0].removeprefix("/")
+        if not path or path == ":memory:":
             raise UserError(f"tracking.uri {uri!r}: expected sqlite:///<file>, for example sqlite:///mlflow.db")
-        return f"sqlite:///{sqlite_file(uri, root)}"
+        return sqlite_uri.uri_of(utf8(sqlite_uri.file_of(uri, root)), uri)
     if scheme in ("http", "https") and urlsplit(uri).hostname:
         return uri.rstrip("/")
     if scheme == "postgresql":  # SQLAlchemy's own choice of a driver changes with its version
@@ -78,17 +80,24 @@ def resolve_uri(uri: str, root: Path) -> str:
     )
 
 
-def sqlite_file(uri: str, root: Path) -> Path:
-    """The absolute path of a sqlite URI's file."""
-    return (root.resolve() / uri.removeprefix("sqlite:///")).resolve()
+def utf8(path: Path) -> Path:
+    """The path, if MLflow can store it: its URIs and databases hold nothing but text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path}: MLflow can't keep a store in a folder whose name is not UTF-8: rename the folder, or set "
+            "tracking.uri and tracking.artifacts to other places"
+        ) from None
+    return path
 
 
 def public_uri(uri: str, root: Path) -> str:
     """The resolved URI as files and tags may show it: no credentials, sqlite files relative to ``root``."""
-    if uri.startswith("sqlite:///"):
-        file = sqlite_file(uri, root)
+    if sqlite_uri.is_sqlite(uri):
+        file = sqlite_uri.file_of(uri, root)
         if file.is_relative_to(root.resolve()):
-            return f"sqlite:///{file.relative_to(root.resolve()).as_posix()}"
+            return sqlite_uri.uri_of(file.relative_to(root.resolve()))
     return without_credentials(uri)
 
 
@@ -160,7 +169,7 @@ def answers(uri: str) -> bool:
     try:
         if uri.startswith("http"):
             _check_server(uri)
-        elif not uri.startswith("sqlite"):
+        elif not sqlite_uri.is_sqlite(uri):
             _check_database(uri)
     except UserError:
         return False
@@ -187,13 +196,13 @@ def open_client(uri: str) -> MlflowClient:
     registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
     if uri.startswith("http"):
         _check_server(uri)
-    elif not uri.startswith("sqlite"):
+    elif not sqlite_uri.is_sqlite(uri):
         _check_database(uri)
     with explained(uri, "open the store"):
-        if not uri.startswith("sqlite:///"):
+        if not sqlite_uri.is_sqlite(uri):
             return MlflowClient(tracking_uri=uri, registry_uri=registry)
-        file = Path(uri.removeprefix("sqlite:///"))
-        _check_sqlite(file)
+        file = sqlite_uri.file_of(uri, Path())
+        sqlite_uri.check(file)
         with locked(file.parent):
             return MlflowClient(tracking_uri=uri, registry_uri=registry)
 
@@ -202,6 +211,9 @@ def _prepare_environment() -> None:
     """Short retries and no chatter, unless the user's environment says otherwise; read by MLflow at each call."""
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    if os.environ.get("MLFLOW_S3_ENDPOINT_URL"):  # artifacts go to a server that is not AWS
+        for key, value in WITHOUT_CHECKSUMS.items():
+            os.environ.setdefault(f"AWS_{key.upper()}", value)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", str(sys.stderr.isatty()).lower())
 
 
@@ -246,19 +258,6 @@ def _check_database(uri: str) -> None:
             f"MLflow at {without_credentials(uri)}: nothing answers at {parts.hostname}:{port} ({error}). Start the "
             "database, or set tracking.uri (or MLFLOW_TRACKING_URI) to one that runs."
         ) from error
-
-
-def _check_sqlite(file: Path) -> None:
-    """Refuse a file that is no sqlite database at once: MLflow would retry for minutes."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab+") as handle:
-            handle.seek(0)
-            start = handle.read(16)
-    except OSError as error:
-        raise UserError(f"{file}: the MLflow database can't be written ({error.strerror})") from None
-    if start not in (b"", b"SQLite format 3\x00"):
-        raise UserError(f"{file}: not a sqlite database; move it away or change tracking.uri")
 
 
 @contextmanager
