@@ -9,7 +9,6 @@ from pydantic import Field, Strict, field_validator
 from labelstack.params_rules import Host, HttpAddress
 from labelstack.params_section import Probability, Section
 
-Range = tuple[float, float]
 Damaged = Literal["refuse", "keep"]
 Range = Annotated[tuple[float, float], Strict(False)]  # YAML has lists
 
