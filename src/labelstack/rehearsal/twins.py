@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ OWN = frozenset({"descriptors"})  # nothing to learn below the head: small as it
 
 def small_options(backbone: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """A model's options with those of the twin put in."""
-    return {**options, **TWINS.get(backbone, {})}
+    return {**options, **copy.deepcopy(TWINS.get(backbone, {}))}
 
 
 def small_size(backbone: str, image_size: int, options: Mapping[str, Any]) -> int:
