@@ -35,13 +35,14 @@ def state(root: Path) -> dict[str, tuple[int, int]]:
     return {str(file.relative_to(root)): (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path: Path) -> None:
     folder, before = tmp_path / "kept", state(clone.root)
     elsewhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "DVC_REMOTE": "mine"}  # where nobody answers
     done = subprocess.run(
         ["labelstack", "recipe", name, "--rehearse", "--keep", str(folder)], cwd=clone.root, text=True,
-        env=environment() | elsewhere, capture_output=True, timeout=590,
+        env=environment() | elsewhere, capture_output=True, timeout=1700,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert state(clone.root) == before
