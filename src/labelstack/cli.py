@@ -208,6 +208,34 @@ def check(
     command.run(recipe)
 
 
+@app.command(rich_help_panel=USE)
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="A file of recipes/ without .yaml; none: list them.")] = None,
+    to: Annotated[Path, typer.Option(help="File to write it to.")] = Path("params.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that holds something else.")] = False,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Write nothing; run every stage on small data in a copy, in minutes.")
+    ] = False,
+    keep: Annotated[Path | None, typer.Option(help="A new folder to rehearse in, and to leave there.")] = None,
+) -> None:
+    """Write a recipe to params.yaml and say what it needs, or rehearse it."""
+    if rehearse and name:
+        from labelstack.pipeline import rehearsal
+
+        rehearsal.run(name, keep)
+        return
+    from labelstack.pipeline import recipe as command
+
+    if rehearse or keep:
+        raise UserError(
+            "--keep goes with --rehearse, and --rehearse with a recipe's name: labelstack recipe lists them"
+        )
+    if name:
+        command.run(name, to, force=force)
+    else:
+        command.listing()
+
+
 @app.command(rich_help_panel=LOOK)
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on loopback.")] = 5000,

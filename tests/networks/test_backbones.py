@@ -200,3 +200,49 @@ def test_minimum_sizes_of_small_networks_are_monotone_in_stages():
     ]
     assert shapes == [8, 4, 2, 1]
     assert all(a == 2 * b for a, b in pairwise(shapes))
+
+
+def test_a_network_cut_off_after_a_layer():
+    options = {"alpha": 0.25, "until": "conv_pw_3_relu"}
+    backbone = build_backbone("mobilenet", 32, "none", options)
+    body = backbone.get_layer("body")
+    assert body.layers[-1].name == "conv_pw_3_relu"
+    library = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(32, 32, 3))
+    whole = keras.Model(library.input, library.get_layer("conv_pw_3_relu").output)
+    assert backbone.count_params() == whole.count_params() < library.count_params()
+    whole.set_weights(backbone.get_weights())
+    expected = whole(keras.applications.mobilenet.preprocess_input(PIXELS.astype(np.float32)))
+    np.testing.assert_allclose(backbone(PIXELS), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_a_whole_network_in_one_cut_off(tmp_path):
+    published = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(32, 32, 3))
+    published.save(tmp_path / "mobilenet_notop.h5")
+    options = {"alpha": 0.25, "until": "conv_pw_3_relu"}
+    loaded = build_backbone("mobilenet", 32, str(tmp_path / "mobilenet_notop.h5"), options)
+    for a, b in zip(published.get_weights(), loaded.get_weights(), strict=False):
+        assert np.array_equal(a, b)
+    loaded.save_weights(tmp_path / "cut.weights.h5")
+    again = build_backbone("mobilenet", 32, str(tmp_path / "cut.weights.h5"), options)
+    assert np.array_equal(loaded(PIXELS), again(PIXELS))
+
+
+def test_a_network_cut_off_is_saved_and_loaded(tmp_path):
+    options = {"alpha": 0.25, "until": "conv_pw_2_relu", "batch_norm_momentum": 0.9}
+    model = build_model(tiny(backbone="mobilenet", image_size=32, options=options), n_labels=2)
+    save_model(model, tmp_path / "model.keras")
+    assert np.array_equal(load_model(tmp_path / "model.keras")(PIXELS), model(PIXELS))
+    assert _momenta(model) == {0.9}
+
+
+@pytest.mark.parametrize(
+    ("until", "message"),
+    [
+        ("conv_pw_3_rel", r"no layer 'conv_pw_3_rel' with a feature map; did you mean 'conv_pw_3_relu'"),
+        ("zzzz", r"no layer 'zzzz' with a feature map \(the last: 'conv_pw_13_relu'\)"),
+        (3, "must be a text, not 3"),
+    ],
+)
+def test_a_cut_at_no_layer_is_refused(until, message):
+    with pytest.raises(UserError, match=message):
+        build_backbone("mobilenet", 32, "none", {"alpha": 0.25, "until": until})

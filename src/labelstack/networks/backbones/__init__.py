@@ -12,7 +12,7 @@ import keras
 from labelstack.backbone_names import MODULES
 from labelstack.errors import InputProblems, UserError
 from labelstack.networks.backbones.architecture import Architecture, OptionDefault
-from labelstack.networks.backbones.weights import load_backbone_weights
+from labelstack.networks.backbones.weights import is_published_file, load_backbone_weights
 
 
 class _Architectures(Mapping[str, Architecture]):
@@ -45,7 +45,8 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
         ``none``, ``imagenet`` (fetched by keras.applications into its cache), or a path: see ``load_backbone_weights``.
     options : mapping
         Of params.yaml; each architecture's file says which. All know ``batch_norm_momentum``: the library's 0.99
-        forgets too slowly when a network is trained from scratch for few steps.
+        forgets too slowly when a network is trained from scratch for few steps. Published networks know ``until``: the
+        name of the layer of ``body`` after which the network is cut off.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
     """
     architecture = ARCHITECTURES[name]
     chosen = _checked_options(name, architecture.options, options)
-    momentum = chosen.pop("batch_norm_momentum")
+    momentum, until = chosen.pop("batch_norm_momentum"), chosen.pop("until", "")
     if weights == "imagenet":
         body = _published(name, architecture, image_size, chosen)
     else:
@@ -71,11 +72,30 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
         for layer in _flat_layers(body):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = float(momentum)
-    image = keras.Input((image_size, image_size, 3), dtype="uint8", name="pixels")
-    backbone = keras.Model(image, body(architecture.preprocessing()(image)), name="backbone")
+    if until:
+        if is_published_file(weights):  # it holds the whole network
+            load_backbone_weights(_with_preprocessing(architecture, body, image_size), weights)
+            weights = "none"
+        body = _cut_off(name, body, until)
+    backbone = _with_preprocessing(architecture, body, image_size)
     if weights not in {"none", "imagenet"}:
         load_backbone_weights(backbone, weights)
     return backbone
+
+
+def _with_preprocessing(architecture: Architecture, body: keras.Model, image_size: int) -> keras.Model:
+    image = keras.Input((image_size, image_size, 3), dtype="uint8", name="pixels")
+    return keras.Model(image, body(architecture.preprocessing()(image)), name="backbone")
+
+
+def _cut_off(name: str, body: keras.Model, until: str) -> keras.Model:
+    """The network up to a layer; raise ``UserError`` when there is none of this name that gives a feature map."""
+    maps = [layer.name for layer in body.layers[1:] if len(layer.output.shape) == 4]
+    if until not in maps:
+        near = difflib.get_close_matches(until, maps, n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(repr(layer) for layer in near)}?" if near else ""
+        raise UserError(f"{name}: options.until: no layer {until!r} with a feature map{hint} (the last: {maps[-1]!r})")
+    return keras.Model(body.input, body.get_layer(until).output, name=body.name)
 
 
 def _published(name: str, architecture: Architecture, image_size: int, options: dict[str, Any]) -> keras.Model:
@@ -112,6 +132,9 @@ def _type_problems(key: str, default: OptionDefault, value: Any) -> Iterator[str
     if isinstance(default, list):
         if not isinstance(value, list) or not value or not all(_whole(v) for v in value):
             yield f"must be a list of whole numbers above 0, not {value!r}"
+    elif isinstance(default, str):
+        if not isinstance(value, str):
+            yield f"must be a text, not {value!r}"
     elif isinstance(default, bool):
         if not isinstance(value, bool):
             yield f"must be true or false, not {value!r}"

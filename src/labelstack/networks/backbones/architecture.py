@@ -14,7 +14,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
-OptionDefault = float | int | bool | list[int] | None
+OptionDefault = float | int | bool | str | list[int] | None
+
+# Of networks that keras.applications publishes.
+PUBLISHED_OPTIONS: dict[str, OptionDefault] = {"until": "", "batch_norm_momentum": None}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Architecture:
 
     body: Callable[..., keras.Model]
     preprocessing: Callable[[], layers.Layer]
-    options: Mapping[str, OptionDefault] = field(default_factory=lambda: {"batch_norm_momentum": None})
+    options: Mapping[str, OptionDefault] = field(default_factory=lambda: PUBLISHED_OPTIONS)
     published: bool = True
     published_size: int | None = None
 

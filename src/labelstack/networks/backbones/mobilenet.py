@@ -2,9 +2,15 @@
 
 from keras import applications
 
-from labelstack.networks.backbones.architecture import Architecture, OptionDefault, plus_minus_one, published_body
+from labelstack.networks.backbones.architecture import (
+    PUBLISHED_OPTIONS,
+    Architecture,
+    OptionDefault,
+    plus_minus_one,
+    published_body,
+)
 
-_OPTIONS: dict[str, OptionDefault] = {"alpha": 1.0, "batch_norm_momentum": None}
+_OPTIONS: dict[str, OptionDefault] = {"alpha": 1.0, **PUBLISHED_OPTIONS}
 
 ARCHITECTURES = {
     "mobilenet": Architecture(published_body(applications.MobileNet, "alpha"), plus_minus_one, _OPTIONS),

@@ -45,6 +45,11 @@ def load_backbone_weights(backbone: keras.Model, path: str | Path) -> None:
         raise UserError(f"weights: {path}: does not fit this backbone with these options ({reason})") from None
 
 
+def is_published_file(weights: str) -> bool:
+    """Whether a name of weights says a file as keras.applications publishes it: a whole network's, ``.h5``."""
+    return weights.endswith(".h5") and not weights.endswith(".weights.h5")
+
+
 def _from_base_model(backbone: keras.Model, path: Path) -> None:
     saved = keras.saving.load_model(path, compile=False, safe_mode=True).get_layer("backbone").get_weights()
     expected = [tuple(weight.shape) for weight in backbone.weights]

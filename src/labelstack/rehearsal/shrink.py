@@ -1,0 +1,178 @@
+"""A recipe's params made small. What the recipe does not state stays unstated, so that a missing key is found here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from labelstack.params import Model, Params
+from labelstack.rehearsal.twins import small_options, small_size
+
+A_KIND = 2  # models of a backbone and stackers of a kind, at most
+N_IMAGES = {"train": 60, "validation": 45, "test": 60}
+PICTURE = 96  # pixels, side of the made-up images
+SAMPLE = "data/sample"
+_ELSEWHERE = "data/rehearsal"  # for a root outside of the project
+_HEAD, _BATCH = 64, 16
+
+# Largest (for greedy's step: smallest) values, by section and by kind of stacker.
+_AT_MOST: dict[str, dict[str, int]] = {
+    "images": {"store_size": 80, "shard_rows": 24, "concurrency": 8},
+    "prediction": {"batch_size": 32},
+    "folds": {"k": 3},  # the fewest that nest
+    "tracking": {"probe_images": 8},
+    "sample": {f"n_{split}": n for split, n in N_IMAGES.items()},
+}
+_STACKERS: dict[str, dict[str, Any]] = {
+    "cnn": {"filters": 4, "units": 16, "epochs": 1, "batch_size": 32, "seeds": 1},
+    "xgboost": {"n_estimators": 3, "max_depth": 2, "top_k": 4},
+}
+_GREEDY_STEP = 0.25
+
+
+def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
+    """A recipe as a rehearsal runs it: small twins from scratch, one epoch, float32, one device, nothing elsewhere.
+
+    Parameters
+    ----------
+    content : the recipe as it stands in the file
+    params : the same, checked
+
+    Returns
+    -------
+    dict
+        Content for a params.yaml. Models: as few as show every backbone, loss, optimizer, pooling, schedule, way of
+        resizing and option of the recipe, at most two of a backbone. Stackers: at most two of a kind.
+    """
+    small: dict[str, Any] = json.loads(json.dumps(content))  # no two sections share an anchor's value
+    for section, limits in _AT_MOST.items():
+        if section in small:
+            _limit(small[section], limits)
+    _train_small(small)
+    small["models"] = {name: _small_model(small["models"][name], params.models[name]) for name in kept_models(params)}
+    small["stackers"] = {name: _small_stacker(small["stackers"][name]) for name in kept_stackers(params)}
+    _blend_small(small)
+    _stay_here(small, params)
+    return small
+
+
+def kept_models(params: Params) -> list[str]:
+    """Names of the models that are rehearsed, in the recipe's order."""
+    traits = {name: set(_traits(model)) for name, model in params.models.items()}
+    backbone = {name: model.backbone for name, model in params.models.items()}
+    kept: list[str] = []
+    shown: set[Hashable] = set()
+    while True:
+        free = [n for n in traits if n not in kept and [backbone[k] for k in kept].count(backbone[n]) < A_KIND]
+        most = max(free, key=lambda name: len(traits[name] - shown), default=None)
+        if most is None or not traits[most] - shown:
+            return [name for name in traits if name in kept]
+        kept.append(most)
+        shown |= traits[most]
+
+
+def kept_stackers(params: Params) -> list[str]:
+    """Names of the stackers that are rehearsed, in the recipe's order."""
+    kept: list[str] = []
+    for name, stacker in params.stackers.items():
+        if [params.stackers[other].kind for other in kept].count(stacker.kind) < A_KIND:
+            kept.append(name)
+    return kept
+
+
+def _traits(model: Model) -> Iterator[Hashable]:
+    """What a model shows of the code: one value for each thing that decides which way it goes."""
+    augment = model.augment if isinstance(model.augment, bool) else "own"
+    yield from {
+        "backbone": model.backbone,
+        "loss": model.loss,
+        "optimizer": model.optimizer,
+        "resize": model.resize,
+        "pooling": model.head.pooling,
+        "dense": bool(model.head.units),
+        "schedule": model.schedule.kind,
+        "augment": augment,
+        "mixup": model.mixup > 0,
+        "ema": model.ema is not None,
+        "smoothing": model.label_smoothing > 0,
+    }.items()
+    for key, value in model.options.items():
+        yield model.backbone, key, value if isinstance(value, bool) else None
+
+
+def _small_model(model: dict[str, Any], checked: Model) -> dict[str, Any]:
+    options = small_options(checked.backbone, checked.options)
+    small = model | {
+        "weights": "none",
+        "image_size": small_size(checked.backbone, checked.image_size, options),
+        "options": options,
+        "head": model.get("head", {}) | {"units": [min(units, _HEAD) for units in checked.head.units]},
+        "batch_size": min(checked.batch_size, _BATCH),
+        "epochs": 1,
+    }
+    if "warmup_epochs" in small.get("schedule", {}):
+        small["schedule"]["warmup_epochs"] = 0
+    return small
+
+
+def _small_stacker(stacker: dict[str, Any]) -> dict[str, Any]:
+    limits = _STACKERS.get(stacker["kind"], {})
+    small = stacker | {key: limit for key, limit in limits.items() if key not in stacker and key != "filters"}
+    _limit(small, limits)
+    if small.get("device"):
+        small["device"] = "cpu"
+    if small["kind"] == "greedy":
+        small["step"] = max(small.get("step", 0), _GREEDY_STEP)
+    return small
+
+
+def _train_small(small: dict[str, Any]) -> None:
+    training = small.get("training")
+    if training is None:
+        return
+    training.update(workers=1, mixed_precision=False, multi_gpu=False)
+    if training.get("holdout"):
+        training["holdout"] = max(training["holdout"], 0.15)  # some images, of so few
+
+
+def _blend_small(small: dict[str, Any]) -> None:
+    blend = small.get("blend")
+    if blend is None:
+        return
+    names = {*small["models"], *small["stackers"]}
+    if "members" in blend:
+        blend["members"] = [name for name in blend["members"] if name in names]
+    if "step" in blend:
+        blend["step"] = max(blend["step"], _GREEDY_STEP)
+
+
+def _stay_here(small: dict[str, Any], params: Params) -> None:
+    """No store, cluster, bucket or folder but those of the rehearsal's own folder."""
+    small.pop("engine", None)
+    small.setdefault("tracking", {})["uri"] = "sqlite:///mlflow.db"
+    if "artifacts" in small["tracking"]:
+        small["tracking"]["artifacts"] = None
+    if "directory" in small.get("submission", {}):
+        small["submission"]["directory"] = _inside(params.submission.directory, "submission")
+    dataset = small.setdefault("dataset", {})
+    if "root" in dataset:
+        dataset["root"] = _inside(params.dataset.root, _ELSEWHERE)
+    if dataset.get("answers"):
+        dataset["answers"] = f"{dataset.get('root', params.dataset.root)}/test_answers.json"
+
+
+def _inside(path: str, otherwise: str) -> str:
+    pure = PurePosixPath(path)
+    return otherwise if pure.is_absolute() or ".." in pure.parts else path
+
+
+def _limit(section: dict[str, Any], limits: Mapping[str, int]) -> None:
+    """Whole numbers, and those of lists, cut down to the limits; null stays null."""
+    for key, limit in limits.items():
+        value = section.get(key)
+        if isinstance(value, list):
+            section[key] = [min(each, limit) for each in value]
+        elif isinstance(value, int):
+            section[key] = min(value, limit)

@@ -1,0 +1,146 @@
+"""A recipe's params made small: what changes, what is kept, and that nothing is made up."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+
+from labelstack.params import Params, load_params
+from labelstack.rehearsal.shrink import kept_models, kept_stackers, shrink
+from pipeline.tiny import REPOSITORY
+
+RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+
+
+def small(content: dict[str, Any]) -> dict[str, Any]:
+    return shrink(content, Params.model_validate(content))
+
+
+def recipe(**sections: Any) -> dict[str, Any]:
+    return {"models": {"a": {"backbone": "resnet50"}}, "stackers": {"s": {"kind": "ridge"}}} | sections
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_the_small_recipe_is_valid_and_shows_all_that_the_recipe_shows(file, tmp_path):
+    content = yaml.safe_load(file.read_text())
+    untouched = copy.deepcopy(content)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(shrink(content, load_params(file))))
+    assert content == untouched
+    whole, tiny = load_params(file), load_params(tmp_path / "params.yaml")
+    for shown in ("backbone", "loss", "optimizer", "resize"):
+        assert {getattr(m, shown) for m in tiny.models.values()} == {getattr(m, shown) for m in whole.models.values()}
+    assert {s.kind for s in tiny.stackers.values()} == {s.kind for s in whole.stackers.values()}
+    assert tiny.folds.k == 3
+    assert tiny.folds.nested is whole.folds.nested
+    assert not tiny.training.mixed_precision
+    assert not tiny.training.multi_gpu
+    for name, model in tiny.models.items():
+        assert (model.weights, model.epochs) == ("none", 1)
+        assert model.image_size <= 75
+        assert max(model.head.units, default=0) <= 64
+        assert model.head.pooling == whole.models[name].head.pooling
+        assert model.augment == whole.models[name].augment
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_the_small_recipe_states_the_sections_and_keys_that_the_recipe_states(file):
+    """Otherwise a key that DVC will miss after thirty hours is not missed in the rehearsal."""
+    content = yaml.safe_load(file.read_text())
+    result = shrink(content, load_params(file))
+    assert set(result) == set(content)
+    for section in set(content) - {"models", "stackers", "seed"}:
+        assert set(result[section]) == set(content[section]), section
+
+
+def test_a_key_that_is_missing_stays_missing():
+    result = small(recipe(tracking={"experiment": "x"}, images={"store_size": 331}))
+    assert "probe_images" not in result["tracking"]
+    assert result["images"] == {"store_size": 80}
+    assert "folds" not in result
+
+
+def test_of_each_backbone_at_most_two_models_are_kept_and_as_few_as_show_everything():
+    models = {
+        "plain": {"backbone": "small_cnn"},
+        "again": {"backbone": "small_cnn", "seed": 1, "learning_rate": 0.01, "epochs": 99},
+        "focal": {"backbone": "small_cnn", "loss": "focal"},
+        "letterbox": {"backbone": "small_cnn", "resize": "letterbox", "loss": "focal"},
+        "sgd": {"backbone": "small_cnn", "optimizer": "sgd"},
+        "other": {"backbone": "pixels"},
+    }
+    kept = kept_models(Params.model_validate(recipe(models=models)))
+    assert [name for name in kept if models[name]["backbone"] == "small_cnn"] == ["plain", "letterbox"]
+    assert "other" in kept
+
+
+def test_of_each_kind_at_most_two_stackers_are_kept():
+    stackers = {f"{kind}_{n}": {"kind": kind} for n in range(3) for kind in ("ridge", "logistic", "mean")}
+    kept = kept_stackers(Params.model_validate(recipe(stackers=stackers)))
+    assert kept == [name for name in stackers if not name.endswith("_2")]
+
+
+def test_the_blend_names_only_what_is_kept():
+    models = {name: {"backbone": "pixels", "seed": seed} for seed, name in enumerate(["a", "b", "c"])}
+    result = small(recipe(models=models, blend={"members": ["c", "s", "a"], "step": 0.01}))
+    assert list(result["models"]) == ["a"]
+    assert result["blend"] == {"members": ["s", "a"], "step": 0.25}
+
+
+def test_heads_shrink_and_keep_their_number_of_layers():
+    models = {
+        "default": {"backbone": "resnet50", "weights": "imagenet"},
+        "own": {"backbone": "pixels", "head": {"units": [500, 8], "pooling": "average"}},
+        "none": {"backbone": "descriptors", "head": {"units": []}},
+    }
+    heads = {name: model["head"] for name, model in small(recipe(models=models))["models"].items()}
+    assert heads == {
+        "default": {"units": [64, 64]},
+        "own": {"units": [64, 8], "pooling": "average"},
+        "none": {"units": []},
+    }
+
+
+def test_few_trees_epochs_and_seeds():
+    stackers = {
+        "trees": {"kind": "xgboost", "device": "cuda"},
+        "net": {"kind": "cnn", "filters": [8, 16, 32], "batch_size": None, "epochs": 30, "seeds": 5},
+        "greedy": {"kind": "greedy"},
+    }
+    result = small(recipe(stackers=stackers))["stackers"]
+    assert result["trees"]["n_estimators"] <= 3
+    assert result["trees"]["device"] == "cpu"
+    assert result["net"]["filters"] == [4, 4, 4]
+    assert result["net"]["batch_size"] is None
+    assert (result["net"]["epochs"], result["net"]["seeds"]) == (1, 1)
+    assert result["greedy"]["step"] == 0.25
+
+
+def test_nothing_of_the_users_is_reached():
+    result = small(
+        recipe(
+            tracking={"uri": "http://tracking.example.org", "artifacts": "s3://bucket/artifacts"},
+            engine={"scheduler": "tcp://10.0.0.1:8786"},
+            submission={"directory": "/home/ann/submission"},
+            dataset={"root": "../photos", "answers": "/home/ann/answers.json"},
+        )
+    )
+    assert result["tracking"] == {"uri": "sqlite:///mlflow.db", "artifacts": None}
+    assert "engine" not in result
+    assert result["submission"]["directory"] == "submission"
+    assert result["dataset"] == {"root": "data/rehearsal", "answers": "data/rehearsal/test_answers.json"}
+
+
+def test_sections_that_share_an_anchor_are_not_tied_together():
+    content = yaml.safe_load(
+        "models:\n"
+        "  a: {backbone: silhouette, head: &head {units: [500]}}\n"
+        "  b: {backbone: silhouette, resize: letterbox, loss: focal, head: *head}\n"
+        "  c: {backbone: pixels, head: *head}\n"
+        "stackers: {s: {kind: ridge}}\n"
+    )
+    result = small(content)
+    assert len(result["models"]) == 3
+    assert "&" not in yaml.safe_dump(result)
