@@ -21,7 +21,7 @@ def test_the_mlflow_ui_shows_runs_with_f1_curves_and_artifacts(finished: Workspa
         assert f"{scored['macro_f1_cross_fitted']:.6f}"[:6] in table
         texts = run_page(window, url, run["experiment_id"], run["run_id"], tmp_path)
     assert "train/wide" in texts["run"]
-    for name in ("holdout_f1", "loss"):
+    for name in ("holdout_samples_f1", "loss"):
         assert name in texts["curves"]
     for name in ("model", "plots", "history.csv", "thresholds.json"):
         assert name in texts["artifacts"]

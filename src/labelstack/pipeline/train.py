@@ -51,7 +51,7 @@ def run(name: str) -> None:
         "augment": policy(params, model),
         "training": params.training,
         "seed": params.seed,
-    }
+    } | ({"metric": params.metric} if params.training.holdout else {})
     tags = lineage([paths.shards("train"), paths.manifest("train"), paths.LABELS], sections)
     work = work_folder("train", name, tags, "networks")
     tracker = connect(params.tracking)
@@ -88,6 +88,7 @@ def run(name: str) -> None:
                 prior=train_rows.Y.mean(0, dtype=np.float32),
                 seed=params.seed + model.seed,
                 work=work,
+                metric=params.metric,
                 on_epoch=lambda epoch, scores: run_.log_history([scores]),
             )
         out = paths.base(name)
