@@ -19,6 +19,7 @@ from labelstack.pipeline.common import (
     targets,
     validation_folds,
 )
+from labelstack.pipeline.datasets import test_data, validation_data
 from labelstack.pipeline.scored_sets import BLEND, log_scored
 from labelstack.predictions import Predictions, read_predictions, write_predictions
 from labelstack.report.figures import blend_weights, figure_png, threshold_curves
@@ -94,6 +95,7 @@ def run() -> None:
         folder = paths.stacker(name) if name in params.stackers else paths.base(name)
         links[f"labelstack.member.{name}"] = read_run_json(folder / "run.json")["run_id"]
     with tracker.run("blend", "ensemble", params=flat(sections), tags=tags | links) as run_:
+        run_.log_datasets(validation_data(params, rows), test_data(params, test_id))
         run_.log_metrics(measured | {f"weight.{name}": weight for name, weight in weights.items()})
         primary = f"{params.metric.primary}_f{params.metric.beta:g}"
         run_.log_metrics({f"decision.{name}.{primary}": row[primary] for name, row in strategies.items()})

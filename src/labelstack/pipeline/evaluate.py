@@ -14,6 +14,7 @@ from labelstack.params import Params, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.board import threshold_curve
 from labelstack.pipeline.common import Targets, done, label_table, load_decision, targets
+from labelstack.pipeline.datasets import test_data
 from labelstack.pipeline.decisions import label_sets
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.stacking.crossfit import primary_key
@@ -131,7 +132,8 @@ def run() -> None:
             stage = {"base model": "train", "stacker": "stack", "blend": "blend"}[source["kind"]]
             run_name = "ensemble" if name == BLEND else name
             with tracker.run(stage, run_name, run_id=trained["run_id"]) as run_:
-                run_.log_metrics(on_test)
+                seen = test_data(params, read_predictions(source["test"]).image_id)
+                run_.log_metrics(on_test, model=None if name == BLEND else name, dataset=seen)
             scored |= {key: round(value, 6) for key, value in on_test.items()}
         P = read_predictions(source["oof"]).rows_of(rows.image_id)
         scored["mean_average_precision"] = round(float(metrics.mean_average_precision(rows.Y, P)), 6)

@@ -18,6 +18,7 @@ from labelstack.images.tta import TRANSFORMS
 from labelstack.params import Model, Params, digest, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.common import choices, done, known, label_table, save_decision, targets, validation_folds
+from labelstack.pipeline.datasets import test_data, validation_data
 from labelstack.pipeline.scored_sets import log_scored
 from labelstack.predictions import read_predictions, write_predictions
 from labelstack.stacking.crossfit import cross_fit, primary_key, scores
@@ -112,7 +113,9 @@ def _score(params: Params, name: str, tracker: Any) -> None:
     storage.write_json(paths.METRICS / "predict" / f"{name}.json", {k: round(v, 6) for k, v in result.items()})
     trained = read_run_json(paths.base(name) / "run.json")
     with tracker.run("train", name, run_id=trained["run_id"]) as run_:
-        run_.log_metrics(result)
+        validation = validation_data(params, rows)
+        run_.log_datasets(validation, test_data(params, read_predictions(paths.predictions(name, "test")).image_id))
+        run_.log_metrics(result, model=name, dataset=validation)
         run_.log_artifact(file, "")
         log_scored(run_, name, rows, labels, fitted.labels)
     primary = primary_key(params.metric)

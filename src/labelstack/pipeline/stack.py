@@ -23,12 +23,14 @@ from labelstack.pipeline.common import (
     validation_folds,
     work_folder,
 )
+from labelstack.pipeline.datasets import test_data, validation_data
 from labelstack.pipeline.scored_sets import log_scored
 from labelstack.predictions import assemble_cube, read_predictions, write_predictions
 from labelstack.report.figures import figure_png, threshold_curves
 from labelstack.stacking import make_stacker, out_of_fold
 from labelstack.stacking.crossfit import cross_fit, primary_key, scores
 from labelstack.stacking.decisions import fit_decision
+from labelstack.tracking.logged_models import tensor_signature
 from labelstack.tracking.run_file import write_run_json
 from labelstack.tracking.runs import connect
 
@@ -52,6 +54,8 @@ def run(name: str) -> None:
     folds = validation_folds(params, rows.Y)
     with tracker.run("stack", name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
+        validation = validation_data(params, rows)
+        run_.log_datasets(validation, test_data(params, test_id))
         with Engine(params.engine) as engine:
             result = out_of_fold(
                 lambda: make_stacker(section),
@@ -80,12 +84,13 @@ def run(name: str) -> None:
         save_decision(out / "thresholds.json", labels["label_id"].to_numpy(), decision)
         measured = scores(rows.Y, result.predictions, folds, **chosen, fitted=fitted, decision=decision)
         storage.write_json(paths.METRICS / "stack" / f"{name}.json", {k: round(v, 6) for k, v in measured.items()})
-        run_.log_metrics(measured)
+        shape = tensor_signature([-1, *cube.shape[1:]], [-1, rows.Y.shape[1]])
+        run_.log_model(name, out / "folds", "stacker", flat({"stacker": section}), shape)
+        run_.log_metrics(measured, model=name, dataset=validation)
         figure = threshold_curves(threshold_curve(params, rows.Y, probability))
         run_.log_figure(figure_png(figure), "plots/threshold_curve.png")
         run_.log_artifact(out / "thresholds.json", "")
         log_scored(run_, name, rows, labels, fitted.labels)
-        run_.log_artifacts(out / "folds", "model")
         write_run_json(out / "run.json", run_, measured, extra={"digest": result.ensemble.digest()})
     primary = primary_key(params.metric)
     done("stack", f"{name}: {params.folds.k} folds on {len(rows.Y)} images, {primary} {measured[primary]:.4f}", out)

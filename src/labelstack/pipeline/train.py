@@ -20,8 +20,10 @@ from labelstack.pipeline.common import (
     targets,
     work_folder,
 )
+from labelstack.pipeline.datasets import training_data
 from labelstack.report.figures import figure_png, training_curves
 from labelstack.storage import replacing
+from labelstack.tracking.logged_models import tensor_signature
 from labelstack.tracking.run_file import write_run_json
 from labelstack.tracking.runs import connect
 
@@ -61,6 +63,7 @@ def run(name: str) -> None:
         from labelstack.networks.training import train
 
         train_rows, holdout_rows = split_holdout(params, targets("train"))
+        run_.log_datasets(*training_data(params, train_rows, holdout_rows))
         holdout = None
         if len(holdout_rows.image_id):
             batches = evaluation_batches(
@@ -102,7 +105,8 @@ def run(name: str) -> None:
         logged = history.drop(columns="seconds").replace({np.nan: None})
         run_.log_history({str(key): value for key, value in row.items()} for row in logged.to_dict("records"))
         run_.log_figure(figure_png(training_curves({name: history})), "plots/training_curves.png")
-        run_.log_artifact(out / "model.keras", "model")
+        shape = tensor_signature([-1, model.image_size, model.image_size, 3], [-1, train_rows.Y.shape[1]], "uint8")
+        run_.log_model(name, out / "model.keras", "base model", flat({"model": model}), shape)
         run_.log_artifact(out / "history.csv", "")
         summary = {
             "epochs": len(history),

@@ -110,7 +110,7 @@ def per_label_f1(table: pd.DataFrame, *, score_name: str = "F1", width: float = 
 
 def holdout_scores(histories: Iterable[pd.DataFrame]) -> str:
     """What training histories say they measured on the holdout: ``samples F1``."""
-    columns = {column: None for history in histories if (column := found_holdout_column(history))}
+    columns = {column: None for history in histories if (column := found_holdout_column(map(str, history)))}
     return ", ".join(holdout_score_name(column) for column in columns) or "score"
 
 
@@ -123,7 +123,7 @@ def training_curves(curves: Mapping[str, pd.DataFrame], *, width: float = WIDE, 
     for index, history in enumerate(curves.values()):
         style = _series(index, theme)
         every = max(1, len(history) // 8)
-        judged = found_holdout_column(history) or ""
+        judged = found_holdout_column(map(str, history)) or ""
         for panel, key, line in ((0, "loss", "-"), (0, "holdout_loss", "--"), (1, judged, "-"), (2, "learning_rate", "-")):  # fmt: skip  # noqa: E501
             if key in history and history[key].notna().any():
                 panels[panel].plot(history["epoch"], history[key], line, **style, markevery=every)
