@@ -28,6 +28,7 @@ from labelstack.stacking.crossfit import fit_blend, primary_key, scores, strateg
 from labelstack.stacking.out_of_fold import FoldPredictions
 from labelstack.tracking.run_file import read_run_json, write_run_json
 from labelstack.tracking.runs import connect
+from labelstack.tracking.views import save_view
 
 
 def member_predictions(params: Params, part: str) -> dict[str, Predictions]:
@@ -107,6 +108,7 @@ def run() -> None:
         run_.log_artifact(out / "thresholds.json", "")
         log_scored(run_, BLEND, rows, labels, fitted.labels)
         write_run_json(out / "run.json", run_, measured)
+    save_view(tracker, params.metric)
     used = sum(weight > 0 for weight in weights.values())
     primary = primary_key(params.metric)
     kept = f"{used} of {len(weights)} members kept, decision {blended.decision.strategy}"

@@ -15,6 +15,8 @@ from labelstack.pipeline.common import ROOT, Targets
 from labelstack.tracking.datasets import Context, Dataset
 from labelstack.tracking.lineage import input_hash, read_lock
 
+_DIGEST = 12  # characters, that the runs table shows it
+
 
 def training_data(params: Params, rows: Targets, holdout: Targets) -> list[Dataset]:
     """What a base model learns from, and the part of the split that is held out where there is one."""
@@ -57,6 +59,6 @@ def _split(
         "md5": {path: value for path, value in hashes.items() if value},
     }
     seen = "\n".join([f"{path} {value}" for path, value in hashes.items()] + [used])
-    digest = hashlib.md5(seen.encode(), usedforsecurity=False).hexdigest()
+    digest = hashlib.md5(seen.encode(), usedforsecurity=False).hexdigest()[:_DIGEST]
     name = f"{Path(params.dataset.root).name} {split}" + (f" ({part})" if part else "")
     return Dataset(name, digest, context or split, source, counts)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from labelstack.errors import UserError
 from labelstack.params import load_params
+from labelstack.tracking.runs import connect
+from labelstack.tracking.views import save_view, view_url
 
 
 def run(host: str, port: int) -> None:
@@ -21,5 +23,9 @@ def run(host: str, port: int) -> None:
         uri  # not an argument: a database's may hold a password, and `ps` shows those
     )
     print(f"MLflow UI: http://{host}:{port} (Ctrl-C ends it)", flush=True)
+    tracker = connect(params.tracking, create=False)
+    if tracker.experiment_id:
+        save_view(tracker, params.metric)
+        print(f"Runs by score: {view_url(tracker.experiment_id, f'http://{host}:{port}')}", flush=True)
     arguments = ["--default-artifact-root", artifacts, "--host", host, "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments])  # noqa: S606

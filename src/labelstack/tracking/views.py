@@ -7,23 +7,26 @@ the page opens with, so the view is opened by its link, or from the list.
 from __future__ import annotations
 
 import json
-import logging
 import time
-from collections.abc import Sequence
 
+from labelstack.metrics import AVERAGES
+from labelstack.params_stacking import Metric
 from labelstack.tracking import store
 from labelstack.tracking.runs import Tracker
 
 KEY, NAME = "labelstack", "Cross-fitted scores"
 _TAG = f"mlflow.sharedViewState.{KEY}"
 _ATTRIBUTES = ("Dataset", "Models")
-_logger = logging.getLogger(__name__)
 
 
-def save_view(tracker: Tracker, metrics: Sequence[str]) -> None:
-    """Keep a view with these metrics as columns, ordered by the first; one that shows the same is left alone."""
-    columns = [f"attributes.`{name}`" for name in _ATTRIBUTES] + [f"metrics.`{name}`" for name in metrics]
-    state = {"selectedColumns": columns, "orderByKey": f"metrics.`{metrics[0]}`", "orderByAsc": False}
+def save_view(tracker: Tracker, metric: Metric) -> None:
+    """Keep a view with the cross-fitted scores, ordered by the primary one; one that shows the same is left alone."""
+    columns = {name: f"metrics.`{name}_f{metric.beta:g}_cross_fitted`" for name in AVERAGES}
+    state = {
+        "selectedColumns": [*(f"attributes.`{name}`" for name in _ATTRIBUTES), *columns.values()],
+        "orderByKey": columns[metric.primary],
+        "orderByAsc": False,
+    }
     shown = json.dumps(state)
     with store.explained(tracker.uri, "save the view of the scores"):
         held = tracker.client.get_experiment(tracker.experiment_id).tags.get(_TAG, "")
