@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Average = Literal["samples", "micro", "macro"]
 AVERAGES: tuple[Average, ...] = ("samples", "micro", "macro")
+_HOLDOUT = re.compile(rf"holdout(?:_({'|'.join(AVERAGES)}))?_f([0-9.]+(?:e-\d+)?)")
 
 
 def f_beta(y_true: ArrayLike, y_pred: ArrayLike, *, average: Average, beta: float = 1.0) -> float:
@@ -32,6 +35,24 @@ def f_beta(y_true: ArrayLike, y_pred: ArrayLike, *, average: Average, beta: floa
 def f_beta_per_image(y_true: ArrayLike, y_pred: ArrayLike, *, beta: float = 1.0) -> NDArray[np.float64]:
     """F-beta of each image, float64 [n]; their mean is the ``samples`` average."""
     return f_of_counts(*_counts(y_true, y_pred, "samples"), beta)
+
+
+def holdout_column(average: Average, beta: float = 1.0) -> str:
+    """The column of a training history that holds F-beta on the hold-out, by which the best epoch is chosen."""
+    return f"holdout_{average}_f{beta:g}"
+
+
+def found_holdout_column(columns: Iterable[str]) -> str | None:
+    """That column among others, whatever its metric; histories of old have ``holdout_f1``. None without a hold-out."""
+    return next((column for column in columns if _HOLDOUT.fullmatch(column)), None)
+
+
+def holdout_score_name(column: str) -> str:
+    """A hold-out column's score as readers know it: ``macro F2`` of ``holdout_macro_f2``."""
+    found = _HOLDOUT.fullmatch(column)
+    if found is None:
+        raise ValueError(f"{column!r} is not the column of a hold-out's score")
+    return f"{found[1] or 'samples'} F{found[2]}"
 
 
 def precision(y_true: ArrayLike, y_pred: ArrayLike, *, average: Average) -> float:

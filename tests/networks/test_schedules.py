@@ -17,7 +17,7 @@ def rates(schedule: Schedule, positions, epochs=10, history=()):
 
 
 def f1s(*values: float) -> list[dict[str, float]]:
-    return [{"loss": 1.0, "holdout_f1": value} for value in values]
+    return [{"loss": 1.0, "holdout_samples_f1": value} for value in values]
 
 
 def test_constant_with_warmup():
@@ -66,6 +66,14 @@ def test_best_epoch():
     assert best_epoch([]) == 0
     assert best_epoch(f1s(0.1, 0.5, 0.5, 0.4)) == 2
     assert best_epoch([{"loss": 1.0}, {"loss": 2.0}]) == 2
+
+
+@pytest.mark.parametrize("column", ["holdout_f1", "holdout_macro_f2", "holdout_micro_f0.5", "holdout_samples_f1e-05"])
+def test_epochs_are_judged_by_the_metric_that_was_measured(column):
+    history = [{"loss": 0.1, "holdout_loss": 0.1, column: value, "holdout_threshold": 0.9} for value in (0.2, 0.4, 0.3)]
+    assert best_epoch(history) == 2
+    assert stopped(history, 1)
+    assert rates(Schedule(kind="plateau", factor=0.5, patience=1, minimum=0), [3], history=history) == [0.05]
 
 
 def test_stopped():

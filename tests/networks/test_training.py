@@ -17,8 +17,9 @@ from labelstack.errors import UserError
 from labelstack.metrics import f_beta
 from labelstack.networks.checkpoint import CheckpointFolder
 from labelstack.networks.inference import compile_predict, load_model, predict, weights_digest
-from labelstack.networks.training import TrainResult, train
+from labelstack.networks.training import THRESHOLD_GRID, TrainResult, train
 from labelstack.params import Head, Model, Schedule, Training
+from labelstack.params_stacking import Metric
 from networks.tiny_training import N_LABELS, SIZE, ArrayBatches, draw, tiny
 
 PRIOR = np.full(N_LABELS, 0.4, np.float32)
@@ -68,14 +69,14 @@ def test_learns_and_reports(batches, holdout, training, tmp_path):
         "learning_rate",
         "seconds",
         "holdout_loss",
-        "holdout_f1",
+        "holdout_samples_f1",
         "holdout_threshold",
     ]
     assert [epoch for epoch, _ in calls] == list(range(1, 11)) == history["epoch"].tolist()
     assert calls[3][1]["loss"] == history["loss"][3]
     assert history["loss"].iloc[-1] < 0.8 * history["loss"][0]
-    assert history["holdout_f1"].max() > 0.7
-    assert result.best_epoch == history["holdout_f1"].to_numpy().argmax() + 1
+    assert history["holdout_samples_f1"].max() > 0.7
+    assert result.best_epoch == history["holdout_samples_f1"].to_numpy().argmax() + 1
     probability = compile_predict(result.model)(holdout[0])
     best = history.iloc[result.best_epoch - 1]
     clipped = np.clip(probability, 1e-7, 1 - 1e-7)
@@ -98,6 +99,58 @@ def test_resumed_equals_uninterrupted(changes, batches, holdout, training, tmp_p
     whole = run(params, training, batches, holdout, tmp_path / "whole")
     broken = interrupted_then_resumed(params, training, batches, holdout, tmp_path / "broken", after=2)
     assert_same(whole, broken)
+
+
+@pytest.mark.parametrize(
+    ("metric", "column"),
+    [
+        (Metric(primary="samples", beta=2), "holdout_samples_f2"),
+        (Metric(primary="macro", beta=1), "holdout_macro_f1"),
+        (Metric(primary="micro", beta=0.5), "holdout_micro_f0.5"),
+    ],
+)
+def test_the_holdout_is_judged_by_the_metric(metric, column, batches, holdout, training, tmp_path):
+    result = run(tiny(epochs=3), training, batches, holdout, tmp_path, metric=metric)
+    history = result.history
+    assert [name for name in history if name.startswith("holdout")] == ["holdout_loss", column, "holdout_threshold"]
+    assert result.best_epoch == history[column].to_numpy().argmax() + 1
+    probability = compile_predict(result.model)(holdout[0])
+    y, best = holdout[1].astype(bool), history.iloc[result.best_epoch - 1]
+    scores = [f_beta(y, probability >= t, average=metric.primary, beta=metric.beta) for t in THRESHOLD_GRID]
+    assert best[column] == max(scores)
+    assert best["holdout_threshold"] == THRESHOLD_GRID[np.argmax(scores)]
+
+
+def test_another_metric_changes_what_is_best_but_no_step(batches, holdout, training, tmp_path):
+    f1 = run(tiny(epochs=6), training, batches, holdout, tmp_path / "f1").history
+    recall = run(
+        tiny(epochs=6), training, batches, holdout, tmp_path / "recall", metric=Metric(primary="macro", beta=9)
+    )
+    for column in ("loss", "holdout_loss"):
+        assert f1[column].equals(recall.history[column])
+    assert (recall.history["holdout_macro_f9"] != f1["holdout_samples_f1"]).any()
+
+
+def test_a_checkpoint_of_another_metric_is_not_resumed(batches, holdout, training, tmp_path):
+    epochs = []
+    run(tiny(epochs=2), training, batches, holdout, tmp_path, on_epoch=lambda epoch, _: epochs.append(epoch))
+    again = run(
+        tiny(epochs=2), training, batches, holdout, tmp_path, metric=Metric(primary="micro", beta=2),
+        on_epoch=lambda epoch, _: epochs.append(epoch),
+    )  # fmt: skip
+    assert epochs == [1, 2, 1, 2]
+    assert again.history["holdout_micro_f2"].notna().all()
+    assert "holdout_samples_f1" not in again.history
+
+
+def test_without_a_holdout_the_metric_decides_nothing(batches, training, tmp_path):
+    run(tiny(epochs=1), training, batches, None, tmp_path)
+    epochs = []
+    run(
+        tiny(epochs=1), training, batches, None, tmp_path, metric=Metric(primary="macro", beta=2),
+        on_epoch=lambda epoch, _: epochs.append(epoch),
+    )  # fmt: skip
+    assert epochs == []
 
 
 def test_kill_nine_then_resume(batches, holdout, training, tmp_path):
@@ -180,7 +233,7 @@ def test_early_stopping_and_its_resume(batches, holdout, tmp_path):
 def test_without_holdout_the_last_epoch_counts(batches, training, tmp_path):
     result = run(tiny(epochs=2, ema=0.9), training, batches, None, tmp_path)
     assert result.best_epoch == 2
-    assert "holdout_f1" not in result.history
+    assert "holdout_samples_f1" not in result.history
     state = CheckpointFolder(tmp_path, _fingerprint_of(tmp_path)).latest().state
     averages = [state[f"average/{i:05d}"] for i in range(len(result.model.get_weights()))]
     raw = [state[f"weight/{i:05d}"] for i in range(len(averages))]
@@ -274,16 +327,25 @@ whole.history.to_csv(work / "history.csv")
 """
     on_two_devices(script, tmp_path)
     _, probability = predict(load_model(tmp_path / "model.keras"), [(np.arange(20), holdout[0])])
-    best = pd.read_csv(tmp_path / "history.csv").sort_values("holdout_f1", kind="stable").iloc[-1]
+    best = pd.read_csv(tmp_path / "history.csv").sort_values("holdout_samples_f1", kind="stable").iloc[-1]
     chosen = f_beta(holdout[1].astype(bool), probability >= best["holdout_threshold"], average="samples", beta=1.0)
-    assert chosen == pytest.approx(best["holdout_f1"], abs=0.01)
+    assert chosen == pytest.approx(best["holdout_samples_f1"], abs=0.01)
 
 
 @pytest.mark.slow
 def test_two_devices_resume(tmp_path):
-    on_two_devices(
-        'assert_same(whole, interrupted_then_resumed(params, training, *data, work / "broken", 1))', tmp_path
-    )
+    script = """
+resumed = interrupted_then_resumed(params, training, *data, work / "broken", 1)
+for name, result in (("whole", whole), ("resumed", resumed)):
+    np.savez(work / name, *result.model.get_weights())
+    result.history.drop(columns="seconds").to_csv(work / f"{name}.csv")
+"""
+    on_two_devices(f"import numpy as np{script}", tmp_path)
+    assert (tmp_path / "resumed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "resumed.npz") as resumed:
+        assert whole.files == resumed.files != []
+        for name in whole.files:
+            assert np.array_equal(whole[name], resumed[name])
 
 
 def test_one_trace_for_all_batches_and_epochs(batches, tmp_path):

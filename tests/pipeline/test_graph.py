@@ -60,7 +60,7 @@ PARAMS: dict[str, set[str]] = {
     "folds.nested": {"stack", "blend"},
     "stackers": {"stack"},
     "blend": {"blend"},
-    "metric": SECOND_LEVEL | {"evaluate", "register", "report"},
+    "metric": SECOND_LEVEL | {"train", "evaluate", "register", "report"},
     "thresholds": SECOND_LEVEL | {"register"},
     "thresholds.fixed": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
     "submission": {"submit", "register"},

@@ -9,19 +9,33 @@ from browser import browser
 from pipeline.tiny import Workspace
 from pipeline.ui_pictures import mlflow_ui, report, run_page, runs_table
 
+SCORES = {"train": "metrics/predict/{}.json", "stack": "metrics/stack/{}.json", "blend": "metrics/blend.json"}
+
 
 def test_the_mlflow_ui_shows_runs_with_f1_curves_and_artifacts(finished: Workspace, tmp_path: Path) -> None:
     run = json.loads((finished.root / "models/base/wide/run.json").read_text())
     with mlflow_ui(finished.root) as url, browser() as window:
-        window.viewport(1500, 760)
+        window.viewport(1700, 760)
         table = runs_table(window, url, run["experiment_id"], tmp_path / "mlflow-runs.png")
-        for name in ("train/wide", "train/deep", "stack/cnn", "stack/xgboost", "blend/ensemble"):
-            assert name in table
-        scored = json.loads((finished.root / "metrics/predict/wide.json").read_text())
-        assert f"{scored['macro_f1_cross_fitted']:.6f}"[:6] in table
         texts = run_page(window, url, run["experiment_id"], run["run_id"], tmp_path)
+    runs = {row["Run Name"].split()[-1]: row for row in table}
+    learned = {"train/wide": "wide", "train/deep": "deep", "stack/cnn": "cnn", "stack/xgboost": "xgboost"}
+    models = learned | {"blend/ensemble": "ensemble"}
+    assert {name: row["Models"].split()[0] for name, row in runs.items()} == models
+    for name, row in runs.items():
+        assert ("sample train (" in row["Dataset"]) == name.startswith("train/")
+        assert ("sample train (held out) (" in row["Dataset"]) == name.startswith("train/")
+        assert "sample validation (" in row["Dataset"]
+        assert "sample test (" in row["Dataset"]
+    for name, row in runs.items():
+        scored = json.loads((finished.root / SCORES[name.partition("/")[0]].format(models[name])).read_text())
+        for average in ("samples", "micro", "macro"):
+            shown = float(row[f"{average}_f1_cross_fitted"])
+            assert round(shown, 6) == scored[f"{average}_f1_cross_fitted"]
+    order = [float(row["samples_f1_cross_fitted"]) for row in table]
+    assert order == sorted(order, reverse=True)
     assert "train/wide" in texts["run"]
-    for name in ("holdout_f1", "loss"):
+    for name in ("holdout_samples_f1", "loss"):
         assert name in texts["curves"]
     for name in ("model", "plots", "history.csv", "thresholds.json"):
         assert name in texts["artifacts"]

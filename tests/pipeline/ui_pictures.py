@@ -20,7 +20,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from browser import Browser, browser
+from labelstack.tracking.views import view_url
 from pipeline.tiny import environment
+
+_CELLS = """[...document.querySelectorAll('.ag-row [col-id]')].map(cell =>
+    [cell.closest('.ag-row').getAttribute('row-index'), cell.getAttribute('col-id'), cell.innerText])"""
 
 
 @contextmanager
@@ -54,25 +58,17 @@ def mlflow_ui(root: Path) -> Iterator[str]:
         process.wait()
 
 
-def runs_table(window: Browser, url: str, experiment: str, picture: Path) -> str:
-    """Tick the cross-fitted F1 columns in the runs table; returns the table's text."""
-    window.open(
-        f"{url}/#/experiments/{experiment}/runs?compareRunsMode=TABLE",
-        until="document.body.innerText.includes('blend/ensemble')",
-        timeout_s=120,
-    )
+def runs_table(window: Browser, url: str, experiment: str, picture: Path) -> list[dict[str, str]]:
+    """The runs table as the link of `labelstack ui` shows it; for each run the texts of its cells by column."""
+    window.open(view_url(experiment, url), until="document.body.innerText.includes('blend/ensemble')", timeout_s=120)
     close_panels(window)
-    window.find('[data-testid="column-selection-dropdown"]').click()
-    window.wait("document.querySelector('input[placeholder=\"Search columns\"]')")
-    search = window.find('input[placeholder="Search columns"]')
-    search.send_keys("f1_cross_fitted")
-    tree = "document.querySelector('.du-bois-light-tree-title')"
-    window.wait(f"{tree} && {tree}.innerText.startsWith('Metrics (5)')")
-    window.find(".du-bois-light-tree-treenode .du-bois-light-tree-checkbox").click()
-    search.send_keys("\ue00c")  # Escape
-    window.wait("document.body.innerText.includes('samples_f1_cr')")
+    # datasets, models and scores come with answers of their own
+    window.wait(f"({_CELLS}).some(([, column, text]) => column === 'attributes.`Models`' && text.trim() !== '-')")
     window.screenshot(picture)
-    return window.text()
+    rows: dict[str, dict[str, str]] = {}
+    for row, column, text in window.evaluate(_CELLS):
+        rows.setdefault(row, {})[column.replace("`", "").partition(".")[2] or column] = text
+    return list(rows.values())
 
 
 def run_page(window: Browser, url: str, experiment: str, run_id: str, pictures: Path) -> dict[str, str]:
@@ -151,7 +147,7 @@ def main(root: Path, pictures: Path, model: str) -> None:
     """Take all pictures of a finished run."""
     run = json.loads((root / "models/base" / model / "run.json").read_text())
     with mlflow_ui(root) as url, browser() as window:
-        window.viewport(1500, 760)
+        window.viewport(1700, 760)
         runs_table(window, url, run["experiment_id"], pictures / "mlflow-runs.png")
         run_page(window, url, run["experiment_id"], run["run_id"], pictures)
         registered = json.loads((root / "models/ensemble/registration.json").read_text())

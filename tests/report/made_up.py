@@ -112,7 +112,13 @@ def history(seed: int, epochs: int = 14) -> pd.DataFrame:
     f1 = 0.7 - 0.45 * np.exp(-epoch / (3 + seed)) + random.normal(0, 0.006, epochs)
     rate = 1e-3 * (1 + np.cos(np.pi * epoch / epochs)) / 2
     return pd.DataFrame(
-        {"epoch": epoch, "loss": loss, "holdout_loss": loss * 1.15 + 0.01, "holdout_f1": f1, "learning_rate": rate}
+        {
+            "epoch": epoch,
+            "loss": loss,
+            "holdout_loss": loss * 1.15 + 0.01,
+            "holdout_samples_f1": f1,
+            "learning_rate": rate,
+        }
     )
 
 

@@ -93,6 +93,23 @@ def test_training_curves_take_histories_without_a_holdout() -> None:
     bare = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4], "holdout_loss": [np.nan, np.nan]})
     fig = figures.training_curves({"bare": bare, "full": made_up.history(0)})
     assert [len(ax.lines) for ax in fig.axes] == [3, 1, 1]
+    assert "score" in figures.training_curves({"bare": bare}).axes[1].get_title(loc="left")
+
+
+@pytest.mark.parametrize(
+    ("column", "title"),
+    [
+        ("holdout_f1", "holdout samples F1"),
+        ("holdout_samples_f1", "holdout samples F1"),
+        ("holdout_macro_f2", "holdout macro F2"),
+        ("holdout_micro_f0.5", "holdout micro F0.5"),
+    ],
+)
+def test_the_holdout_panel_says_what_was_measured(column: str, title: str) -> None:
+    history = made_up.history(0).rename(columns={"holdout_samples_f1": column})
+    fig = figures.training_curves({"a": history})
+    assert fig.axes[1].get_title(loc="left") == title
+    assert len(fig.axes[1].lines) == 1
 
 
 def test_threshold_curve_marks_the_fixed_and_the_chosen_point() -> None:

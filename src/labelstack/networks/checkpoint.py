@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.metrics import found_holdout_column
 from labelstack.networks.schedules import best_epoch
 from labelstack.storage import replacing
 
@@ -87,7 +88,7 @@ class CheckpointFolder:
             try:
                 history, state = self._read(path)
                 best = None
-                if history and "holdout_f1" in history[-1]:
+                if history and found_holdout_column(history[-1]):
                     _, best = self._read(self._path("best", best_epoch(history)))
                 return Checkpoint(history, state, best)
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

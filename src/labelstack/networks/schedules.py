@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from labelstack.metrics import found_holdout_column
 from labelstack.params import Schedule
 
 History = Sequence[Mapping[str, float]]
@@ -42,13 +43,14 @@ def learning_rate(schedule: Schedule, base: float, epochs: int, position: float,
 
 
 def score(record: Mapping[str, float]) -> float:
-    """What an epoch is judged by, higher is better: F1 on the holdout, without one the negative training loss."""
-    return record["holdout_f1"] if "holdout_f1" in record else -record["loss"]
+    """What an epoch is judged by, higher is better: F-beta on the holdout, without one the negative training loss."""
+    column = found_holdout_column(record)
+    return -record["loss"] if column is None else record[column]
 
 
 def best_epoch(history: History) -> int:
-    """Number (from 1) of the first epoch with the best holdout F1; without a holdout the last epoch; 0 when empty."""
-    if not history or "holdout_f1" not in history[-1]:
+    """Number (from 1) of the first epoch with the best score; without a holdout the last epoch; 0 when empty."""
+    if not history or found_holdout_column(history[-1]) is None:
         return len(history)
     return max(range(len(history)), key=lambda i: (score(history[i]), -i)) + 1
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from labelstack.errors import UserError
-from labelstack.metrics import f_beta
+from labelstack.metrics import f_beta, holdout_column
 from labelstack.networks.checkpoint import Checkpoint, CheckpointFolder, Record
 from labelstack.networks.determinism import make_deterministic
 from labelstack.networks.feeding import EpochBatches, ahead, mixed_up
@@ -28,6 +28,7 @@ from labelstack.networks.losses import make_loss
 from labelstack.networks.model import build_model
 from labelstack.networks.schedules import best_epoch, learning_rate, stopped
 from labelstack.params import Model, Training, digest
+from labelstack.params_stacking import Metric
 from labelstack.progress import bar
 
 Holdout = tuple[NDArray[np.uint8] | Callable[[], Iterable[NDArray[np.uint8]]], NDArray[Any]]
@@ -48,7 +49,8 @@ class TrainResult:
         With the weights of the best epoch on the holdout, or of the last one without a holdout; moving averages if on.
     history : DataFrame
         A row per epoch: epoch (from 1), loss, learning_rate (of the first step), seconds; with a holdout also
-        holdout_loss (cross-entropy), holdout_f1 (samples F1 at the best single threshold) and holdout_threshold.
+        holdout_loss (cross-entropy), holdout_<average>_f<beta> (the metric at the best single threshold) and
+        holdout_threshold.
     best_epoch : int
         From 1; 0 when there was no epoch.
     """
@@ -68,6 +70,7 @@ def train(
     prior: NDArray[np.floating[Any]] | None,
     seed: int,
     work: Path,
+    metric: Metric | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
     """Train a base model, or go on from the last finished epoch found in ``work``.
@@ -87,7 +90,9 @@ def train(
     seed : int
         With params, data and machine it fixes the result, interrupted or not.
     work : Path
-        Folder for checkpoints. Those of a training with other params, seed or shape of data are passed over.
+        Folder for checkpoints. Those of a training with other params, metric, seed or shape of data are passed over.
+    metric : params.Metric, optional
+        What is measured on the holdout; default: samples F1.
     on_epoch : callable (epoch from 1, record), optional
         Called after each epoch's checkpoint is on disk; not again for epochs found in ``work``.
 
@@ -96,6 +101,7 @@ def train(
     UserError
         Options or weights that do not fit, or a loss that is no longer finite.
     """
+    metric = metric or Metric()
     make_deterministic(seed)
     strategy = tf.distribute.MirroredStrategy() if training.multi_gpu else None
     with strategy.scope() if strategy else nullcontext():
@@ -103,9 +109,9 @@ def train(
         loss = make_loss(params.loss, label_smoothing=params.label_smoothing, frequency=prior)
         learner = Learner(model, make_optimizer(params, training.mixed_precision), loss, params.ema)
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    folder = CheckpointFolder(work, _fingerprint(params, training, batches, holdout, prior, seed, replicas))
+    folder = CheckpointFolder(work, _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas))
     history, best = _resumed(folder, learner)
-    judge = _Judge(model, holdout, params.batch_size) if holdout is not None else None
+    judge = _Judge(model, holdout, metric, params.batch_size) if holdout is not None else None
     while len(history) < params.epochs and not stopped(history, training.patience):
         record = _epoch(params, learner, batches, seed, history)
         with learner.averaged():
@@ -171,25 +177,27 @@ def _epoch(params: Model, learner: Learner, batches: EpochBatches, seed: int, hi
 
 
 class _Judge:
-    """Scores the model on the holdout: cross-entropy, and samples F1 at the best single threshold of a grid."""
+    """Scores the model on the holdout: cross-entropy, and the metric at the best single threshold of a grid."""
 
-    def __init__(self, model: keras.Model, holdout: Holdout, batch_size: int) -> None:
+    def __init__(self, model: keras.Model, holdout: Holdout, metric: Metric, batch_size: int) -> None:
         self._predict = compile_predict(model)
         self._images, targets = holdout
         self._targets = np.asarray(targets).astype(bool)
+        self._metric = metric
         self._batch_size = batch_size
 
     def __call__(self) -> Record:
         probability = np.concatenate([self._predict(batch) for batch in self._batches()])
         if len(probability) != len(self._targets):
             raise ValueError(f"the holdout gives {len(probability)} images for {len(self._targets)} rows of targets")
-        scores = [float(f_beta(self._targets, probability >= t, average="samples", beta=1.0)) for t in THRESHOLD_GRID]
+        average, beta = self._metric.primary, self._metric.beta
+        scores = [float(f_beta(self._targets, probability >= t, average=average, beta=beta)) for t in THRESHOLD_GRID]
         best = int(np.argmax(scores))
         clipped = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
         loss = -np.where(self._targets, np.log(clipped), np.log1p(-clipped)).mean()
         return {
             "holdout_loss": float(loss),
-            "holdout_f1": scores[best],
+            holdout_column(average, beta): scores[best],
             "holdout_threshold": float(THRESHOLD_GRID[best]),
         }
 
@@ -209,6 +217,7 @@ def _fingerprint(
     training: Training,
     batches: EpochBatches,
     holdout: Holdout | None,
+    metric: Metric,
     prior: NDArray[np.floating[Any]] | None,
     seed: int,
     replicas: int,
@@ -220,6 +229,7 @@ def _fingerprint(
             "training": training.model_dump(mode="json", exclude={"workers"}),
             "steps_per_epoch": batches.steps_per_epoch,
             "holdout": None if holdout is None else np.packbits(np.asarray(holdout[1]).astype(bool)).tobytes().hex(),
+            "metric": None if holdout is None else metric.model_dump(mode="json"),
             "prior": None if prior is None else np.asarray(prior, dtype=np.float64).tolist(),
             "seed": seed,
             "replicas": replicas,

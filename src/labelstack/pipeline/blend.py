@@ -6,12 +6,14 @@ from labelstack.params import load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.common import done, flat, lineage
 from labelstack.pipeline.computing.blend import compute
+from labelstack.pipeline.datasets import test_data, validation_data
 from labelstack.pipeline.scored_sets import BLEND, log_scored
 from labelstack.report.figures import blend_weights, figure_png, threshold_curves
 from labelstack.stacking.crossfit import primary_key
 from labelstack.tracking.run import MEMBER_TAG
 from labelstack.tracking.run_file import read_run_json, write_run_json
 from labelstack.tracking.runs import connect
+from labelstack.tracking.views import save_view
 
 
 def run() -> None:
@@ -37,6 +39,7 @@ def run() -> None:
         folder = paths.stacker(name) if name in params.stackers else paths.base(name)
         links[f"{MEMBER_TAG}{name}"] = read_run_json(folder / "run.json")["run_id"]
     with tracker.run("blend", "ensemble", params=flat(sections), tags=tags | links) as run_:
+        run_.log_datasets(validation_data(params, mixed.rows), test_data(params, mixed.test_id))
         run_.log_metrics(mixed.scores | {f"weight.{name}": weight for name, weight in mixed.weights.items()})
         primary = f"{params.metric.primary}_f{params.metric.beta:g}"
         run_.log_metrics({f"decision.{name}.{primary}": row[primary] for name, row in mixed.strategies.items()})
@@ -47,6 +50,7 @@ def run() -> None:
         run_.log_artifact(out / "thresholds.json", "")
         log_scored(run_, BLEND, mixed.rows, mixed.labels, mixed.chosen)
         write_run_json(out / "run.json", run_, mixed.scores)
+    save_view(tracker, params.metric)
     used = sum(weight > 0 for weight in mixed.weights.values())
     primary = primary_key(params.metric)
     kept = f"{used} of {len(mixed.weights)} members kept, decision {mixed.strategy}"

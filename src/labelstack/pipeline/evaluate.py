@@ -6,6 +6,8 @@ from labelstack.params import load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.common import done
 from labelstack.pipeline.computing.evaluate import BLEND, compute, sources
+from labelstack.pipeline.datasets import test_data
+from labelstack.predictions import read_predictions
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import connect
 
@@ -22,7 +24,8 @@ def run() -> None:
         trained = read_run_json(there[name].folder / "run.json")
         run_name = "ensemble" if name == BLEND else name
         with tracker.run(_STAGES[there[name].kind], run_name, run_id=trained["run_id"]) as run_:
-            run_.log_metrics(scores)
+            seen = test_data(params, read_predictions(there[name].test).image_id)
+            run_.log_metrics(scores, model=None if name == BLEND else name, dataset=seen)
     table, primary = evaluated.table, evaluated.primary
     best = max(table, key=lambda name: table[name][primary])
     done("evaluate", f"{len(table)} rows, best {primary}: {best} {table[best][primary]:.4f}", paths.EVALUATION)

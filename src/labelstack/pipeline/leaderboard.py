@@ -32,6 +32,6 @@ def run() -> None:
     for what, where in (
         ("report", paths.REPORT / "index.html"),
         ("submission", Path(params.submission.directory) / params.submission.filename),
-        ("MLflow runs", "make ui, then http://127.0.0.1:5000"),
+        ("MLflow runs", "make ui, then the second link that it prints"),
     ):
         console.print(f"{what:12}{where}", highlight=False, soft_wrap=True)

@@ -7,7 +7,9 @@ from labelstack.pipeline import paths
 from labelstack.pipeline.code import code_digest
 from labelstack.pipeline.common import done, known
 from labelstack.pipeline.computing.predict import compute
+from labelstack.pipeline.datasets import test_data, validation_data
 from labelstack.pipeline.scored_sets import log_scored
+from labelstack.predictions import read_predictions
 from labelstack.stacking.crossfit import primary_key
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import connect
@@ -21,7 +23,9 @@ def run(name: str) -> None:
     tracker = connect(params.tracking)
     predicted = compute(params, name, code_digest("predict"))
     with tracker.run("train", name, run_id=trained["run_id"]) as run_:
-        run_.log_metrics(predicted.scores)
+        validation = validation_data(params, predicted.rows)
+        run_.log_datasets(validation, test_data(params, read_predictions(paths.predictions(name, "test")).image_id))
+        run_.log_metrics(predicted.scores, model=name, dataset=validation)
         run_.log_artifact(paths.base(name) / "thresholds.json", "")
         log_scored(run_, name, predicted.rows, predicted.labels, predicted.chosen)
     primary = primary_key(params.metric)

@@ -106,7 +106,7 @@ def run() -> None:
     drawn = {
         "leaderboard": figures.leaderboard(shown.leaderboard, average=shown.primary, score_name=name),
         "per_label_f1": figures.per_label_f1(shown.per_label, score_name=name),
-        "training_curves": figures.training_curves(shown.curves, score_name=name),
+        "training_curves": figures.training_curves(shown.curves),
         "threshold_curves": figures.threshold_curves(threshold_curve(params), score_name=name),
         "blend_weights": figures.blend_weights(shown.blend_weights),
     }

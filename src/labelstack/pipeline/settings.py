@@ -45,6 +45,7 @@ def settings(params: Params) -> dict[str, Any]:
     for name, model in params.models.items():
         own = policy(params, model)
         content["models"][name]["augment"] = None if own is None else own.model_dump(mode="json")
+        content["models"][name]["monitor"] = content["metric"] if params.training.holdout else None
     del content["augment"]  # stands with every model that uses it
     for key in UNDECIDING:
         section, _, last = key.rpartition(".")

@@ -7,9 +7,11 @@ from labelstack.pipeline import paths
 from labelstack.pipeline.code import code_digest
 from labelstack.pipeline.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.pipeline.computing.stack import compute
+from labelstack.pipeline.datasets import test_data, validation_data
 from labelstack.pipeline.scored_sets import log_scored
 from labelstack.report.figures import figure_png, threshold_curves
 from labelstack.stacking.crossfit import primary_key
+from labelstack.tracking.logged_models import tensor_signature
 from labelstack.tracking.run_file import write_run_json
 from labelstack.tracking.runs import connect
 
@@ -26,11 +28,15 @@ def run(name: str) -> None:
     with tracker.run("stack", name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
         stacked, out = compute(params, name, work), paths.stacker(name)
-        run_.log_metrics(stacked.scores)
+        validation = validation_data(params, stacked.rows)
+        run_.log_datasets(validation, test_data(params, stacked.test_id))
+        n_labels = stacked.rows.Y.shape[1]
+        shape = tensor_signature([-1, len(params.models), n_labels], [-1, n_labels])
+        run_.log_model(name, out / "folds", "stacker", flat({"stacker": section}), shape)
+        run_.log_metrics(stacked.scores, model=name, dataset=validation)
         run_.log_figure(figure_png(threshold_curves(stacked.curve)), "plots/threshold_curve.png")
         run_.log_artifact(out / "thresholds.json", "")
         log_scored(run_, name, stacked.rows, stacked.labels, stacked.chosen)
-        run_.log_artifacts(out / "folds", "model")
         write_run_json(out / "run.json", run_, stacked.scores, extra={"digest": stacked.digest})
     primary = primary_key(params.metric)
     images = f"{params.folds.k} folds on {len(stacked.rows.Y)} images"

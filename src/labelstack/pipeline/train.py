@@ -10,8 +10,11 @@ from labelstack.params import Model, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.code import code_digest
 from labelstack.pipeline.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
-from labelstack.pipeline.computing.train import compute, policy
+from labelstack.pipeline.computing.train import compute, policy, split_holdout
+from labelstack.pipeline.datasets import training_data
+from labelstack.pipeline.rows import targets
 from labelstack.report.figures import figure_png, training_curves
+from labelstack.tracking.logged_models import tensor_signature
 from labelstack.tracking.run_file import write_run_json
 from labelstack.tracking.runs import connect
 
@@ -25,19 +28,22 @@ def run(name: str) -> None:
         "augment": policy(params, model),
         "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
         "seed": params.seed,
-    }
+    } | ({"metric": params.metric} if params.training.holdout else {})
     tags = lineage([paths.shards("train"), paths.manifest("train"), paths.LABELS], sections)
     work = work_folder("train", name, tags, code_digest("train", model.backbone))
     tracker = connect(params.tracking)
     with tracker.run("train", name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
-        trained = compute(params, name, work, lambda epoch, scores: run_.log_history([scores]))
+        rows, holdout = split_holdout(params, targets("train"))
+        run_.log_datasets(*training_data(params, rows, holdout))
+        trained = compute(params, name, rows, holdout, work, lambda epoch, scores: run_.log_history([scores]))
         out, history = paths.base(name), trained.history
         # An attempt killed between its checkpoint and its log left a gap; steps already there are kept.
         logged = history.drop(columns="seconds").replace({np.nan: None})
         run_.log_history({str(key): value for key, value in row.items()} for row in logged.to_dict("records"))
         run_.log_figure(figure_png(training_curves({name: history})), "plots/training_curves.png")
-        run_.log_artifact(out / "model.keras", "model")
+        shape = tensor_signature([-1, model.image_size, model.image_size, 3], [-1, rows.Y.shape[1]], "uint8")
+        run_.log_model(name, out / "model.keras", "base model", flat({"model": model}), shape)
         run_.log_artifact(out / "history.csv", "")
         summary = {
             "epochs": len(history),

@@ -154,7 +154,7 @@ class ReportContent:
     per_label : DataFrame
         Columns ``LABEL_COLUMNS``; ``support`` and ``predicted`` are counts on validation.
     curves : mapping of str to DataFrame
-        Per base model: epoch, loss and, where known, holdout_loss, holdout_f1, learning_rate.
+        Per base model: epoch, loss and, where known, holdout_loss, holdout_<average>_f<beta>, learning_rate.
     gallery : sequence of GalleryItem
         As ``pick_gallery`` orders it, best image first.
     n_validation : int

@@ -6,7 +6,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from labelstack.metrics import found_holdout_column, holdout_score_name
 from labelstack.report.content import Average, LeaderboardRow, ThresholdCurve, ranked
 
 WIDE, NARROW = 11.0, 3.9  # inches: at these widths 9 pt type is about 12 px on a desktop page and on a phone
@@ -107,9 +108,13 @@ def per_label_f1(table: pd.DataFrame, *, score_name: str = "F1", width: float = 
     return fig
 
 
-def training_curves(
-    curves: Mapping[str, pd.DataFrame], *, score_name: str = "F1", width: float = WIDE, theme: Theme = LIGHT
-) -> Figure:
+def holdout_scores(histories: Iterable[pd.DataFrame]) -> str:
+    """What training histories say they measured on the holdout: ``samples F1``."""
+    columns = {column: None for history in histories if (column := found_holdout_column(map(str, history)))}
+    return ", ".join(holdout_score_name(column) for column in columns) or "score"
+
+
+def training_curves(curves: Mapping[str, pd.DataFrame], *, width: float = WIDE, theme: Theme = LIGHT) -> Figure:
     """Loss (solid train, dashed holdout), holdout score and learning rate over epochs, one colour per base model."""
     stacked = width < 6
     fig = _figure(width, 6.6 if stacked else 3.4, theme)
@@ -118,11 +123,14 @@ def training_curves(
     for index, history in enumerate(curves.values()):
         style = _series(index, theme)
         every = max(1, len(history) // 8)
-        for panel, key, line in ((0, "loss", "-"), (0, "holdout_loss", "--"), (1, "holdout_f1", "-"), (2, "learning_rate", "-")):  # fmt: skip  # noqa: E501
+        judged = found_holdout_column(map(str, history)) or ""
+        for panel, key, line in ((0, "loss", "-"), (0, "holdout_loss", "--"), (1, judged, "-"), (2, "learning_rate", "-")):  # fmt: skip  # noqa: E501
             if key in history and history[key].notna().any():
                 panels[panel].plot(history["epoch"], history[key], line, **style, markevery=every)
         handles.append(Line2D([], [], linestyle="-", **style))
-    for ax, title in zip(panels, ("loss (dashed: holdout)", f"holdout {score_name}", "learning rate"), strict=True):
+    for ax, title in zip(
+        panels, ("loss (dashed: holdout)", f"holdout {holdout_scores(curves.values())}", "learning rate"), strict=True
+    ):
         ax.set_title(title, loc="left", fontsize=9.5, color=theme.ink)
         ax.set_xlabel("epoch", color=theme.ink)
         ax.locator_params(axis="x", integer=True)

@@ -73,6 +73,7 @@ def render(content: ReportContent) -> bytes:
         labels=content.per_label.sort_values("f1", ascending=False, kind="stable").to_dict("records"),
         weights=sorted(content.blend_weights.items(), key=lambda item: -item[1]),
         pictures=_pictures(content, rows),
+        holdout_scores=figures.holdout_scores(content.curves.values()),
         thumbnails=[_thumbnail(item) for item in content.gallery],
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
@@ -106,7 +107,7 @@ def _pictures(content: ReportContent, rows: Sequence[LeaderboardRow]) -> dict[st
         "leaderboard": lambda **look: figures.leaderboard(rows, average=content.primary, score_name=name, **look)
     }
     if content.curves:
-        draw["training"] = lambda **look: figures.training_curves(content.curves, score_name=name, **look)
+        draw["training"] = lambda **look: figures.training_curves(content.curves, **look)
     if content.threshold_curve is not None:
         curve = content.threshold_curve
         draw["thresholds"] = lambda **look: figures.threshold_curves(curve, score_name=name, **look)

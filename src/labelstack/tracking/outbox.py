@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 from labelstack.errors import UserError
 from labelstack.params import digest as digest_of
 from labelstack.tracking import store
+from labelstack.tracking.entries import METRICS_BATCH, apply
 from labelstack.tracking.journal import Busy, Journal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FOLDER = "mlpending"
-BATCH = 100  # params or tags that MLflow takes in one request
-METRICS_BATCH = 1000
 Value = tuple[str, float, int, int | None, bool]  # key, value, milliseconds, step (None: the last one), replaces
 _AGAIN_SECONDS = 30.0
 _PATIENCE, _ARTIFACT_PATIENCE, _END_PATIENCE = 10, 30, 60  # seconds to wait for one answer
@@ -126,28 +125,6 @@ class Outbox:
         self._next = time.monotonic() + _AGAIN_SECONDS
 
 
-def apply(client: MlflowClient, run_id: str, entry: dict[str, Any], source: Path | None = None) -> None:
-    """Write one entry to the store; metrics need a step here."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    kind = entry["kind"]
-    if kind == "metrics":
-        metrics = [Metric(key, value, at, step) for key, value, at, step, _ in entry["values"]]
-        for batch in batches(metrics, METRICS_BATCH):
-            client.log_batch(run_id, metrics=batch)
-    elif kind == "params":
-        for batch in batches([Param(*item) for item in entry["values"].items()], BATCH):
-            client.log_batch(run_id, params=batch)
-    elif kind == "tags":
-        for batch in batches([RunTag(*item) for item in entry["values"].items()], BATCH):
-            client.log_batch(run_id, tags=batch)
-    elif kind == "status":
-        client.set_terminated(run_id, entry["status"], entry["end_time"])
-    else:
-        send = client.log_artifacts if kind == "artifacts" else client.log_artifact
-        send(run_id, str(source), entry["folder"])
-
-
 def upload(client: MlflowClient, journal: Journal, progress: Callable[[int], Any] | None = None) -> int:
     """Send a journal's entries in order and remove it after the last one; the number of entries sent.
 
@@ -190,11 +167,11 @@ def _missing(client: MlflowClient, run_id: str, values: list[Any], held: dict[st
 
 
 def _grouped(entries: Iterator[tuple[dict[str, Any], int]]) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """Neighbouring entries with metrics together, so that many epochs need few requests; others alone."""
+    """Neighbouring metrics of the same thing together, so that many epochs need few requests; other entries alone."""
     group: list[dict[str, Any]] = []
     last = 0
     for entry, end in entries:
-        if group and (entry["kind"] != "metrics" or len(group) >= METRICS_BATCH):
+        if group and (_thing(entry) != _thing(group[0]) or len(group) >= METRICS_BATCH):
             yield group, last
             group = []
         if entry["kind"] == "metrics":
@@ -204,6 +181,10 @@ def _grouped(entries: Iterator[tuple[dict[str, Any], int]]) -> Iterator[tuple[li
         last = end
     if group:
         yield group, last
+
+
+def _thing(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return entry["kind"], entry.get("model"), entry.get("dataset")
 
 
 def server_folder(root: Path, shown: str) -> Path:
@@ -276,12 +257,6 @@ def upload_pending(client: MlflowClient, uri: str, root: Path, shown: str) -> No
             _logger.warning("%s", error)
             if not store.answers(uri):
                 return
-
-
-def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
-    """Slices of at most ``size`` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def same(a: float, b: float) -> bool:

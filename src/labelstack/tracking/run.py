@@ -7,12 +7,15 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from labelstack.errors import UserError
 from labelstack.tracking import store
+from labelstack.tracking.datasets import Dataset
+from labelstack.tracking.logged_models import model_name
 from labelstack.tracking.outbox import Outbox, Value, folder_of, same
-from labelstack.tracking.texts import clean_key, clean_tags
+from labelstack.tracking.texts import clean_key, clean_params, clean_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from labelstack.tracking.runs import Tracker
 
 MEMBER_TAG = "labelstack.member."
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Run:
@@ -60,13 +64,25 @@ class Run:
         """Steps of a metric that the store already holds."""
         return set(self._history(clean_key(key)))
 
-    def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
+    def log_metrics(
+        self,
+        metrics: Mapping[str, float | None],
+        step: int | None = None,
+        *,
+        model: str | None = None,
+        dataset: Dataset | None = None,
+    ) -> None:
         """Log values at a step (epoch), or final values when ``step`` is None; ``None`` values are left out.
 
         A step that the run already holds is kept, so a resumed run shows every step once; a final value that
-        changed replaces the one shown.
+        changed replaces the one shown. ``model`` and ``dataset`` say which of this run's logged models was measured
+        on what.
         """
-        self._log([(clean_key(k), float(v), step) for k, v in metrics.items() if v is not None])
+        about: dict[str, Any] = {} if model is None else {"model": model_name(model)}
+        if model is not None and dataset is not None:
+            content = dataset.to_dict()
+            about["dataset"] = [content["name"], content["digest"]]
+        self._log([(clean_key(k), float(v), step) for k, v in metrics.items() if v is not None], about)
 
     def log_history(self, rows: Iterable[Mapping[str, Any]], step: str = "epoch") -> None:
         """Log a table of metrics, one row a step, in few requests; the column ``step`` holds the step."""
@@ -92,6 +108,37 @@ class Run:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder to store with the run {self.name}")
         self._put({"kind": "artifacts", "folder": folder or None}, f"store {path.name}", path)
+
+    def log_datasets(self, *datasets: Dataset) -> None:
+        """Say what the run learned from and was scored on; what it has already is not added again."""
+        if datasets:
+            self._put({"kind": "datasets", "datasets": [one.to_dict() for one in datasets]}, "log datasets")
+
+    def log_model(
+        self, name: str, path: str | Path, kind: str, params: Mapping[str, Any], signature: Mapping[str, str] = _NOTHING
+    ) -> None:
+        """Store a file or folder as this run's logged model, once; raise ``UserError`` when it doesn't exist.
+
+        Parameters
+        ----------
+        kind : str
+            MLflow's model type: ``base model``, ``stacker``.
+        signature : mapping, optional
+            See ``logged_models.tensor_signature``.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder to store as the model of the run {self.name}")
+        data = sorted(file.name for file in path.iterdir()) if path.is_dir() else [path.name]
+        entry = {
+            "kind": "model",
+            "name": model_name(name),
+            "model_type": kind,
+            "params": clean_params(params),
+            "data": data,
+            "signature": dict(signature),
+        }
+        self._put(entry, f"store the model {name}", path)
 
     def log_figure(self, image: bytes, path: str) -> None:
         """Store an image (PNG or SVG bytes) under ``path``, for example ``plots/curves.png``."""
@@ -134,7 +181,7 @@ class Run:
             file.write_bytes(content)
             self.log_artifact(file, str(place.parent) if place.parent.name else None)
 
-    def _log(self, values: list[tuple[str, float, int | None]]) -> None:
+    def _log(self, values: list[tuple[str, float, int | None]], about: Mapping[str, Any] = _NOTHING) -> None:
         # MLflow shows, of several values at a step, the one with the latest millisecond.
         self._clock = now = max(int(time.time() * 1000), self._clock + 1)
         new: list[Value] = []
@@ -149,7 +196,7 @@ class Run:
             if place >= max(held):
                 self.metrics[key] = value
         if new:
-            self._put({"kind": "metrics", "values": new}, "log metrics")
+            self._put({"kind": "metrics", "values": new, **about}, "log metrics")
 
     def _history(self, key: str) -> dict[int, float]:
         """Steps and values of a metric; the store is asked once, and only for a resumed run's own metrics."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from labelstack import params as params_
 from labelstack.errors import UserError
 from labelstack.tracking import outbox, sqlite_uri, store
+from labelstack.tracking.entries import BATCH, batches
 from labelstack.tracking.lineage import EXPERIMENT, experiment_tags
 from labelstack.tracking.run import Run
 from labelstack.tracking.texts import clean_params, clean_tags
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 DIGEST_TAG = "params.digest"
 CONTINUES_TAG = "labelstack.continues"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page opens with the runs, not with traces
 UI_BASE = "http://127.0.0.1:5000"
 _logger = logging.getLogger(__name__)
 
@@ -154,11 +156,27 @@ class Tracker:
         kept = {key: value for key, value in found.data.tags.items() if not key.startswith("mlflow.")}
         kept |= tags | {CONTINUES_TAG: before}
         run_id = self._create(name, kept).info.run_id
-        for batch in outbox.batches([Param(*item) for item in found.data.params.items()], outbox.BATCH):
+        for batch in batches([Param(*item) for item in found.data.params.items()], BATCH):
             self.client.log_batch(run_id, params=batch)
-        for batch in outbox.batches([RunTag(*item) for item in kept.items()], outbox.BATCH):
+        for batch in batches([RunTag(*item) for item in kept.items()], BATCH):
             self.client.log_batch(run_id, tags=batch)
+        self._keep_inputs(found, run_id)
         return self.client.get_run(run_id)
+
+    def _keep_inputs(self, found: MlflowRun, run_id: str) -> None:
+        """Name the datasets of a continued run, and its models as what the continuation starts from."""
+        from mlflow.entities import LoggedModelInput
+        from mlflow.exceptions import MlflowException
+
+        datasets = list(found.inputs.dataset_inputs) if found.inputs else []
+        models = [LoggedModelInput(one.model_id) for one in (found.outputs.model_outputs if found.outputs else [])]
+        if datasets or models:
+            try:
+                self.client.log_inputs(run_id, datasets, models)
+            except MlflowException as error:  # they say where the run comes from, which its tag says too
+                if store.unreachable(error, self.uri):
+                    raise
+                _logger.warning("%s: inputs of the run that it continues: %s", run_id, error)
 
     def _find(self, run_id: str) -> MlflowRun | None:
         from mlflow.exceptions import MlflowException
@@ -253,7 +271,7 @@ def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifacts))
+            return str(client.create_experiment(name, artifacts, _KIND))
         except MlflowException:  # another process was faster, or a real error
             found = client.get_experiment_by_name(name)
             if found is None:

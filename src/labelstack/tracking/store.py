@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _REACH_SECONDS = 5
-_TOO_MANY = 429
+_TOO_MANY, _NOT_IMPLEMENTED = 429, 501
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
@@ -149,7 +149,7 @@ def _of(error: BaseException, *packages: str) -> bool:
 
 
 def _transient(status: int) -> bool:
-    return status in (408, _TOO_MANY) or status >= 500
+    return status in (408, _TOO_MANY) or (status >= 500 and status != _NOT_IMPLEMENTED)
 
 
 @contextmanager

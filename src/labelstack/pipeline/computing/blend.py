@@ -41,6 +41,7 @@ class Mixed:
     strategy : of the decision rule in use
     strategies : scores of every strategy
     curve : of one threshold for all labels
+    test_id : int64 [m], the test images
     """
 
     rows: Targets
@@ -51,6 +52,7 @@ class Mixed:
     strategy: str
     strategies: Mapping[str, Mapping[str, float]]
     curve: ThresholdCurve
+    test_id: NDArray[np.int64]
 
 
 def member_predictions(params: Params, part: str) -> dict[str, Predictions]:
@@ -115,4 +117,5 @@ def compute(params: Params) -> Mixed:
     write_predictions(paths.BLENDED / "test.npz", test_id, blended_test)
     storage.write_json(paths.METRICS / "blend.json", {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, oof)
-    return Mixed(rows, labels, fitted.labels, measured, weights, blended.decision.strategy, strategies, curve)
+    strategy = blended.decision.strategy
+    return Mixed(rows, labels, fitted.labels, measured, weights, strategy, strategies, curve, test_id)

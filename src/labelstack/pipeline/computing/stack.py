@@ -40,6 +40,7 @@ class Stacked:
     scores : by name
     curve : of one threshold for all labels
     digest : SHA-256 of what the fold models have learnt
+    test_id : int64 [m], the test images
     """
 
     rows: Targets
@@ -48,6 +49,7 @@ class Stacked:
     scores: dict[str, float]
     curve: ThresholdCurve
     digest: str
+    test_id: NDArray[np.int64]
 
 
 def compute(params: Params, name: str, work: Path) -> Stacked:
@@ -92,4 +94,4 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
     measured = scores(rows.Y, result.predictions, folds, **chosen, fitted=fitted, decision=decision)
     storage.write_json(paths.METRICS / "stack" / f"{name}.json", {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, probability)
-    return Stacked(rows, labels, fitted.labels, measured, curve, result.ensemble.digest())
+    return Stacked(rows, labels, fitted.labels, measured, curve, result.ensemble.digest(), test_id)

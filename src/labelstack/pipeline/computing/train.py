@@ -12,7 +12,7 @@ import numpy as np
 from labelstack.images.loader import TrainingBatches, evaluation_batches
 from labelstack.params import Augment, Model, Params
 from labelstack.pipeline import paths
-from labelstack.pipeline.rows import Targets, targets
+from labelstack.pipeline.rows import Targets
 from labelstack.storage import replacing
 
 if TYPE_CHECKING:
@@ -51,11 +51,19 @@ def policy(params: Params, model: Model) -> Augment | None:
     return params.augment if model.augment else None
 
 
-def compute(params: Params, name: str, work: Path, on_epoch: Callable[[int, dict[str, float]], None]) -> Trained:
+def compute(
+    params: Params,
+    name: str,
+    rows: Targets,
+    held_out: Targets,
+    work: Path,
+    on_epoch: Callable[[int, dict[str, float]], None],
+) -> Trained:
     """Train ``models.<name>``; write model.keras, history.csv and metrics/train/<name>.csv.
 
     Parameters
     ----------
+    rows, held_out : what ``split_holdout`` gave
     work : folder of the checkpoints, from which a killed attempt goes on
     on_epoch : called after each epoch with its number and scores
     """
@@ -63,15 +71,14 @@ def compute(params: Params, name: str, work: Path, on_epoch: Callable[[int, dict
     from labelstack.networks.training import train
 
     model = params.models[name]
-    train_rows, holdout_rows = split_holdout(params, targets("train"))
     holdout = None
-    if len(holdout_rows.image_id):
-        batches = evaluation_batches(paths.shards("train"), holdout_rows.image_id, model.image_size, 256, model.resize)
-        holdout = (np.concatenate([images for _, images in batches]), holdout_rows.Y)
+    if len(held_out.image_id):
+        batches = evaluation_batches(paths.shards("train"), held_out.image_id, model.image_size, 256, model.resize)
+        holdout = (np.concatenate([images for _, images in batches]), held_out.Y)
     with TrainingBatches(
         paths.shards("train"),
-        train_rows.image_id,
-        train_rows.Y.astype(np.float32),
+        rows.image_id,
+        rows.Y.astype(np.float32),
         size=model.image_size,
         batch_size=model.batch_size,
         seed=params.seed + model.seed,
@@ -85,10 +92,11 @@ def compute(params: Params, name: str, work: Path, on_epoch: Callable[[int, dict
             params.training,
             train_batches,
             holdout,
-            n_labels=train_rows.Y.shape[1],
-            prior=train_rows.Y.mean(0, dtype=np.float32),
+            n_labels=rows.Y.shape[1],
+            prior=rows.Y.mean(0, dtype=np.float32),
             seed=params.seed + model.seed,
             work=work,
+            metric=params.metric,
             on_epoch=on_epoch,
         )
     out = paths.base(name)
