@@ -166,11 +166,7 @@ def test_the_server_listens_on_loopback_and_knows_its_names_only(team: TeamServe
     search = f"{team.url}/api/2.0/mlflow/experiments/search?max_results=1"
     assert requests.get(search, timeout=10).status_code == 200
     assert requests.get(search, headers={"Host": "evil.example"}, timeout=10).status_code == 403
-    port = team.url.rpartition(":")[2]
-    listening = subprocess.run(["ss", "-ltnH"], check=True, capture_output=True, text=True).stdout
-    assert [line.split()[3] for line in listening.splitlines() if line.split()[3].endswith(f":{port}")] == [
-        f"127.0.0.1:{port}"
-    ]
+    assert team.listening() == {("127.0.0.1", int(team.url.rpartition(":")[2]))}
 
 
 def test_a_name_that_is_allowed_may_change_things_from_the_browser_and_a_password_in_the_uri_stays_hidden(
