@@ -40,7 +40,7 @@ TINY: dict[str, Any] = {
             "batch_size": 32,
         },
     },
-    "folds": {"k": 2},
+    "folds": {"k": 3},
     "stackers": {
         "cnn": {"kind": "cnn", "padding": "same", "units": 16, "epochs": 2},
         "xgboost": {"kind": "xgboost", "features": "all", "n_estimators": 4, "max_depth": 2},
