@@ -6,7 +6,6 @@ import platform
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -147,12 +146,10 @@ def test_a_promised_file_that_does_not_appear_is_missed(cluster: Cluster, worksp
         list(on(cluster, timeout_s=0.3).map(plain, [{}], writes=lambda job: ["never.npz"]))
 
 
-def test_an_address_where_nobody_answers_is_told_within_seconds(workspace: Path) -> None:
+def test_an_address_where_nobody_answers_is_told(workspace: Path) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
-    start = time.monotonic()
     with pytest.raises(UserError, match=f"{address}: no answer within 1 s"):
         list(Engine(Settings(scheduler=address, timeout_s=1)).map(plain, [{}]))
-    assert time.monotonic() - start < 8
 
 
 def test_a_server_that_is_no_scheduler_is_told(workspace: Path) -> None:

@@ -11,7 +11,9 @@ from shared import made_once, run_folder
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace after one uninterrupted `dvc repro`, shared by all workers; tests only read it, or a copy."""
-    root = made_once(run_folder(tmp_path_factory) / "finished", lambda folder: Workspace(folder).run("dvc", "repro"))
+    root = made_once(
+        run_folder(tmp_path_factory) / "finished", lambda folder: Workspace(folder).run("dvc", "repro", measured=True)
+    )
     return Workspace.existing(root)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.tiny import environment
+from pipeline.tiny import PATIENCE, environment
 
 
 def free_port() -> int:
@@ -71,7 +71,7 @@ def team_server(folder: Path, settings: dict[str, str], *arguments: str) -> Iter
         )  # fmt: skip
     server = TeamServer(f"http://127.0.0.1:{port}", process.pid, log)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             assert process.poll() is None, f"labelstack server ended:\n{log.read_text()}"
             assert time.monotonic() < deadline, f"labelstack server does not answer:\n{log.read_text()}"

@@ -20,7 +20,7 @@ import yaml
 
 from pipeline.planted import USER, Planted, files, git_objects, leaks
 from pipeline.team_server import free_port, refused, team_server
-from pipeline.tiny import Workspace, environment
+from pipeline.tiny import PATIENCE, Workspace, environment
 from postgres import postgres
 from s3 import objects, s3_server
 
@@ -62,7 +62,7 @@ class Shell:
 
     def __call__(self, *command: str, ok: bool = True, **change: str) -> str:
         ended = subprocess.run(
-            command, cwd=self.root, env=self.environment | change, capture_output=True, timeout=300, check=False
+            command, cwd=self.root, env=self.environment | change, capture_output=True, timeout=PATIENCE, check=False
         )
         self.said[f"{len(self.said)} $ {' '.join(command)}"] = ended.stdout + ended.stderr
         text = (ended.stdout + ended.stderr).decode()

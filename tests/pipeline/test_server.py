@@ -18,7 +18,7 @@ from labelstack.pipeline import server
 from labelstack.storage import sha256
 from labelstack.tracking.store import resolve_uri
 from pipeline.team_server import TeamServer, free_port, refused, team_server
-from pipeline.tiny import Workspace, environment
+from pipeline.tiny import PATIENCE, Workspace, environment
 from postgres import Postgres, postgres
 from s3 import CREDENTIALS, Proxy, objects, s3_server
 
@@ -70,7 +70,7 @@ def client_environment(url: str) -> dict[str, str]:
 
 def typed(folder: Path, url: str, *command: str, **more: str) -> str:
     ended = subprocess.run(
-        command, cwd=folder, env=client_environment(url) | more, capture_output=True, text=True, timeout=300
+        command, cwd=folder, env=client_environment(url) | more, capture_output=True, text=True, timeout=PATIENCE
     )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
     return ended.stdout
@@ -92,7 +92,7 @@ def test_two_people_who_register_at_once_make_two_whole_versions(
         for each in (first, second)
     ]  # fmt: skip
     for process in started:
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
 
     registered = [json.loads((w.root / "models/ensemble/registration.json").read_text()) for w in (first, second)]

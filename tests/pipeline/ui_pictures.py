@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from browser import Browser, browser
-from pipeline.tiny import environment
+from pipeline.tiny import PATIENCE, environment
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def mlflow_ui(root: Path) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             assert process.poll() is None, "labelstack ui ended"
             assert time.monotonic() < deadline, "labelstack ui does not answer"
@@ -59,7 +59,7 @@ def runs_table(window: Browser, url: str, experiment: str, picture: Path) -> str
     window.open(
         f"{url}/#/experiments/{experiment}/runs?compareRunsMode=TABLE",
         until="document.body.innerText.includes('blend/ensemble')",
-        timeout_s=120,
+        timeout_s=PATIENCE,
     )
     close_panels(window)
     window.find('[data-testid="column-selection-dropdown"]').click()
@@ -84,7 +84,7 @@ def run_page(window: Browser, url: str, experiment: str, run_id: str, pictures: 
         ("curves", "/model-metrics", "document.querySelectorAll('.js-plotly-plot svg.main-svg').length > 2"),
         ("artifacts", "/artifacts", "document.body.innerText.includes('thresholds.json')"),
     ):
-        window.open(f"{base}{path}", until=until, timeout_s=60)
+        window.open(f"{base}{path}", until=until, timeout_s=PATIENCE)
         time.sleep(0.5)  # plots fade in
         window.screenshot(pictures / f"mlflow-{page}.png")
         texts[page] = window.text()
@@ -98,9 +98,8 @@ def registry_pages(window: Browser, url: str, name: str, version: int, pictures:
         ("registry", f"/models/{name}", f"document.body.innerText.includes('Version {version}')"),
         ("version", f"/models/{name}/versions/{version}", "document.querySelectorAll('table').length > 1"),
     ):
-        window.open(
-            f"{url}/#{path}", until=f"({until}) && /candidate|champion/.test(document.body.innerText)", timeout_s=120
-        )
+        named = "/candidate|champion/.test(document.body.innerText)"
+        window.open(f"{url}/#{path}", until=f"({until}) && {named}", timeout_s=PATIENCE)
         close_panels(window)
         if page == "registry":  # the champions' history stands above the versions
             tables = window.driver.find_elements("css selector", "table, [role=table]")
@@ -116,7 +115,7 @@ def compare_page(window: Browser, url: str, experiment: str, run_ids: list[str],
     window.open(
         f"{url}/#/compare-runs?runs={runs}&experiments={experiments}",
         until="document.body.innerText.includes('Show diff only')",
-        timeout_s=120,
+        timeout_s=PATIENCE,
     )
     close_panels(window)
     window.find('button[aria-label="Parameters - Show diff only"]').click()
