@@ -19,6 +19,7 @@ from labelstack.storage import sha256
 from labelstack.tracking.store import resolve_uri
 from pipeline.team_server import TeamServer, free_port, refused, team_server
 from pipeline.tiny import PATIENCE, Workspace, environment
+from pipeline.tiny import typed as one_process
 from postgres import Postgres, postgres
 from s3 import CREDENTIALS, Proxy, objects, s3_server
 
@@ -81,8 +82,7 @@ def test_two_people_who_register_at_once_make_two_whole_versions(
 ) -> None:
     first, second = finished.copy(tmp_path / "first"), finished.copy(tmp_path / "second")
     second.params(blend={"method": "equal"})
-    for stage in ("blend", "evaluate", "submit"):
-        second.run("labelstack", stage)
+    second.run(*one_process("blend", "evaluate", "submit"))
 
     started = [
         subprocess.Popen(
