@@ -1,11 +1,13 @@
-# `make repro` runs the pipeline, `make test` the tests; each does all set-up first.
+# `make repro` runs the pipeline, `make test` the tests; each does all set-up first, the system's packages included.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+# The first of these names behind which Python 3.11 stands.
+PYTHON ?= $(or $(shell for name in python3.11 python3 python; do \
+  "$$name" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo "$$name" && break; done),python3.11)
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: repro ui server test test-full lint format setup setup-dev lock clean
+.PHONY: repro ui server test test-full lint format setup setup-dev system system-test lock clean
 
 repro: setup  ## set up, run the whole pipeline, show the leaderboard
 	dvc repro
@@ -17,11 +19,11 @@ ui: setup  ## MLflow UI on loopback
 server: setup  ## a team's MLflow server: settings in docs/server.md
 	labelstack server $(ARGS)
 
-test: setup-dev  ## the fast suite, with coverage of src/
+test: system-test setup-dev  ## the fast suite, with coverage of src/
 	coverage erase
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
-test-full: setup-dev  ## everything, the slow cases included
+test-full: system-test setup-dev  ## everything, the slow cases included
 	pytest -m ""
 
 lint: setup-dev
@@ -37,8 +39,12 @@ setup: $(VENV)/.ready
 
 setup-dev: $(VENV)/.ready-dev
 
-$(VENV)/bin/python:
+# What the system lacks, found out before anything is downloaded.
+system system-test:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@PYTHON="$(PYTHON)" .ci/system $(if $(filter system-test,$@),test,run)
+
+$(VENV)/bin/python: | system
 	$(PYTHON) -m venv $(VENV)
 
 # --no-deps: the lock file is the whole set. --compile: byte-code now, so that no stage pays for it later.

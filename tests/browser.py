@@ -43,12 +43,12 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
-    def open(self, url: str, *, wait_for: str = "body", until: str = "true", timeout_s: float = 30) -> None:
+    def open(self, url: str, *, wait_for: str = "body", until: str = "true", timeout_s: float = 300) -> None:
         """Load ``url``, then wait for the CSS selector ``wait_for`` and the JavaScript condition ``until``."""
         self.driver.get(url)
         self.wait(f"document.querySelector({json.dumps(wait_for)}) && ({until})", timeout_s=timeout_s)
 
-    def wait(self, condition: str, *, timeout_s: float = 30) -> None:
+    def wait(self, condition: str, *, timeout_s: float = 300) -> None:
         """Wait until a JavaScript expression is true; ``AssertionError`` names it when the time is up."""
         end = time.monotonic() + timeout_s
         while not self.evaluate(f"Boolean({condition})"):

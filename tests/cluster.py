@@ -16,7 +16,7 @@ from types import TracebackType
 from distributed import Client
 
 DASK = Path(sys.executable).parent / "dask"
-START_S = 60
+START_S = 600
 
 
 class Cluster:
@@ -105,7 +105,7 @@ class Cluster:
         names = {address: worker["name"] for address, worker in self.client.scheduler_info()["workers"].items()}
         return {names[address] for address, tasks in self.client.processing().items() if tasks and address in names}
 
-    def kill_when_busy(self, name: str, timeout: float = 60) -> None:
+    def kill_when_busy(self, name: str, timeout: float = START_S) -> None:
         """kill -9 a worker in the middle of a task."""
         deadline = time.monotonic() + timeout
         while True:

@@ -137,7 +137,7 @@ def postgres(password: str = "of-the-tests") -> Iterator[Postgres]:
 
 
 def _wait(server: Postgres, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while True:
         with contextlib.suppress(psycopg2.OperationalError):
             server.query("postgres", "SELECT 1")

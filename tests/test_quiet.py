@@ -38,7 +38,7 @@ def stderr_of(code: str) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False, timeout=300
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False, timeout=1500
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""

@@ -168,7 +168,7 @@ def kill(epoch, record):
 run(tiny(ema=0.9, mixup=0.2), Training(patience=None), ArrayBatches(*draw(28)), draw(20, seed=1),
     Path({str(tmp_path / "broken")!r}), on_epoch=kill)
 """
-    ended = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, timeout=1500)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
     whole = run(params, training, batches, holdout, tmp_path / "whole")
     assert_same(whole, run(params, training, batches, holdout, tmp_path / "broken"))
@@ -315,7 +315,7 @@ whole = run(params, training, *data, work / "whole")
 
 def on_two_devices(script: str, work: Path) -> None:
     command = [sys.executable, "-c", TWO_DEVICES + script, str(work)]
-    ended = subprocess.run(command, env=os.environ, capture_output=True, timeout=240, text=True)
+    ended = subprocess.run(command, env=os.environ, capture_output=True, timeout=1500, text=True)
     assert ended.returncode == 0, ended.stderr[-3000:]
 
 

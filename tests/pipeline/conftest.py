@@ -1,28 +1,20 @@
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
 
 import pytest
 
 from pipeline.tiny import Workspace
+from shared import made_once, run_folder
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace after one uninterrupted `dvc repro`, shared by all workers; tests only read it, or a copy."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    root, mark = shared / "finished" / "work", shared / "finished.done"
-    with (shared / "finished.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if mark.exists():
-            return Workspace.existing(root)
-        workspace = Workspace(root)
-        workspace.run("dvc", "repro")
-        mark.touch()
-        return workspace
+    root = made_once(
+        run_folder(tmp_path_factory) / "finished", lambda folder: Workspace(folder).run("dvc", "repro", measured=True)
+    )
+    return Workspace.existing(root)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.tiny import environment
+from pipeline.tiny import PATIENCE, environment
 
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
 
@@ -34,7 +34,7 @@ def cached(root: Path) -> set[str]:
     return {file.relative_to(cache).as_posix() for file in (cache / "files").rglob("*") if file.is_file()}
 
 
-def run(folder: Path, *command: str, ok: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *command: str, ok: bool = True, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
     """Run a command as in a shell with the environment active; with ``ok`` it must succeed.
 
     DVC's site folder lies beside ``folder``: what another folder knows of a remote is not known here.

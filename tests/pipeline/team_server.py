@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.tiny import environment
+import psutil
+
+from pipeline.tiny import PATIENCE, environment
 
 
 def free_port() -> int:
@@ -38,10 +40,23 @@ class TeamServer:
     def __init__(self, url: str, pid: int, log: Path) -> None:
         self.url, self.pid, self.log = url, pid, log
 
+    def processes(self) -> list[psutil.Process]:
+        """The server and all that it started: the processes of its session."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getsid(process.pid) == self.pid:
+                    found.append(process)
+        return found
+
     def commands(self) -> str:
         """What `ps` shows of the server and its children."""
-        listed = subprocess.run(["ps", "-eo", "sid,args"], check=True, capture_output=True, text=True).stdout
-        return "\n".join(line for line in listed.splitlines() if line.split()[0] == str(self.pid))
+        return "\n".join(" ".join(process.cmdline()) for process in self.processes())
+
+    def listening(self) -> set[tuple[str, int]]:
+        """The addresses and ports at which the server waits for connections."""
+        sockets = [each for process in self.processes() for each in process.net_connections("inet")]
+        return {(each.laddr.ip, each.laddr.port) for each in sockets if each.status == psutil.CONN_LISTEN}
 
 
 @contextmanager
@@ -56,7 +71,7 @@ def team_server(folder: Path, settings: dict[str, str], *arguments: str) -> Iter
         )  # fmt: skip
     server = TeamServer(f"http://127.0.0.1:{port}", process.pid, log)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             assert process.poll() is None, f"labelstack server ended:\n{log.read_text()}"
             assert time.monotonic() < deadline, f"labelstack server does not answer:\n{log.read_text()}"

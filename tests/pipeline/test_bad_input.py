@@ -121,7 +121,7 @@ def test_a_tracking_server_that_is_not_there_is_known_before_any_training(bare: 
     content = bare.params()
     try:
         bare.params(tracking={"uri": "http://127.0.0.1:9"})
-        result = bare.run("labelstack", "train", "wide", ok=False, timeout=60)
+        result = bare.run("labelstack", "train", "wide", ok=False)
     finally:
         bare.params(content)
     assert result.returncode == 2

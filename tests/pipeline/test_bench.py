@@ -74,7 +74,10 @@ def test_one_command_from_file_to_verdict(here, capfd):
     assert content["settings"]["thresholds"]["strategy"] == "global"
     assert set(content["rows"][1]["test_interval"]) == {"score", "low", "high"}
     assert content["winner"] in {"best_single", "default"}
-    assert content["decisions"]["expected_f"]["test"]["samples"] <= 1
+    fixed, expected = (content["decisions"][name] for name in ("fixed", "expected_f"))
+    gain = expected["cross_fitted"]["samples_f1"] - fixed["cross_fitted"]["samples_f1"]
+    assert expected["cross_fitted"]["gain"] == pytest.approx(gain)
+    assert expected["test"] != fixed["test"]
 
 
 def test_settings_of_another_project_are_left_alone(capsys):

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from browser import browser
+import pytest
+
+from browser import Browser, browser
 from pipeline.tiny import Workspace
-from pipeline.ui_pictures import mlflow_ui, report, run_page, runs_table
+from pipeline.ui_pictures import compare_page, mlflow_ui, report, run_page, runs_table
 
 SCORES = {"train": "metrics/predict/{}.json", "stack": "metrics/stack/{}.json", "blend": "metrics/blend.json"}
 
 
-def test_the_mlflow_ui_shows_runs_with_f1_curves_and_artifacts(finished: Workspace, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def url(finished: Workspace) -> Iterator[str]:
+    """The address of an MLflow UI on the finished workspace."""
+    with mlflow_ui(finished.root) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Browser]:
+    with browser() as opened:
+        yield opened
+
+
+def test_the_mlflow_ui_shows_runs_with_f1_curves_and_artifacts(
+    finished: Workspace, url: str, window: Browser, tmp_path: Path
+) -> None:
     run = json.loads((finished.root / "models/base/wide/run.json").read_text())
-    with mlflow_ui(finished.root) as url, browser() as window:
-        window.viewport(1700, 760)
-        table = runs_table(window, url, run["experiment_id"], tmp_path / "mlflow-runs.png")
-        texts = run_page(window, url, run["experiment_id"], run["run_id"], tmp_path)
+    window.viewport(1700, 760)
+    table = runs_table(window, url, run["experiment_id"], tmp_path / "mlflow-runs.png")
+    texts = run_page(window, url, run["experiment_id"], run["run_id"], tmp_path)
     runs = {row["Run Name"].split()[-1]: row for row in table}
     learned = {"train/wide": "wide", "train/deep": "deep", "stack/cnn": "cnn", "stack/xgboost": "xgboost"}
     models = learned | {"blend/ensemble": "ensemble"}
@@ -41,6 +58,21 @@ def test_the_mlflow_ui_shows_runs_with_f1_curves_and_artifacts(finished: Workspa
         assert name in texts["artifacts"]
     for name in ("runs", "run", "curves", "artifacts"):
         assert (tmp_path / f"mlflow-{name}.png").stat().st_size > 20_000
+
+
+def test_two_runs_are_compared_side_by_side(finished: Workspace, url: str, window: Browser, tmp_path: Path) -> None:
+    runs = [json.loads((finished.root / f"models/stackers/{n}/run.json").read_text()) for n in ("cnn", "xgboost")]
+    picture = tmp_path / "mlflow-compare.png"
+    window.viewport(1500, 900)
+    text = compare_page(window, url, runs[0]["experiment_id"], [run["run_id"] for run in runs], picture)
+    assert "Comparing 2 Runs from 1 Experiment" in text
+    for run in runs:
+        assert run["run_id"] in text
+        assert run["name"] in text
+        assert f"{run['metrics']['samples_f1_cross_fitted']:.2f}" in text
+    assert "stacker.max_depth" in text or "max_depth" in text
+    assert "folds.nested" not in text  # equal in both
+    assert picture.stat().st_size > 20_000
 
 
 def test_the_report_of_a_real_run_fits_desktop_and_phone(finished: Workspace, tmp_path: Path) -> None:

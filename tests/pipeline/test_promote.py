@@ -16,7 +16,7 @@ from labelstack.tracking import store
 from labelstack.tracking.champions import champion, history
 from labelstack.tracking.registry import all_versions, read_version, register
 from labelstack.tracking.runs import Tracker, connect
-from pipeline.tiny import Workspace
+from pipeline.tiny import Workspace, typed
 from tracking.versions import Logs
 
 
@@ -28,9 +28,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 def another(workspace: Workspace, **change: Any) -> str:
     """Blend in another way and register that; what `register` printed."""
     workspace.params(**change)
-    for stage in ("blend", "evaluate", "submit"):
-        workspace.run("labelstack", stage)
-    return workspace.run("labelstack", "register").stdout
+    return workspace.run(*typed("blend", "evaluate", "submit", "register")).stdout
 
 
 def promote(*arguments: str, reason: str = "") -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from labelstack.s3_place import NEEDED, Place, policy
 from pipeline.sharing import cached, commit, fresh_clone, outputs, ran_nothing, run
-from pipeline.tiny import Workspace, environment
+from pipeline.tiny import PATIENCE, Workspace, environment
 from s3 import CREDENTIALS, FAULTS, Proxy, credentials_in_environment, objects, s3_server
 
 PREFIX = "team/labelstack"
@@ -82,7 +82,7 @@ def test_a_killed_push_goes_on_with_what_is_missing(small: Path, server: str) ->
         process = subprocess.Popen(
             ["dvc", "push", "-q"], cwd=small, env=environment(), start_new_session=True, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while len(sent(proxy, start)) < 20:
             assert process.poll() is None, "the push ended before it could be killed"
             assert time.monotonic() < deadline

@@ -32,7 +32,7 @@ from labelstack.tracking.ensemble_log import log_ensemble
 from labelstack.tracking.record import CHECKSUMS, write_checksums
 from labelstack.tracking.registry import register
 from labelstack.tracking.runs import connect
-from pipeline.tiny import Workspace, environment
+from pipeline.tiny import PATIENCE, Workspace, environment
 from tracking import ensembles
 from tracking.conftest import free_port
 from tracking.records import WEIGHTS
@@ -49,7 +49,7 @@ class Registry:
     def rebuild(self, place: Path, *options: str) -> subprocess.CompletedProcess[str]:
         """Type the command in a folder, with nothing but the registry's address in the environment."""
         return subprocess.run(
-            command(*options), cwd=place, env=self.bare(place), capture_output=True, text=True, timeout=300
+            command(*options), cwd=place, env=self.bare(place), capture_output=True, text=True, timeout=PATIENCE
         )
 
     def bare(self, place: Path) -> dict[str, str]:
@@ -291,7 +291,7 @@ def test_a_killed_rebuild_leaves_no_folder_and_can_be_repeated(registry: Registr
         command("1", "--to", "again"), cwd=tmp_path, env=registry.bare(tmp_path), start_new_session=True
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not begun():
             assert process.poll() is None
             assert time.monotonic() < deadline

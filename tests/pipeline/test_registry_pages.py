@@ -1,4 +1,4 @@
-"""What a person sees of registry versions and of two runs side by side in the MLflow UI, in a real browser."""
+"""What a person sees of registry versions in the MLflow UI, in a real browser."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from browser import browser
 from pipeline.tiny import Workspace
-from pipeline.ui_pictures import compare_page, mlflow_ui, registry_pages
+from pipeline.ui_pictures import mlflow_ui, registry_pages
 
 
 def test_the_registry_shows_versions_with_aliases_and_the_model_card(copied: Workspace, tmp_path: Path) -> None:
@@ -37,19 +37,3 @@ def test_the_registry_shows_versions_with_aliases_and_the_model_card(copied: Wor
     assert f"{evaluation['n_labels']} labels" in card
     for name in ("registry", "version"):
         assert (tmp_path / f"mlflow-{name}.png").stat().st_size > 20_000
-
-
-def test_two_runs_are_compared_side_by_side(finished: Workspace, tmp_path: Path) -> None:
-    runs = [json.loads((finished.root / f"models/stackers/{n}/run.json").read_text()) for n in ("cnn", "xgboost")]
-    picture = tmp_path / "mlflow-compare.png"
-    with mlflow_ui(finished.root) as url, browser() as window:
-        window.viewport(1500, 900)
-        text = compare_page(window, url, runs[0]["experiment_id"], [run["run_id"] for run in runs], picture)
-    assert "Comparing 2 Runs from 1 Experiment" in text
-    for run in runs:
-        assert run["run_id"] in text
-        assert run["name"] in text
-        assert f"{run['metrics']['samples_f1_cross_fitted']:.2f}" in text
-    assert "stacker.max_depth" in text or "max_depth" in text
-    assert "folds.nested" not in text  # equal in both
-    assert picture.stat().st_size > 20_000

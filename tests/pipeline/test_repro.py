@@ -10,6 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from labelstack.formats.manifest import label_matrix
+from labelstack.metrics import f_beta
+from labelstack.params import load_params
+from labelstack.predictions import read_predictions
 from pipeline.tiny import Workspace
 
 
@@ -41,9 +45,29 @@ def test_the_evaluation_scores_everything_on_the_same_rows(finished: Workspace) 
     assert list(evaluation["scores"]) == ["wide", "deep", "cnn", "xgboost", "blend"]
     assert evaluation["n_validation"] == 60
     assert evaluation["n_test"] == 40
-    for row in evaluation["scores"].values():
-        for key in ("samples_f1_at_fixed", "micro_f1_in_sample", "macro_f1_cross_fitted", "test_samples_f1"):
-            assert 0 <= row[key] <= 1
+    metrics = finished.root / "metrics"
+    stages = {"wide": "predict", "deep": "predict", "cnn": "stack", "xgboost": "stack", "blend": ""}
+    for name, folder in stages.items():
+        measured = json.loads((metrics / folder / f"{name}.json").read_text())
+        row = evaluation["scores"][name]
+        assert {"samples_f1_at_fixed", "micro_f1_in_sample", "macro_f1_cross_fitted"} <= set(measured)
+        assert {key: row[key] for key in measured} == measured
+
+
+@pytest.mark.parametrize(("name", "folder"), [("wide", "predictions"), ("deep", "predictions"), ("cnn", "stacked")])
+def test_scores_on_the_withheld_answers_are_those_of_the_predictions(
+    finished: Workspace, name: str, folder: str
+) -> None:
+    data, params = finished.root / "data", load_params(finished.root / "params.yaml")
+    assert params.dataset.answers
+    answers = json.loads((finished.root / params.dataset.answers).read_text())["annotations"]
+    labels = pd.read_parquet(data / "manifest/labels.parquet")["label_id"].to_numpy()
+    Y = label_matrix([each["label_id"] for each in answers], labels)
+    found = read_predictions(data / folder / name / "test.npz")
+    chosen = found.rows_of(np.array([each["image_id"] for each in answers])) >= np.float32(params.thresholds.fixed)
+    row = json.loads((finished.root / "metrics/evaluation.json").read_text())["scores"][name]
+    for average in ("samples", "micro", "macro"):
+        assert row[f"test_{average}_f1_at_fixed"] == pytest.approx(f_beta(Y, chosen, average=average), abs=1e-6)
 
 
 def test_a_second_repro_changes_nothing(finished: Workspace) -> None:

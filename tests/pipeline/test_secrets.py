@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import threading
@@ -20,7 +21,7 @@ import yaml
 
 from pipeline.planted import USER, Planted, files, git_objects, leaks
 from pipeline.team_server import free_port, refused, team_server
-from pipeline.tiny import Workspace, environment
+from pipeline.tiny import PATIENCE, Workspace, environment, typed
 from postgres import postgres
 from s3 import objects, s3_server
 
@@ -62,9 +63,9 @@ class Shell:
 
     def __call__(self, *command: str, ok: bool = True, **change: str) -> str:
         ended = subprocess.run(
-            command, cwd=self.root, env=self.environment | change, capture_output=True, timeout=300, check=False
+            command, cwd=self.root, env=self.environment | change, capture_output=True, timeout=PATIENCE, check=False
         )
-        self.said[f"{len(self.said)} $ {' '.join(command)}"] = ended.stdout + ended.stderr
+        self.said[f"{len(self.said)} $ {shlex.join(command)}"] = ended.stdout + ended.stderr
         text = (ended.stdout + ended.stderr).decode()
         assert (ended.returncode == 0) == ok, f"{command} → {ended.returncode}\n{text}"
         return text
@@ -116,16 +117,12 @@ def plant_credentials(planted: Planted, root: Path, folder: Path) -> dict[str, s
 
 def stages(shell: Shell) -> None:
     """Every stage but those that a change of addresses does not concern, then commit and push as the README says."""
-    shell("labelstack", "check")
-    shell("labelstack", "ingest")
-    with ThreadPoolExecutor(2) as pool:
-        for one in [pool.submit(shell, "labelstack", "download", s) for s in ("train", "validation", "test")]:
-            assert "images → data/images/" in one.result()
-    shell("labelstack", "train", "wide")
-    shell("labelstack", "predict", "--base-model", "wide")
-    shell("labelstack", "stack", "xgboost")
-    for stage in ("blend", "evaluate", "submit", "register", "report", "leaderboard"):
-        shell("labelstack", stage)
+    downloads = [f"download {split}" for split in ("train", "validation", "test")]
+    fits = ["train wide", "predict --base-model wide", "stack xgboost", "blend"]
+    said = shell(
+        *typed("check", "ingest", *downloads, *fits, "evaluate", "submit", "register", "report", "leaderboard")
+    )
+    assert said.count("images → data/images/") == 3
 
 
 def share(shell: Shell, s3: str) -> None:
@@ -139,14 +136,12 @@ def share(shell: Shell, s3: str) -> None:
 
 
 def look(shell: Shell, image: str, to: Path) -> None:
-    """Commands that read, in pairs."""
+    """Commands that read, side by side."""
+    show = shlex.join(["images", "show", "2", "--split", "train", "--to", str(shell.root / "shown.jpg")])
+    rebuild = shlex.join(["rebuild", "1", "--to", str(to)])
     commands = [
-        ("labelstack", "compare", "labelstack/1", "workspace"),
-        ("labelstack", "promote"),
+        typed("compare labelstack/1 workspace", "promote", rebuild, "images status", show),
         ("labelstack", "predict", image),
-        ("labelstack", "rebuild", "1", "--to", str(to)),
-        ("labelstack", "images", "status"),
-        ("labelstack", "images", "show", "2", "--split", "train", "--to", str(shell.root / "shown.jpg")),
         ("dvc", "metrics", "show"),
     ]
     with ThreadPoolExecutor(2) as pool:
@@ -175,10 +170,16 @@ def fail(shell: Shell, planted: Planted, image: str, s3: str) -> None:
         (("labelstack", "register"), {"MLFLOW_TRACKING_URI": dead, "NO_PROXY": "", "no_proxy": ""}),
         (("labelstack", "sync"), {"MLFLOW_TRACKING_URI": f"ftp://{USER}:{planted['odd address']}@host"}),
         (("labelstack", "predict", gone), {}),
-        (("labelstack", "remote", "s3://bucket/x", "--endpoint-url", closed), {}),
-        (("labelstack", "remote", "s3://no-such-bucket/x", "--endpoint-url", s3), {}),
-        (("labelstack", "remote", f"s3://{USER}:{key}@bucket/x"), {}),
-        (("labelstack", "compare", "nothing", "workspace"), {}),
+        (
+            typed(
+                f"remote s3://bucket/x --endpoint-url {closed}",
+                f"remote s3://no-such-bucket/x --endpoint-url {s3}",
+                f"remote s3://{USER}:{key}@bucket/x",
+                "compare nothing workspace",
+                all_fail=True,
+            ),
+            {},
+        ),
     ]
     with ThreadPoolExecutor(2) as pool:
         for one in [pool.submit(shell, *command, ok=False, **change) for command, change in failing]:

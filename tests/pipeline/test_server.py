@@ -18,7 +18,8 @@ from labelstack.pipeline import server
 from labelstack.storage import sha256
 from labelstack.tracking.store import resolve_uri
 from pipeline.team_server import TeamServer, free_port, refused, team_server
-from pipeline.tiny import Workspace, environment
+from pipeline.tiny import PATIENCE, Workspace, environment
+from pipeline.tiny import typed as one_process
 from postgres import Postgres, postgres
 from s3 import CREDENTIALS, Proxy, objects, s3_server
 
@@ -70,7 +71,7 @@ def client_environment(url: str) -> dict[str, str]:
 
 def typed(folder: Path, url: str, *command: str, **more: str) -> str:
     ended = subprocess.run(
-        command, cwd=folder, env=client_environment(url) | more, capture_output=True, text=True, timeout=300
+        command, cwd=folder, env=client_environment(url) | more, capture_output=True, text=True, timeout=PATIENCE
     )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
     return ended.stdout
@@ -81,8 +82,7 @@ def test_two_people_who_register_at_once_make_two_whole_versions(
 ) -> None:
     first, second = finished.copy(tmp_path / "first"), finished.copy(tmp_path / "second")
     second.params(blend={"method": "equal"})
-    for stage in ("blend", "evaluate", "submit"):
-        second.run("labelstack", stage)
+    second.run(*one_process("blend", "evaluate", "submit"))
 
     started = [
         subprocess.Popen(
@@ -92,7 +92,7 @@ def test_two_people_who_register_at_once_make_two_whole_versions(
         for each in (first, second)
     ]  # fmt: skip
     for process in started:
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
 
     registered = [json.loads((w.root / "models/ensemble/registration.json").read_text()) for w in (first, second)]
@@ -166,11 +166,7 @@ def test_the_server_listens_on_loopback_and_knows_its_names_only(team: TeamServe
     search = f"{team.url}/api/2.0/mlflow/experiments/search?max_results=1"
     assert requests.get(search, timeout=10).status_code == 200
     assert requests.get(search, headers={"Host": "evil.example"}, timeout=10).status_code == 403
-    port = team.url.rpartition(":")[2]
-    listening = subprocess.run(["ss", "-ltnH"], check=True, capture_output=True, text=True).stdout
-    assert [line.split()[3] for line in listening.splitlines() if line.split()[3].endswith(f":{port}")] == [
-        f"127.0.0.1:{port}"
-    ]
+    assert team.listening() == {("127.0.0.1", int(team.url.rpartition(":")[2]))}
 
 
 def test_a_name_that_is_allowed_may_change_things_from_the_browser_and_a_password_in_the_uri_stays_hidden(

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.tiny import Workspace, environment
+from pipeline.tiny import PATIENCE, Workspace, environment
 from tracking.conftest import answers, free_port, wait_for
 
 CHAMPION = ["-m", "models:/labelstack@champion", "--env-manager", "local"]
@@ -186,7 +186,7 @@ def test_mlflow_models_predict(finished: Workspace, tmp_path: Path) -> None:
     (tmp_path / "images.json").write_text(json.dumps({"dataframe_records": rows}))
     done = subprocess.run(
         ["mlflow", "models", "predict", *CHAMPION, "-i", str(tmp_path / "images.json")],
-        cwd=finished.root, env=environment() | STORE, capture_output=True, text=True, timeout=120,
+        cwd=finished.root, env=environment() | STORE, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     good, bad = json.loads(done.stdout)["predictions"]

@@ -17,7 +17,7 @@ from labelstack.pipeline import sync
 from labelstack.tracking import outbox, store
 from labelstack.tracking.journal import Journal
 from labelstack.tracking.runs import connect
-from pipeline.tiny import Workspace, environment
+from pipeline.tiny import PATIENCE, Workspace, environment
 from tracking.servers import Server
 
 
@@ -44,7 +44,7 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     run_id = ""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         runs = before.client.search_runs([before.experiment_id], "attributes.run_name = 'train/wide'")
         if runs and runs[0].data.metrics:
@@ -52,7 +52,7 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
             break
         time.sleep(0.02)
     server.kill()
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     assert run_id
     assert process.returncode == 0, err
     epochs = len((copied.root / "models/base/wide/history.csv").read_text().splitlines()) - 1
@@ -68,10 +68,13 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
     assert "no answer within" in away.stderr
     assert "earlier run; `labelstack sync`" in away.stderr
     assert "Traceback" not in away.stderr
+    stacked = copied.root / "data/stacked/cnn/oof.npz"
+    before_stage = stacked.stat().st_mtime_ns
     stage = copied.run("labelstack", "stack", "cnn", ok=False)
     assert stage.returncode == 2
     assert "no answer within" in stage.stderr
     assert "Kept in" in stage.stderr
+    assert stacked.stat().st_mtime_ns == before_stage  # no work was begun
 
     server.start()
     said = copied.run("labelstack", "sync")

@@ -1,4 +1,4 @@
-"""A tracking server that does not answer is known in the first seconds, before any work."""
+"""A tracking server that does not answer is known before any work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from pipeline.team_server import free_port
-from pipeline.tiny import Workspace, environment
+from pipeline.tiny import PATIENCE, Workspace, environment
 
 
 def test_the_pipeline_stops_at_once_when_the_server_of_params_is_dead(workspace: Workspace) -> None:
@@ -33,7 +33,7 @@ def test_later_first_stages_see_it_too_and_show_no_password(copied: Workspace, s
     port = free_port()
     before = (copied.root / "metrics/ingest.json").stat().st_mtime_ns
     ended = subprocess.run(
-        ["labelstack", *stage], cwd=copied.root, capture_output=True, text=True, timeout=60,
+        ["labelstack", *stage], cwd=copied.root, capture_output=True, text=True, timeout=PATIENCE,
         env=environment() | {"MLFLOW_TRACKING_URI": f"http://me:geheim-5d1@127.0.0.1:{port}"},
     )  # fmt: skip
     assert ended.returncode == 2

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PATIENCE = 1500  # seconds: far beyond what any command takes on a machine ten times slower
 
 TINY: dict[str, Any] = {
     "sample": {"n_train": 120, "n_validation": 60, "n_test": 40, "image_size": 48, "label_noise": 0.03},
@@ -50,6 +51,21 @@ TINY: dict[str, Any] = {
 }
 
 
+# Every command's exit code counts: the first that is not 0 ends the process, or, where all must fail, the smallest.
+_TYPED = """
+import shlex, sys
+from labelstack.cli import main
+all_fail, codes = sys.argv[1] == "fail", []
+for line in sys.argv[2:]:
+    sys.argv = ["labelstack", *shlex.split(line)]
+    try:
+        main()
+    except SystemExit as ended:
+        codes.append(ended.code or 0)
+    if codes[-1] and not all_fail:
+        break
+sys.exit(min(codes) if all_fail else codes[-1])
+"""
 _PATHS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -70,11 +86,25 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def environment() -> dict[str, str]:
-    """The environment of a shell in which the virtual environment is active."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
+def environment(*, measured: bool = False) -> dict[str, str]:
+    """The environment of a shell in which the virtual environment is active.
+
+    Coverage costs a process half as much again, most of it while it imports MLflow and TensorFlow; so only those
+    processes are ``measured`` that run what no other test does.
+    """
+    left_out = ("MLFLOW_", "DVC_") if measured else ("MLFLOW_", "DVC_", "COVERAGE_PROCESS_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return inherited | {"PATH": path, "GIT_CEILING_DIRECTORIES": "/", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def typed(*lines: str, all_fail: bool = False) -> tuple[str, ...]:
+    """A command that does what these lines after `labelstack` do, one after another, in one process.
+
+    What a command costs is mostly the import of MLflow and TensorFlow. That stages run as processes of their own is
+    seen wherever `dvc repro` runs.
+    """
+    return (sys.executable, "-c", _TYPED, "fail" if all_fail else "end", *lines)
 
 
 class Workspace:
@@ -125,10 +155,12 @@ class Workspace:
         file.write_text(yaml.safe_dump(content, sort_keys=False))
         return content
 
-    def run(self, *command: str, ok: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, ok: bool = True, timeout: float = PATIENCE, measured: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command here; with ``ok``, its failure fails the test and shows what it printed."""
         result = subprocess.run(
-            command, cwd=self.root, env=environment(), capture_output=True, text=True, timeout=timeout
+            command, cwd=self.root, env=environment(measured=measured), capture_output=True, text=True, timeout=timeout
         )
         if ok and result.returncode != 0:
             raise AssertionError(f"{' '.join(command)} → {result.returncode}\n{result.stdout}\n{result.stderr}")
@@ -138,7 +170,7 @@ class Workspace:
         """Run `dvc repro`; the stages that ran."""
         return set(re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro", *targets).stdout))
 
-    def kill_when(self, condition: Callable[[], bool], *command: str, timeout: float = 180) -> None:
+    def kill_when(self, condition: Callable[[], bool], *command: str, timeout: float = PATIENCE) -> None:
         """Start a command and kill -9 it with all its children as soon as the condition holds."""
         process = subprocess.Popen(
             command, cwd=self.root, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL,

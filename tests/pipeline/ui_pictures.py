@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from browser import Browser, browser
 from labelstack.tracking.views import view_url
-from pipeline.tiny import environment
+from pipeline.tiny import PATIENCE, environment
 
 _CELLS = """[...document.querySelectorAll('.ag-row [col-id]')].map(cell =>
     [cell.closest('.ag-row').getAttribute('row-index'), cell.getAttribute('col-id'), cell.innerText])"""
@@ -43,7 +43,7 @@ def mlflow_ui(root: Path) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             assert process.poll() is None, "labelstack ui ended"
             assert time.monotonic() < deadline, "labelstack ui does not answer"
@@ -60,7 +60,9 @@ def mlflow_ui(root: Path) -> Iterator[str]:
 
 def runs_table(window: Browser, url: str, experiment: str, picture: Path) -> list[dict[str, str]]:
     """The runs table as the link of `labelstack ui` shows it; for each run the texts of its cells by column."""
-    window.open(view_url(experiment, url), until="document.body.innerText.includes('blend/ensemble')", timeout_s=120)
+    window.open(
+        view_url(experiment, url), until="document.body.innerText.includes('blend/ensemble')", timeout_s=PATIENCE
+    )
     close_panels(window)
     # datasets, models and scores come with answers of their own
     window.wait(f"({_CELLS}).some(([, column, text]) => column === 'attributes.`Models`' && text.trim() !== '-')")
@@ -80,7 +82,7 @@ def run_page(window: Browser, url: str, experiment: str, run_id: str, pictures: 
         ("curves", "/model-metrics", "document.querySelectorAll('.js-plotly-plot svg.main-svg').length > 2"),
         ("artifacts", "/artifacts", "document.body.innerText.includes('thresholds.json')"),
     ):
-        window.open(f"{base}{path}", until=until, timeout_s=60)
+        window.open(f"{base}{path}", until=until, timeout_s=PATIENCE)
         time.sleep(0.5)  # plots fade in
         window.screenshot(pictures / f"mlflow-{page}.png")
         texts[page] = window.text()
@@ -94,9 +96,8 @@ def registry_pages(window: Browser, url: str, name: str, version: int, pictures:
         ("registry", f"/models/{name}", f"document.body.innerText.includes('Version {version}')"),
         ("version", f"/models/{name}/versions/{version}", "document.querySelectorAll('table').length > 1"),
     ):
-        window.open(
-            f"{url}/#{path}", until=f"({until}) && /candidate|champion/.test(document.body.innerText)", timeout_s=120
-        )
+        named = "/candidate|champion/.test(document.body.innerText)"
+        window.open(f"{url}/#{path}", until=f"({until}) && {named}", timeout_s=PATIENCE)
         close_panels(window)
         if page == "registry":  # the champions' history stands above the versions
             tables = window.driver.find_elements("css selector", "table, [role=table]")
@@ -112,7 +113,7 @@ def compare_page(window: Browser, url: str, experiment: str, run_ids: list[str],
     window.open(
         f"{url}/#/compare-runs?runs={runs}&experiments={experiments}",
         until="document.body.innerText.includes('Show diff only')",
-        timeout_s=120,
+        timeout_s=PATIENCE,
     )
     close_panels(window)
     window.find('button[aria-label="Parameters - Show diff only"]').click()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from counting import calls_in
 from labelstack.errors import UserError
 from labelstack.stacking import assign_folds
 
@@ -47,12 +48,13 @@ def test_seed_matters_and_rare_label_reaches_as_many_folds_as_it_has_images() ->
     assert not np.array_equal(folds, assign_folds(Y, 5, 1))
 
 
-def test_real_size_takes_seconds() -> None:
+def test_work_grows_with_the_images_and_hardly_with_the_labels() -> None:
     Y = np.random.default_rng(0).random((10_000, 228)) < 0.03
-    started = time.perf_counter()
-    folds = assign_folds(Y, 5, 0)
-    assert time.perf_counter() - started < 5
-    assert np.array_equal(np.bincount(folds), [2000] * 5)
+    assert np.array_equal(np.bincount(assign_folds(Y, 5, 0)), [2000] * 5)
+    some, many, fewer_labels = (calls_in(partial(assign_folds, y, 5, 0)) for y in (Y[:2500], Y, Y[:, :57]))
+    assert 40 * len(Y) > many
+    assert many < 4.4 * some
+    assert many < 1.2 * fewer_labels
 
 
 def test_impossible_k_is_the_users_mistake() -> None:

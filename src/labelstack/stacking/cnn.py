@@ -106,7 +106,7 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
             self.epochs, self.batch_size, self.early_stopping, self.holdout, self.learning_rate, self.weight_decay
         )
         for i in range(self.seeds):
-            _keras().backend.clear_session()
+            _keras().utils.clear_session(free_memory=False)  # layers are named from zero again
             one = clone(self).set_params(seed=self.seed + i * _SEED_STRIDE)
             model = build_cnn(one, *self.shape_, prior=prior)
             which = f"network {i + 1}/{self.seeds}" if self.seeds > 1 else ""
