@@ -137,7 +137,10 @@ def split_s3_url(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-WITHOUT_CHECKSUMS = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+WITHOUT_CHECKSUMS: dict[str, Any] = {
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+}
 """Settings for S3 servers that know nothing of the checksums which AWS's clients send and ask for since 2025."""
 
 
