@@ -287,6 +287,14 @@ def test_params_of_another_version_of_labelstack_are_compared_as_written() -> No
     assert notes == ["its params.yaml does not fit this version of labelstack: params are compared as written"]
 
 
+def test_params_that_cannot_be_read_are_left_out_with_a_note():
+    flat, notes = flat_params("seed: 010")
+    assert flat == {}
+    (note,) = notes
+    assert note.startswith("its params.yaml: line 1, column 7: 010: a leading zero")
+    assert note.endswith(": params are not compared")
+
+
 def test_without_a_repository_or_a_store_names_are_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", "/")
