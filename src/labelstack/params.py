@@ -176,6 +176,12 @@ class Params(SecondLevel):
             raise ValueError("\n".join(problems))
         return self
 
+    def policy(self, model: Model) -> Augment | None:
+        """The augmentation of one base model: the shared policy, its own, or none."""
+        if isinstance(model.augment, Augment):
+            return model.augment
+        return self.augment if model.augment else None
+
     def blend_members(self) -> list[str]:
         """Members of the blend in order: as named by ``blend.members``, or every stacker and base model."""
         return list(self.blend.members) or [*self.stackers, *self.models]

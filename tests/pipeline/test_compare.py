@@ -288,19 +288,18 @@ def test_params_of_another_version_of_labelstack_are_compared_as_written() -> No
     assert notes == ["its params.yaml does not fit this version of labelstack: params are compared as written"]
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("place", [".", "/proc/page.html", "/dev/null"])
 def test_a_page_that_cannot_be_written_is_said_before_anything_is_loaded(place: str) -> None:
     with pytest.raises(UserError, match=f"^--html {place}: "):
         compare_command.run(["nothing"], html=Path(place), row="blend", labels=5)
-=======
+
+
 def test_params_that_cannot_be_read_are_left_out_with_a_note():
     flat, notes = flat_params("seed: 010")
     assert flat == {}
     (note,) = notes
     assert note.startswith("its params.yaml: line 1, column 7: 010: a leading zero")
     assert note.endswith(": params are not compared")
->>>>>>> params
 
 
 def test_without_a_repository_or_a_store_names_are_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
