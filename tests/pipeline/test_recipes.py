@@ -68,13 +68,13 @@ def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path:
 
 def test_a_key_that_dvc_misses_is_found_by_the_rehearsal_and_the_folder_kept(clone: Workspace) -> None:
     recipe = yaml.safe_load((clone.root / "recipes/photos.yaml").read_text())
-    del recipe["sample"]  # has defaults, so labelstack itself does not miss it
+    del recipe["submission"]  # has defaults, so labelstack itself does not miss it
     (clone.root / "recipes/lacking.yaml").write_text(yaml.safe_dump(recipe))
     done = clone.run("labelstack", "recipe", "lacking", "--rehearse", ok=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "missing" in done.stderr
-    assert "sample" in done.stderr
+    assert "failed before any stage" in done.stderr
+    assert "submission.directory" in done.stderr
     (kept,) = [word.rstrip(";") for word in done.stderr.split() if "labelstack-rehearsal-lacking-" in word]
     assert (Path(kept) / "rehearsal.log").is_file()
     shutil.rmtree(kept)
