@@ -123,14 +123,15 @@ def test_recipes_are_listed_with_the_first_line_of_each(clone: Workspace) -> Non
 def test_a_recipe_is_written_and_says_what_it_needs(name: str, said: list[str], clone: Workspace) -> None:
     out = clone.run("labelstack", "recipe", name, "--to", "new.yaml").stdout
     assert (clone.root / "new.yaml").read_bytes() == (clone.root / "recipes" / f"{name}.yaml").read_bytes()
-    for text in [*said, "dvc repro", "not there yet: train.json"]:
+    for text in [*said, "dvc repro", "there is no such folder yet"]:
         assert text in out
     root = clone.root / load_params(clone.root / "new.yaml").dataset.root
     root.mkdir(parents=True)
     for file in ("train.json", "validation.json", "test.json"):
         (root / file).write_text("{}")
     out = clone.run("labelstack", "recipe", name, "--to", "new.yaml").stdout  # the same again
-    assert "not there yet: labels.csv, sample_submission.csv" in out
+    assert f"{root.relative_to(clone.root)}/labels.csv: missing" in out
+    assert "train.json: missing" not in out
 
 
 def test_a_file_that_differs_is_replaced_only_when_told_so(clone: Workspace) -> None:
