@@ -49,7 +49,7 @@ def _split(
     lock = read_lock(ROOT)
     files = [paths.shards(split), paths.manifest(split), paths.LABELS]
     hashes = {path.as_posix(): input_hash(ROOT, path.as_posix(), lock) for path in files}
-    used = hashlib.md5(np.ascontiguousarray(image_id, np.int64), usedforsecurity=False).hexdigest()
+    used = hashlib.md5(np.asarray(image_id, np.int64).tobytes(), usedforsecurity=False).hexdigest()
     counts = {"images": len(image_id)}
     if Y is not None:
         counts |= {"labels": Y.shape[1], "positives": int(Y.sum())}
