@@ -206,7 +206,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        problems += explain(error)
+        told = {problem.partition(":")[0] for problem in problems}
+        problems += [problem for problem in explain(error) if problem.partition(":")[0] not in told]
         # Pydantic compares names only when all sections are valid.
         problems += [problem for problem in raw_name_problems(content) if problem not in problems]
     if problems:

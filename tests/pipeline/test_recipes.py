@@ -68,13 +68,13 @@ def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path:
 
 def test_a_key_that_dvc_misses_is_found_by_the_rehearsal_and_the_folder_kept(clone: Workspace) -> None:
     recipe = yaml.safe_load((clone.root / "recipes/photos.yaml").read_text())
-    del recipe["sample"]  # has defaults, so labelstack itself does not miss it
+    del recipe["submission"]  # has defaults, so labelstack itself does not miss it
     (clone.root / "recipes/lacking.yaml").write_text(yaml.safe_dump(recipe))
     done = clone.run("labelstack", "recipe", "lacking", "--rehearse", ok=False, measured=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "missing" in done.stderr
-    assert "sample" in done.stderr
+    assert "failed before any stage" in done.stderr
+    assert "submission.directory" in done.stderr
     (kept,) = [word.rstrip(";") for word in done.stderr.split() if "labelstack-rehearsal-lacking-" in word]
     assert (Path(kept) / "rehearsal.log").is_file()
     shutil.rmtree(kept)
@@ -123,14 +123,15 @@ def test_recipes_are_listed_with_the_first_line_of_each(clone: Workspace) -> Non
 def test_a_recipe_is_written_and_says_what_it_needs(name: str, said: list[str], clone: Workspace) -> None:
     out = clone.run("labelstack", "recipe", name, "--to", "new.yaml").stdout
     assert (clone.root / "new.yaml").read_bytes() == (clone.root / "recipes" / f"{name}.yaml").read_bytes()
-    for text in [*said, "dvc repro", "not there yet: train.json"]:
+    for text in [*said, "dvc repro", "there is no such folder yet"]:
         assert text in out
     root = clone.root / load_params(clone.root / "new.yaml").dataset.root
     root.mkdir(parents=True)
     for file in ("train.json", "validation.json", "test.json"):
         (root / file).write_text("{}")
     out = clone.run("labelstack", "recipe", name, "--to", "new.yaml").stdout  # the same again
-    assert "not there yet: labels.csv, sample_submission.csv" in out
+    assert f"{root.relative_to(clone.root)}/labels.csv: missing" in out
+    assert "train.json: missing" not in out
 
 
 def test_a_file_that_differs_is_replaced_only_when_told_so(clone: Workspace) -> None:

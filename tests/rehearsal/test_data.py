@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Picture
 
 from labelstack.formats.imaterialist2018 import read_answers, read_dataset
-from labelstack.rehearsal.data import Drawn, draw, write, write_described, write_published
+from labelstack.rehearsal.data import Drawn, draw, published_test, write, write_described, write_published
 from labelstack.rehearsal.pictures import served
 from labelstack.rehearsal.shrink import N_IMAGES, PICTURE
 
@@ -57,10 +57,16 @@ def test_the_described_form_is_read_as_it_was_written(drawn, tmp_path):
     assert manifest["url"].tolist() == [[url(row.place)] for row in drawn.rows["train"]]
 
 
-def test_answers_lie_beside_the_files(drawn, tmp_path):
-    write("photos", tmp_path, drawn, url)
-    answers = read_answers(tmp_path / "test_answers.json", read_dataset(tmp_path, (1, 228)).labels)
-    assert answers["label_id"].tolist() == [row.labels for row in drawn.rows["test"]]
+@pytest.mark.parametrize("recipe", ["photos", "imaterialist2018"])
+def test_both_forms_are_read_with_answers_beside_the_files(recipe, drawn, tmp_path):
+    write(recipe, tmp_path, drawn, url)
+    dataset = read_dataset(tmp_path, (1, 228))
+    assert dataset.manifests["train"]["label_id"].tolist() == [row.labels for row in drawn.rows["train"]]
+    answers = read_answers(tmp_path / "test_answers.json", dataset.labels)
+    test = published_test(drawn.rows) if recipe == "imaterialist2018" else drawn.rows["test"]
+    assert answers["label_id"].tolist() == [row.labels for row in test]
+    named = dataset.labels.set_index("label_id")
+    assert set(named.loc[[label for row in test for label in row.labels], "group"]) > {"garment", "colour"}
 
 
 def test_the_published_form(drawn, tmp_path):

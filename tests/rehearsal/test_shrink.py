@@ -123,13 +123,11 @@ def test_nothing_of_the_users_is_reached():
         recipe(
             tracking={"uri": "http://tracking.example.org", "artifacts": "s3://bucket/artifacts"},
             engine={"scheduler": "tcp://10.0.0.1:8786"},
-            submission={"directory": "/home/ann/submission"},
-            dataset={"root": "../photos", "answers": "/home/ann/answers.json"},
+            dataset={"root": "/home/ann/photos", "answers": "/home/ann/photos/answers.json"},
         )
     )
     assert result["tracking"] == {"uri": "sqlite:///mlflow.db", "artifacts": None}
     assert "engine" not in result
-    assert result["submission"]["directory"] == "submission"
     assert result["dataset"] == {"root": "data/rehearsal", "answers": "data/rehearsal/test_answers.json"}
 
 

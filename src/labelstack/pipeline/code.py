@@ -32,6 +32,7 @@ APART: dict[str, str] = {
     "labelstack.errors": "words for what went wrong",
     "labelstack.progress": "bars on a terminal",
     "labelstack.quiet": "TensorFlow's chatter",
+    "labelstack.cores": "how many processors there are",
     "labelstack.credentials": "refuses params, and cleans what is shown",
     "labelstack.params": "its values stand in data/settings.json, defaults resolved",
     "labelstack.params_engine": "as params",

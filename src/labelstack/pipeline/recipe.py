@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labelstack.errors import UserError
+from labelstack.formats.files import LABEL_TABLE, REQUIRED, SAMPLE_SUBMISSION, missing_files
 from labelstack.params import Params, load_params
 from labelstack.params_messages import unknown
+from labelstack.params_places import Dataset
 from labelstack.pipeline.common import done
 from labelstack.storage import replacing
 
 PROJECT = "dvc.yaml"
 FOLDER = "recipes"
-_SPLITS = ("train.json", "validation.json", "test.json")
-_OPTIONAL = {"labels.csv": "the label map", "sample_submission.csv": "header and order of the submission"}
 
 
 def listing() -> None:
@@ -82,12 +82,10 @@ def _first_line(file: Path) -> str:
 
 def _needs(name: str, params: Params) -> Iterator[tuple[str, str]]:
     """What must be there before `dvc repro`, by heading."""
-    root = Path(params.dataset.root)
-    files = [*_SPLITS, *_OPTIONAL]
-    lacking = [file for file in files if not (root / file).is_file()]
-    yield "files", f"{', '.join(_SPLITS)} of the competition's form, in {root}/"
-    yield "", "; ".join(f"{file} ({what}), if there is one" for file, what in _OPTIONAL.items())
-    yield "", f"not there yet: {', '.join(lacking)}" if lacking else "all of them are there"
+    root = params.dataset.root
+    yield "files", f"{', '.join(REQUIRED)} and, where there are any, {LABEL_TABLE} and {SAMPLE_SUBMISSION} in {root}/"
+    missing = missing_files(root, unless=Dataset().root)
+    yield from (("", line) for line in missing or ["all of them are there"])
     yield "images", f"behind URLs: {', '.join(params.images.allow_schemes)}, of public hosts"
     if params.images.allow_hosts:
         yield "", f"and of {', '.join(params.images.allow_hosts)} (images.allow_hosts), which must be serving them"

@@ -14,6 +14,7 @@ from labelstack.errors import UserError
 from labelstack.params import Params, load_params
 from labelstack.pipeline.common import done
 from labelstack.pipeline.recipe import project_root, recipe_file
+from labelstack.yaml_file import read_yaml
 
 Url = Callable[[str], str]
 
@@ -31,15 +32,13 @@ def run(name: str, keep: Path | None = None) -> None:
     UserError
         When there is no such recipe, it is not valid, or the folder is not free.
     """
-    import yaml
-
     from labelstack.rehearsal import copy, data
     from labelstack.rehearsal.shrink import N_IMAGES, PICTURE, SAMPLE, shrink
 
     project = project_root()
     file = recipe_file(project, name)
     params = load_params(file)
-    small = shrink(yaml.safe_load(file.read_text(encoding="utf-8")), params)
+    small = shrink(read_yaml(file), params)
     with _folder(name, keep) as folder:
         _say(
             f"{name}: {len(small['models'])} of {len(params.models)} models, each by a small twin, "

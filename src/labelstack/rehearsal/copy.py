@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from labelstack.dvc_file import read_pipeline
 from labelstack.errors import UserError
 
 LOG = "rehearsal.log"
@@ -54,7 +55,7 @@ def copy_project(project: Path, folder: Path, params: dict[str, Any]) -> None:
     if not shutil.which("git"):
         raise UserError("git is not installed, and the pipeline records the commit of its results")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in dict.fromkeys([*_FILES, "src", *_code(project)]):
+    for name in dict.fromkeys([*_FILES, "src", *_code(project, params)]):
         source, target = project / name, folder / name
         if target.exists() or not source.exists():
             continue
@@ -108,35 +109,12 @@ def environment(folder: Path) -> dict[str, str]:
     return kept | own | {"PATH": path, "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
-def _code(project: Path) -> list[str]:
-    """What stages depend on and none of them makes, as far as dvc.yaml names it without a param."""
-    try:
-        stages = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(f"{project / 'dvc.yaml'}: can't be read ({error})") from None
-    bodies = [stage.get("do", stage) for stage in stages.values()]
-    made = [
-        PurePosixPath(path) for body in bodies for kind in ("outs", "metrics", "plots") for path in _paths(body, kind)
-    ]
-    needed = [path for body in bodies for path in _paths(body, "deps") if _inside(path)]
-    return [path for path in needed if not any(_overlap(PurePosixPath(path), out) for out in made)]
-
-
-def _paths(body: dict[str, Any], kind: str) -> Iterator[str]:
-    """Paths of one kind, each up to the folder in which a param or item's name begins."""
-    for entry in body.get(kind) or []:
-        path = next(iter(entry)) if isinstance(entry, dict) else entry
-        before, templated, _ = str(path).partition("${")
-        whole = before.rpartition("/")[0] if templated else before
-        if not templated or kind != "deps":
-            yield whole.rstrip("/")
-
-
-def _overlap(path: PurePosixPath, out: PurePosixPath) -> bool:
-    return str(out) != "." and (path == out or out in path.parents or path in out.parents)
-
-
-def _inside(path: str) -> bool:
-    """Whether a path is one of the project's own, other than the params."""
-    pure = PurePosixPath(path)
-    return path not in {"", "params.yaml"} and not pure.is_absolute() and ".." not in pure.parts
+def _code(project: Path, params: dict[str, Any]) -> Iterator[str]:
+    """What stages depend on and none of them makes: not the data set nor anything else that a param places."""
+    stages = read_pipeline(project / "dvc.yaml", params).stages
+    made = [out for stage in stages for out in stage.outs]
+    for place in (dep for stage in stages for dep in stage.deps):
+        path = os.path.relpath(place.path)  # as in dvc.yaml: places are taken from the current folder
+        own = not place.keys and path != "params.yaml" and not path.startswith("..")
+        if own and not any(place.overlaps(out) for out in made):
+            yield path

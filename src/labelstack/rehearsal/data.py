@@ -117,7 +117,7 @@ def published_test(rows: Mapping[str, Sequence[Image]]) -> list[Image]:
 
 
 # Recipes whose files are not written as the page describes them.
-WRITERS: dict[str, Writer] = {"imaterialist2018": write_described}
+WRITERS: dict[str, Writer] = {"imaterialist2018": write_published}
 
 
 def write(recipe: str, root: Path, drawn: Drawn, url: Url) -> None:

@@ -154,18 +154,12 @@ def _stay_here(small: dict[str, Any], params: Params) -> None:
     small.setdefault("tracking", {})["uri"] = "sqlite:///mlflow.db"
     if "artifacts" in small["tracking"]:
         small["tracking"]["artifacts"] = None
-    if "directory" in small.get("submission", {}):
-        small["submission"]["directory"] = _inside(params.submission.directory, "submission")
     dataset = small.setdefault("dataset", {})
-    if "root" in dataset:
-        dataset["root"] = _inside(params.dataset.root, _ELSEWHERE)
+    pure = PurePosixPath(params.dataset.root)
+    if pure.is_absolute() or ".." in pure.parts:
+        dataset["root"] = _ELSEWHERE
     if dataset.get("answers"):
         dataset["answers"] = f"{dataset.get('root', params.dataset.root)}/test_answers.json"
-
-
-def _inside(path: str, otherwise: str) -> str:
-    pure = PurePosixPath(path)
-    return otherwise if pure.is_absolute() or ".." in pure.parts else path
 
 
 def _limit(section: dict[str, Any], limits: Mapping[str, int]) -> None:
