@@ -130,7 +130,7 @@ def test_the_commit_that_holds_the_results_is_recorded(here: Path, capsys: pytes
     (here / "src/labelstack/pipeline/report.py").write_text("# changed\n")
     commit(here)
     sync.run()
-    assert "`dvc status` names report as changed" in capsys.readouterr().out
+    assert "`dvc status` names settings as changed" in capsys.readouterr().out
     params = yaml.safe_load((here / "params.yaml").read_text())
     (here / "params.yaml").write_text(yaml.safe_dump(params | {"seed": 99}))
     sync.run()
