@@ -12,6 +12,7 @@ from labelstack.images.urls import parse_url
 from labelstack.params import Params
 from labelstack.params_images import Images
 from labelstack.params_messages import explain
+from labelstack.params_places import Dataset
 from labelstack.params_tracking import ARTIFACT_SCHEMES
 from labelstack.tracking.registry import _REFERENCE
 from labelstack.tracking.store import resolve_uri
@@ -178,3 +179,24 @@ def accepted(changes: dict) -> bool:
     except ValidationError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("root", "answers", "fits"),
+    [
+        ("data/mine", "data/mine/answers.json", True),
+        ("data/mine/", "./data/mine/test/answers.json", True),
+        ("data/mine", None, True),
+        ("data/mine", "answers.json", False),
+        ("data/mine", "data/mine", False),
+        ("data/mine", "data/mine/../answers.json", False),
+        ("data/mine", "/data/mine/answers.json", False),
+        ("/data/mine", "/data/mine/answers.json", True),
+    ],
+)
+def test_answers_lie_where_a_change_in_them_is_seen(root: str, answers: str | None, fits: bool) -> None:
+    if fits:
+        assert Dataset(root=root, answers=answers).answers == answers
+    else:
+        with pytest.raises(ValidationError, match=r"must lie below dataset\.root"):
+            Dataset(root=root, answers=answers)

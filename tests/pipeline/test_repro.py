@@ -139,6 +139,7 @@ def test_dvc_shows_metrics_and_plots(finished: Workspace, copied: Workspace) -> 
         (("train", "wid"), "no such base model"),
         (("stack", "wide"), "no such stacker"),
         (("download", "dev"), "no such split"),
+        (("members", "models"), "no such kind of members (there are: base_models, stackers)"),
     ],
 )
 def test_unknown_names_are_told_without_a_traceback(finished: Workspace, command: tuple[str, ...], said: str) -> None:
@@ -171,3 +172,15 @@ def test_nested_predictions_of_other_folds_are_not_blended(copied: Workspace) ->
     copied.run("labelstack", "stack", "xgboost")
     assert not (copied.root / "data/stacked/xgboost/nested.npz").exists()
     assert (copied.root / "data/stacked/cnn/nested.npz").exists()
+
+
+def test_members_that_are_not_there_are_named(copied: Workspace) -> None:
+    (copied.root / "data/stacked/cnn/oof.npz").unlink()
+    (copied.root / "models/stackers/cnn/run.json").unlink()
+    (copied.root / "data/stacked/xgboost/nested.npz").unlink()  # with two folds there is none
+    before = (copied.root / "data/members/stackers.json").read_bytes()
+    result = copied.run("labelstack", "members", "stackers", ok=False)
+    assert result.returncode == 2
+    assert "data/stacked/cnn/oof.npz: not found" in result.stderr
+    assert "xgboost" not in result.stderr
+    assert (copied.root / "data/members/stackers.json").read_bytes() == before

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from labelstack.images.policy import Policy
+from labelstack.images.status import RefusedError
 from labelstack.params import Images
 from labelstack.progress import bar
 
@@ -26,15 +27,18 @@ def local_digest(urls: Iterable[Sequence[str]], root: Path) -> str | None:
     whole = hashlib.blake2b(digest_size=16)
     for url in bar(named, desc="local files", unit="file"):
         whole.update(f"{len(url)} {url} ".encode())
-        whole.update(_content(policy.local_path(url.strip())))
+        whole.update(_content(policy, url.strip()))
     return whole.hexdigest()
 
 
-def _content(path: Path | None) -> bytes:
+def _content(policy: Policy, url: str) -> bytes:
     try:
+        path = policy.local_path(url)
         if path is None or not path.is_file():
             return b"absent"
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+    except RefusedError:  # a name that no file can have
+        return b"absent"
     except OSError:
         return b"unreadable"

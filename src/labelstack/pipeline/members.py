@@ -13,7 +13,7 @@ from labelstack import storage
 from labelstack.errors import UserError
 from labelstack.params import digest, load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.common import done, known
+from labelstack.pipeline.common import done
 
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
 Aspects = dict[str, Callable[[str], list[Path]]]
@@ -40,9 +40,10 @@ KINDS = {"base_models": _BASE_MODELS, "stackers": _STACKERS}
 def run(kind: str) -> None:
     """Write data/members/<kind>.json: for every aspect, ``[name, digest]`` of each member in order."""
     params = load_params()
-    aspects = known(kind, KINDS, "kind of members")
+    if kind not in KINDS:
+        raise UserError(f"{kind}: no such kind of members (there are: {', '.join(KINDS)})")
     names = list(params.models if kind == "base_models" else params.stackers)
-    content = {aspect: [[name, _digest(files(name))] for name in names] for aspect, files in aspects.items()}
+    content = {aspect: [[name, _digest(files(name))] for name in names] for aspect, files in KINDS[kind].items()}
     storage.write_json(paths.members(kind), content)
     done("members", f"{len(names)} {kind.replace('_', ' ')}: {', '.join(names)}", paths.members(kind))
 
