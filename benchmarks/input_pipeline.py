@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelstack.cores import cores
 from labelstack.images.decode import decode, to_stored_jpeg
 from labelstack.images.imgaug_compat import import_augmenters
 from labelstack.images.loader import TrainingBatches, evaluation_batches
@@ -85,12 +86,12 @@ def write_shards(folder: Path, jpegs: list[bytes], rows: int) -> None:
 
 def rates(shards: Path, n: int, rounds: int) -> None:
     jpegs = [bytes(view or b"") for path in shard_paths(shards) for view in read_jpegs(path).jpeg]
-    cores = len(os.sched_getaffinity(0))
+    processes = cores()
     ids = np.arange(1, n + 1)
     targets = np.zeros((n, 228), np.float32)
     options: dict[str, Any] = {"size": SIZE, "batch_size": BATCH, "seed": 0, "augment": POLICY, "cache_bytes": 0}
     with (
-        TrainingBatches(shards, ids, targets, workers=cores, **options) as ours,
+        TrainingBatches(shards, ids, targets, workers=processes, **options) as ours,
         TrainingBatches(shards, ids, targets, workers=1, **options) as one_worker,
         TrainingBatches(shards, ids, targets, workers=0, **options) as here,
     ):
@@ -98,13 +99,13 @@ def rates(shards: Path, n: int, rounds: int) -> None:
         parent = cpu_of_parent(ours)
         ways: dict[str, tuple[int, Callable[[], Iterator[Any]]]] = {
             "decode only": (1, lambda: decoded(jpegs)),
-            "decode only, evaluation_batches": (cores, lambda: evaluated(shards)),
+            "decode only, evaluation_batches": (processes, lambda: evaluated(shards)),
             "(a) plain loop: decode, imgaug.Sequential": (1, lambda: plain_loop(jpegs)),
-            "(b) Keras layers in tf.data, image by image": (cores, keras_pipeline(jpegs, batched=False)),
-            "(b) Keras layers in tf.data, whole batches": (cores, keras_pipeline(jpegs, batched=True)),
+            "(b) Keras layers in tf.data, image by image": (processes, keras_pipeline(jpegs, batched=False)),
+            "(b) Keras layers in tf.data, whole batches": (processes, keras_pipeline(jpegs, batched=True)),
             "TrainingBatches, workers: 0": (1, lambda: (x for x, _ in here.epoch(next(numbers)))),
             "TrainingBatches, workers: 1": (1, lambda: (x for x, _ in one_worker.epoch(next(numbers)))),
-            f"TrainingBatches, workers: {cores}": (cores, lambda: (x for x, _ in ours.epoch(next(numbers)))),
+            f"TrainingBatches, workers: {processes}": (processes, lambda: (x for x, _ in ours.epoch(next(numbers)))),
         }
         best = dict.fromkeys(ways, 0.0)
         for turn in range(rounds + 1):  # the first is a warm-up
@@ -118,7 +119,7 @@ def rates(shards: Path, n: int, rounds: int) -> None:
     print(f"{'':46}cores   images/s")
     for name, (used, _) in ways.items():
         print(f"{name:46}{used:5}{best[name]:11,.0f}")
-    final = best[f"TrainingBatches, workers: {cores}"]
+    final = best[f"TrainingBatches, workers: {processes}"]
     loop, keras_rate = (max(rate for name, rate in best.items() if name.startswith(way)) for way in ("(a)", "(b)"))
     print(f"\nagainst (a) the plain loop   {final / loop:6.2f} ×   (wanted: 1.7)")
     print(f"against (b) Keras layers     {final / keras_rate:6.2f} ×")

@@ -143,6 +143,13 @@ def test_missing_keys_and_crossing_paths_are_told_with_all_else(here):
     assert any(line.startswith("submission.directory: is missing, and DVC does not run submit") for line in found)
 
 
+def test_no_password_is_shown(here):
+    write(changed("dataset", "root", value="s3://me:pass-word@host/data/../../../data"))
+    text = "\n".join(problems())
+    assert "dataset.root: holds credentials" in text
+    assert "pass-word" not in text
+
+
 def test_a_missing_key_is_told_with_its_default(here):
     write({**CONTENT, "submission": {"directory": "submission"}})
     (problem,) = [line for line in problems() if line.startswith("submission.filename: ")]

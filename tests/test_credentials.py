@@ -103,7 +103,8 @@ def test_params_refuse_credentials_and_name_the_right_place(
     tmp_path: Path, change: dict[str, Any], key: str, place: str
 ) -> None:
     error = refused(tmp_path, change)
-    (problem,) = error.problems
+    problem, *others = error.problems
+    assert all(other.startswith(f"{key}: ") for other in others)
     assert problem.startswith(f"{key}: holds credentials, and this file goes into git")
     assert place in problem
     assert "geheim" not in str(error)

@@ -121,6 +121,13 @@ def test_what_is_not_read_is_refused_with_its_place(text, said):
     assert refusal(text).startswith(said)
 
 
+@pytest.mark.parametrize(
+    "text", ["a: !!int http://me:pass-word@host", "? http://me:pass-word@host\n? http://me:pass-word@host"]
+)
+def test_no_password_is_shown(text):
+    assert "pass-word" not in refusal(text)
+
+
 def powers(first: str, following: str) -> str:
     """Ten anchors, each of which takes the one before ten times."""
     lines = [f"a0: &a0 {first}"]

@@ -176,6 +176,12 @@ class Params(SecondLevel):
             raise ValueError("\n".join(problems))
         return self
 
+    def policy(self, model: Model) -> Augment | None:
+        """The augmentation of one base model: the shared policy, its own, or none."""
+        if isinstance(model.augment, Augment):
+            return model.augment
+        return self.augment if model.augment else None
+
     def blend_members(self) -> list[str]:
         """Members of the blend in order: as named by ``blend.members``, or every stacker and base model."""
         return list(self.blend.members) or [*self.stackers, *self.models]
@@ -200,7 +206,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
-        problems += explain(error)
+        told = {problem.partition(":")[0] for problem in problems}
+        problems += [problem for problem in explain(error) if problem.partition(":")[0] not in told]
         # Pydantic compares names only when all sections are valid.
         problems += [problem for problem in raw_name_problems(content) if problem not in problems]
     if problems:

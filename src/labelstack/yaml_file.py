@@ -17,6 +17,7 @@ from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
+from labelstack.credentials import without_credentials
 from labelstack.errors import UserError
 
 MAX_BYTES = 2_000_000
@@ -106,6 +107,7 @@ def _place(mark: Any) -> str:
 
 
 def _shown(text: str) -> str:
+    text = without_credentials(text)
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 

@@ -51,6 +51,8 @@ class Server(ThreadingHTTPServer):
         self.delay = 0.0
         self.busy = 0
         self.busiest = 0
+        self.closed_until = 0.0
+        self.too_early = 0
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     @property
@@ -78,6 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             hit = self.server.hits[path]
             self.server.busy += 1
             self.server.busiest = max(self.server.busiest, self.server.busy)
+            self.server.too_early += time.monotonic() < self.server.closed_until
         time.sleep(self.server.delay)
         with self.server.lock:
             self.server.busy -= 1
@@ -91,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         answers: dict[str, Callable[[], None]] = {
             "gone.jpg": lambda: self.send(410),
             "flaky.jpg": lambda: self.send(500) if hit < 3 else self.send(200, jpeg()),
-            "busy.jpg": lambda: self.send(429, headers={"Retry-After": "1"}) if hit < 2 else self.send(200, jpeg()),
+            "busy.jpg": lambda: self.busy() if hit < 2 else self.send(200, jpeg()),
             "down.jpg": lambda: self.send(200, jpeg()) if self.server.mended else self.send(503),
             "slow.jpg": lambda: (time.sleep(1.5), self.send(200, jpeg()))[1],
             "drip.jpg": self.drip,
@@ -128,6 +131,11 @@ class Handler(BaseHTTPRequestHandler):
         etag = f'"{path}-{self.server.mended}"'
         unchanged = self.headers.get("If-None-Match") == etag
         self.send(304 if unchanged else 200, b"" if unchanged else body, headers={"ETag": etag})
+
+    def busy(self) -> None:
+        """Ask for a second's pause; whoever comes within it is counted."""
+        self.server.closed_until = time.monotonic() + 1
+        self.send(429, headers={"Retry-After": "1"})
 
     def drip(self) -> None:
         self.send_response(200)

@@ -294,6 +294,14 @@ def test_a_page_that_cannot_be_written_is_said_before_anything_is_loaded(place: 
         compare_command.run(["nothing"], html=Path(place), row="blend", labels=5)
 
 
+def test_params_that_cannot_be_read_are_left_out_with_a_note():
+    flat, notes = flat_params("seed: 010")
+    assert flat == {}
+    (note,) = notes
+    assert note.startswith("its params.yaml: line 1, column 7: 010: a leading zero")
+    assert note.endswith(": params are not compared")
+
+
 def test_without_a_repository_or_a_store_names_are_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", "/")

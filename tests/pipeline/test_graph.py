@@ -50,6 +50,7 @@ PARAMS: dict[str, set[str]] = {
     "images": {"download"},
     "images.store_size": {"download", "register"},
     "images.jpeg_quality": {"download", "register"},
+    "images.damaged": {"download", "register"},
     "augment": {"train"},
     "training": {"train"},
     "models": {"train"},
@@ -57,6 +58,7 @@ PARAMS: dict[str, set[str]] = {
     "models.*.resize": {"train", "predict", "register"},
     "prediction": {"predict", "register"},
     "folds": SECOND_LEVEL,
+    "folds.k": SECOND_LEVEL | {"ingest"},
     "folds.nested": {"stack", "blend"},
     "stackers": {"stack"},
     "blend": {"blend"},
@@ -150,6 +152,9 @@ OTHERS: dict[str, list[Any]] = {
     "dataset.label_ids": [[0, 9]],
     "engine.scheduler": ["tcp://127.0.0.1:1"],
     "engine.workspace": ["/somewhere"],
+    "images.damaged": ["keep"],
+    "images.s3_endpoint_url": ["http://127.0.0.1:9"],
+    "engine.s3_endpoint_url": ["http://127.0.0.1:9"],
     "images.allow_schemes": [["file"]],
     "images.allow_hosts": [["10.0.0.1"]],
     "prediction.tta": [["identity"]],
@@ -290,8 +295,9 @@ def changed(workspace: Workspace) -> set[str]:
 @contextmanager
 def one_byte_changed(file: Path) -> Iterator[None]:
     before = file.read_bytes()
+    place = max(before.rfind(digit) for digit in b"0123456789") if file.suffix == ".json" else len(before) - 2
     file.unlink()  # it may be a link into DVC's cache
-    file.write_bytes(before[:-2] + bytes([before[-2] ^ 1]) + before[-1:])
+    file.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
     try:
         yield
     finally:
@@ -304,9 +310,10 @@ STACKED = {"stack@cnn", "stack@xgboost"}
 INPUTS: dict[str, set[str]] = {
     "data/sample/test_answers.json": {"sample", "ingest"},
     "data/manifest/answers.parquet": {"ingest", "evaluate"},
-    "data/manifest/local_files.json": {"ingest"},
+    "data/manifest/local_files.json": {"ingest", "download@test"},  # the last digit is of the test images
     "data/manifest/train.parquet": {"ingest", "download@train", *MODELS},
-    "data/manifest/test.parquet": {"ingest", "download@test", "submit", "register"},
+    "data/manifest/test.parquet": {"ingest", "download@test"},
+    "data/manifest/submission.json": {"ingest", "submit", "register"},
     "data/images/train/shard-00000.parquet": {"download@train", *MODELS},
     "data/images/test/shard-00000.parquet": {"download@test", *PREDICTED, "register"},
     "models/base/wide/model.keras": {"train@wide", "predict@wide", "members@base_models"},
@@ -347,9 +354,9 @@ CODE: list[tuple[str, str, set[str]]] = [
     ("pipeline/train.py", "\nCHANGED = True\n", set()),
     ("networks/training.py", "\n# said otherwise\n", set()),
     ("networks/backbones/small_resnet.py", "\nCHANGED = True\n", {"train@deep"}),
-    ("images/augment.py", "\nCHANGED = True\n", MODELS),
+    ("images/augment.py", "\nCHANGED = True\n", MODELS | PREDICTED),  # one loader reads for both
     ("stacking/xgb.py", "\nCHANGED = True\n", {"stack@xgboost"}),
-    ("formats/submission.py", "\nCHANGED = True\n", {"submit"}),
+    ("formats/submission.py", "\nCHANGED = True\n", {"ingest", "submit", "register"}),
 ]
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from browser import Browser, browser
+from labelstack.params import Tracking
+from labelstack.tracking.runs import connect
 from pipeline.tiny import Workspace
-from pipeline.ui_pictures import compare_page, mlflow_ui, report, run_page, runs_table
+from pipeline.ui_pictures import compare_page, mlflow_ui, model_page, report, run_page, runs_table
 
 SCORES = {"train": "metrics/predict/{}.json", "stack": "metrics/stack/{}.json", "blend": "metrics/blend.json"}
 
@@ -35,6 +37,9 @@ def test_the_mlflow_ui_shows_runs_with_f1_curves_and_artifacts(
     window.viewport(1700, 760)
     table = runs_table(window, url, run["experiment_id"], tmp_path / "mlflow-runs.png")
     texts = run_page(window, url, run["experiment_id"], run["run_id"], tmp_path)
+    tracker = connect(Tracking(), finished.root, create=False)
+    model_id = tracker.client.get_run(run["run_id"]).outputs.model_outputs[0].model_id
+    model = model_page(window, url, run["experiment_id"], model_id, tmp_path / "mlflow-model.png")
     runs = {row["Run Name"].split()[-1]: row for row in table}
     learned = {"train/wide": "wide", "train/deep": "deep", "stack/cnn": "cnn", "stack/xgboost": "xgboost"}
     models = learned | {"blend/ensemble": "ensemble"}
@@ -54,9 +59,10 @@ def test_the_mlflow_ui_shows_runs_with_f1_curves_and_artifacts(
     assert "train/wide" in texts["run"]
     for name in ("holdout_samples_f1", "loss"):
         assert name in texts["curves"]
-    for name in ("model", "plots", "history.csv", "thresholds.json"):
+    for name in ("plots", "history.csv", "thresholds.json"):
         assert name in texts["artifacts"]
-    for name in ("runs", "run", "curves", "artifacts"):
+    assert "model.keras" in model
+    for name in ("runs", "run", "curves", "artifacts", "model"):
         assert (tmp_path / f"mlflow-{name}.png").stat().st_size > 20_000
 
 

@@ -71,7 +71,7 @@ def test_a_key_that_dvc_misses_is_found_by_the_rehearsal_and_the_folder_kept(clo
     recipe = yaml.safe_load((clone.root / "recipes/photos.yaml").read_text())
     del recipe["submission"]  # has defaults, so labelstack itself does not miss it
     (clone.root / "recipes/lacking.yaml").write_text(yaml.safe_dump(recipe))
-    done = clone.run("labelstack", "recipe", "lacking", "--rehearse", ok=False)
+    done = clone.run("labelstack", "recipe", "lacking", "--rehearse", ok=False, measured=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "failed before any stage" in done.stderr
@@ -87,7 +87,7 @@ def test_a_rehearsal_leaves_nothing_when_it_was_not_asked_to(clone: Workspace, t
     (tmp_path / "tmp").mkdir()
     done = subprocess.run(
         ["labelstack", "recipe", "photos", "--rehearse"], cwd=clone.root, text=True, capture_output=True,
-        env=environment() | {"TMPDIR": str(tmp_path / "tmp")}, timeout=300, check=True,
+        env=environment(measured=True) | {"TMPDIR": str(tmp_path / "tmp")}, timeout=300, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1].endswith(", removed")
     assert not [file for file in os.listdir(tmp_path / "tmp") if file.startswith("labelstack")]

@@ -89,7 +89,13 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
         assert sorted(set(steps)) == sorted(steps), key
     assert len(before.client.get_metric_history(run_id, "loss")) == epochs
     paths = {info.path for info in before.client.list_artifacts(run_id)}
-    assert paths == {"model", "plots", "history.csv"}
+    assert paths == {"plots", "history.csv"}
+    (output,) = found.outputs.model_outputs
+    model = before.client.get_logged_model(output.model_id)
+    assert (model.name, model.source_run_id, str(model.status)) == ("wide", run_id, "READY")
+    kept = before.client.list_logged_model_artifacts(model.model_id)
+    assert {info.path for info in kept} == {"MLmodel", "model.keras"}
+    assert {one.dataset.name for one in found.inputs.dataset_inputs} == {"sample train", "sample train (held out)"}
     assert "nothing pending for" in copied.run("labelstack", "sync").stdout
 
 

@@ -64,4 +64,4 @@ def test_relative_artifacts_lie_in_the_project(here: Path, monkeypatch: pytest.M
 def test_a_server_needs_no_other(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", " https://ann:hunter2@team.example/ ")
     with pytest.raises(UserError, match=r"https://team\.example is a server already: open it in the browser"):
-        ui.run("127.0.0.1", 5000)
+        started(monkeypatch)

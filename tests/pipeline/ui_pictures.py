@@ -89,6 +89,17 @@ def run_page(window: Browser, url: str, experiment: str, run_id: str, pictures: 
     return texts
 
 
+def model_page(window: Browser, url: str, experiment: str, model_id: str, picture: Path) -> str:
+    """A logged model's files; returns the page's text."""
+    window.open(
+        f"{url}/#/experiments/{experiment}/models/{model_id}/artifacts",
+        until="document.body.innerText.includes('MLmodel')",
+        timeout_s=60,
+    )
+    window.screenshot(picture)
+    return window.text()
+
+
 def registry_pages(window: Browser, url: str, name: str, version: int, pictures: Path) -> dict[str, str]:
     """The registered model's page with its versions, and the page of one; returns the text of each."""
     texts = {}

@@ -1,16 +1,19 @@
 import json
+import os
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from labelstack.cores import cores
 from labelstack.errors import UserError
 from labelstack.metrics import f_beta
 from labelstack.stacking import linear
 from labelstack.stacking.linear import LogisticStacker, RidgeStacker
 from labelstack.stacking.logit_features import Columns, Context, own_inputs, rivals
 from labelstack.stacking.newton import LOGISTIC, SQUARED, fit_labels, fit_shared, leave_one_out
+from labelstack.stacking.xgb_training import thread_count
 
 from .conftest import make_data
 
@@ -303,8 +306,18 @@ def test_fits_and_folders_are_deterministic_and_load_gives_the_same_stacker(data
 def test_the_number_of_threads_does_not_change_the_answer(data, monkeypatch):
     cube, Y = make_data(300, 3, 70)
     many = LogisticStacker().fit(cube, Y).digest()
-    monkeypatch.setattr(linear.os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert LogisticStacker().fit(cube, Y).digest() == many
+
+
+def test_a_system_without_affinity_has_cores_too(data, monkeypatch):
+    """macOS and Windows have no ``sched_getaffinity``."""
+    cube, Y = data
+    expected = {cls: cls().fit(cube, Y).digest() for cls in (LogisticStacker, RidgeStacker)}
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == os.cpu_count()
+    assert thread_count(None) == os.cpu_count()
+    assert {cls: cls().fit(cube, Y).digest() for cls in expected} == expected
 
 
 def test_what_is_no_saved_stacker_is_refused(data, tmp_path):

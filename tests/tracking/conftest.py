@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from labelstack.params import Tracking
-from labelstack.tracking import store
+from labelstack.tracking import sqlite_uri, store
 from labelstack.tracking.runs import Tracker, connect
 
 
@@ -29,7 +29,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    store.open_client(f"sqlite:///{file}").search_experiments()
+    store.open_client(sqlite_uri.uri_of(file)).search_experiments()
     return file
 
 

@@ -24,6 +24,7 @@ from labelstack.params_stacking import XGBoostStacker
 from labelstack.pipeline import predict_images
 from labelstack.stacking.decisions import Decision
 from labelstack.storage import sha256
+from labelstack.tracking.ensemble import Ensemble
 from labelstack.tracking.ensemble_folder import Parts, Settings, assemble_folder
 from labelstack.tracking.ensemble_log import (
     LoggedEnsemble,
@@ -118,6 +119,22 @@ def by_hand(parts: Parts, image: bytes) -> NDArray[np.float32]:
     cube = np.stack([rows["one"], rows["two"]])[None]
     trees = FoldEnsemble.load(parts.stackers["trees"]).predict_proba(cube)[0]
     return np.float32(0.7) * trees + np.float32(0.3) * rows["two"]
+
+
+def test_damaged_images_are_refused_or_kept_as_the_version_says(tmp_path: Path, parts: Parts) -> None:
+    """Also by versions from before there was a choice, which refuse them."""
+    whole = jpeg(0)
+    damaged = whole[: len(whole) - 150] + b"\xff\xd9"
+    for number, change in enumerate(({"damaged": "keep"}, {"damaged": "refuse"}, None)):
+        folder = tmp_path / str(number)
+        assemble_folder(folder, parts)
+        description = json.loads((folder / "ensemble.json").read_text())
+        del description["settings"]["damaged"]
+        description["settings"] |= change or {}
+        (folder / "ensemble.json").unlink()
+        (folder / "ensemble.json").write_text(json.dumps(description))
+        error = Ensemble.load(folder).predict([damaged])["error"][0]
+        assert (error is None) if number == 0 else ("damaged" in error)
 
 
 def store_and_register(tracker: Tracker, parts: Parts, requirements: Path, digest: str) -> str:

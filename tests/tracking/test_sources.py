@@ -92,7 +92,7 @@ def test_all_ways_may_be_mixed_and_keep_their_order(web: Sources, server: Server
     ("path", "text"),
     [
         ("page.jpg", "not an image that can be read"),
-        ("truncated.jpg", "not an image that can be read"),
+        ("truncated.jpg", "a damaged image"),
         ("empty.jpg", "not an image that can be read"),
         ("big.jpg", "larger than 20000 bytes"),
         ("endless.jpg", "larger than 20000 bytes"),

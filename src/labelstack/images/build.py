@@ -19,7 +19,7 @@ from labelstack.images.decode import to_stored_jpeg
 from labelstack.images.fetch import Fetched, Fetcher
 from labelstack.images.policy import Policy
 from labelstack.images.shards import Overview, Shard, read_overview, read_shard, write_shard
-from labelstack.images.status import is_lasting, matches
+from labelstack.images.status import RefusedError, is_lasting, matches
 from labelstack.images.urls import host_of
 from labelstack.images.validators import Known, content_digest, read_validators, write_validators
 from labelstack.params import Images
@@ -193,7 +193,7 @@ def row_keys(job: Job, params: Images, policy: Policy) -> list[str]:
     salt = hashlib.blake2b(stored.encode(), digest_size=9)
     keys = []
     for image_id, urls in zip(job.image_id, job.urls, strict=True):
-        local = [_file_digest(policy.local_path(url), params.max_bytes) for url in urls if url[:5].lower() == "file:"]
+        local = [_file_digest(policy, url, params.max_bytes) for url in urls if url[:5].lower() == "file:"]
         digest = salt.copy()
         digest.update(json.dumps([image_id, urls, local], separators=(",", ":")).encode())
         keys.append(b64encode(digest.digest()).decode())
@@ -226,10 +226,11 @@ def _shard(job: Job, rows: list[Stored]) -> Shard:
     )
 
 
-def _file_digest(path: Path | None, max_bytes: int) -> str:
+def _file_digest(policy: Policy, url: str, max_bytes: int) -> str:
     try:
+        path = policy.local_path(url)
         if path is None or not path.is_file() or path.stat().st_size > max_bytes:
             return ""
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError:
+    except (OSError, RefusedError):
         return ""

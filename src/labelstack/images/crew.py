@@ -23,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from labelstack.cores import cores
 from labelstack.errors import UserError
 from labelstack.images.build import Job, build, run_all
 from labelstack.images.fetch import Fetcher
@@ -72,11 +73,6 @@ def build_in_processes(
         finally:
             for member in crew:
                 member.end()
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Member:

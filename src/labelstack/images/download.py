@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labelstack.cores import cores
 from labelstack.engine import Map
 from labelstack.errors import UserError
 from labelstack.images.build import Job, as_task, build_shard, outcome_of, row_keys, settled
-from labelstack.images.crew import build_here, build_in_processes, cores
+from labelstack.images.crew import build_here, build_in_processes
 from labelstack.images.policy import Policy
 from labelstack.images.shards import shard_paths
 from labelstack.params import Images

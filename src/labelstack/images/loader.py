@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from labelstack.cores import cores
 from labelstack.errors import UserError
 from labelstack.images.decode import decode
 from labelstack.images.shards import read_jpegs, shard_paths, status_frame
@@ -83,7 +83,7 @@ class TrainingBatches:
             raise ValueError(f"{len(image_ids)} image_ids do not fit {len(targets)} rows of targets")
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.augment, self.resize, self.shuffle_shards = augment, resize, shuffle_shards
-        self.workers = _cores() if workers is None else workers
+        self.workers = cores() if workers is None else workers
         self._targets = np.asarray(targets, np.float32)
         self._image_ids = np.asarray(image_ids, np.int64)
         self._rows = _Rows(Path(shards), self._image_ids)
@@ -166,7 +166,7 @@ class TrainingBatches:
         pixels = self._kept_pixels()
         rows, images = np.empty(0, np.int64), list[Buffer]()
         order = random.permutation(len(self._rows.shards))
-        with ThreadPoolExecutor(_cores()) as threads:
+        with ThreadPoolExecutor(cores()) as threads:
             for start in range(0, len(order), self.shuffle_shards):
                 window = [self._rows.shards[position] for position in order[start : start + self.shuffle_shards]]
                 unmixed = np.concatenate([shard.rows for shard in window])
@@ -187,7 +187,7 @@ class TrainingBatches:
     def _kept_pixels(self) -> Images | None:
         if self._cached and self._pixels is None:
             pixels = np.empty((len(self._targets), self.size, self.size, 3), np.uint8)
-            with ThreadPoolExecutor(_cores()) as threads:
+            with ThreadPoolExecutor(cores()) as threads:
                 for shard in bar(self._rows.shards, desc="decode", unit="shard"):
                     decoded = threads.map(lambda data: decode(data, self.size, self.resize), shard.read())
                     for row, image in zip(shard.rows, decoded, strict=True):
@@ -210,7 +210,7 @@ def evaluation_batches(
     """
     chosen = None if image_ids is None else np.asarray(image_ids, np.int64)
     flying: deque[tuple[NDArray[np.int64], Images, list[Future[None]]]] = deque()
-    with ThreadPoolExecutor(_cores()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         for ids, jpegs in _stored_batches(shards, chosen, batch_size):
             pixels = np.empty((len(ids), size, size, 3), np.uint8)
             parts = [slice(start, start + _PIECE) for start in range(0, len(ids), _PIECE)]
@@ -305,7 +305,3 @@ class _Rows:
 
 def _draw(seed: int, stream: int, epoch: int) -> int:
     return int(np.random.SeedSequence((seed, stream, epoch)).generate_state(1, np.uint64)[0])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

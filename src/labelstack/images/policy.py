@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
+from labelstack.images.status import RefusedError
 from labelstack.params import Images
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
@@ -39,7 +41,15 @@ class Policy:
         return bool({host, shown, f"{shown}:{port}"} & self.allow_hosts) or all(map(is_global, addresses))
 
     def local_path(self, url: str) -> Path | None:
-        """The file that ``file:`` URL names, relative to the root, or None when it lies outside or is not allowed."""
+        """The file that ``file:`` URL names, relative to the root, or None when it lies outside or is not allowed.
+
+        Escapes stand for bytes, so a name need not be UTF-8.
+
+        Raises
+        ------
+        RefusedError
+            ``missing`` when no file can have this name: a NUL byte in it, a loop of links, half a surrogate pair.
+        """
         scheme, _, rest = url.partition(":")
         if scheme.lower() != "file" or "file" not in self.schemes:
             return None
@@ -49,9 +59,9 @@ class Policy:
                 return None
             rest = "/" + rest
         try:
-            path = (self.root / unquote(rest)).resolve()
-        except (ValueError, OSError, RuntimeError):  # a NUL byte, a name too long, a loop of links
-            return None
+            path = (self.root / os.fsdecode(unquote_to_bytes(rest))).resolve()
+        except (ValueError, OSError, RuntimeError):
+            raise RefusedError("missing") from None
         return path if path.is_relative_to(self.root) else None
 
 

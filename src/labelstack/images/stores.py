@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from labelstack.images.urls import host_of
 from labelstack.params import Images
 from labelstack.storage import s3_client, split_s3_url
 
+_NO_FILE = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EINVAL, errno.EILSEQ})
 _ABSENT_IN_S3 = frozenset({"NoSuchKey", "NoSuchBucket", "404"})
 
 
@@ -40,8 +42,8 @@ class Stores:
             raise RefusedError("missing") from None
         except PermissionError:
             raise RefusedError("forbidden") from None
-        except OSError:
-            raise RefusedError("connection") from None
+        except OSError as error:
+            raise RefusedError("missing" if error.errno in _NO_FILE else "connection") from None
         if len(data) > self.params.max_bytes:
             raise RefusedError("too_large")
         return data

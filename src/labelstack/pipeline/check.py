@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from labelstack.credentials import cleaned
 from labelstack.dvc_file import conflicts, read_pipeline
 from labelstack.errors import InputProblems, UserError
 from labelstack.formats.files import missing_files
@@ -62,7 +63,7 @@ def checked(file: Path) -> Params:
     except InputProblems as error:
         problems = error.problems
     if DVC.exists():
-        problems += dvc_problems(read_yaml(file), params)
+        problems += dvc_problems(cleaned(read_yaml(file)), params)
     if problems or params is None:
         raise InputProblems(str(file), problems)
     return params

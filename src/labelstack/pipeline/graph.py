@@ -13,6 +13,7 @@ from labelstack.pipeline.code import APART, NEVER, ROOTS, VARIANTS, modules
 from labelstack.pipeline.common import done
 from labelstack.pipeline.settings import UNDECIDING
 from labelstack.storage import replacing
+from labelstack.yaml_file import read_yaml
 
 _HEAD = """# What reruns what
 
@@ -35,10 +36,8 @@ def run(to: Path) -> None:
 
 def stages(file: Path) -> dict[str, dict[str, Any]]:
     """Stages of a dvc.yaml, those of a `foreach` once; raise ``UserError`` where there is none."""
-    import yaml
-
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = read_yaml(file)
     except FileNotFoundError:
         raise UserError(f"{file}: not found. Run from the folder that holds dvc.yaml.") from None
     return {name: stage.get("do", stage) for name, stage in content["stages"].items()}

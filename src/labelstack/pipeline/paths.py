@@ -1,9 +1,10 @@
-"""Where stage outputs lie, relative to the folder of dvc.yaml; no other module knows."""
+"""Where stage outputs lie, relative to the folder of dvc.yaml or of a rebuilt one; no other module says it."""
 
 from pathlib import Path
 
 SPLITS = ("train", "validation", "test")
 
+SAMPLE = "data/sample"  # of the garments that the first stage draws
 SETTINGS = Path("data/settings.json")
 LABELS = Path("data/manifest/labels.parquet")
 ANSWERS = Path("data/manifest/answers.parquet")

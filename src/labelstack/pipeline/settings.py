@@ -9,7 +9,6 @@ from labelstack.params import Params, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.code import ROOTS, VARIANTS, code_digest
 from labelstack.pipeline.common import done
-from labelstack.pipeline.computing.train import policy
 
 # Keys that decide no result, so that no stage may depend on them, and why.
 UNDECIDING: dict[str, str] = {
@@ -43,7 +42,7 @@ def settings(params: Params) -> dict[str, Any]:
     """What decides results: resolved params, names of members in order, and a digest of code for every stage."""
     content = params.model_dump(mode="json")
     for name, model in params.models.items():
-        own = policy(params, model)
+        own = params.policy(model)
         content["models"][name]["augment"] = None if own is None else own.model_dump(mode="json")
         content["models"][name]["monitor"] = content["metric"] if params.training.holdout else None
     del content["augment"]  # stands with every model that uses it

@@ -10,7 +10,7 @@ from labelstack.params import Model, load_params
 from labelstack.pipeline import paths
 from labelstack.pipeline.code import code_digest
 from labelstack.pipeline.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
-from labelstack.pipeline.computing.train import compute, policy, split_holdout
+from labelstack.pipeline.computing.train import compute, split_holdout
 from labelstack.pipeline.datasets import training_data
 from labelstack.pipeline.rows import targets
 from labelstack.report.figures import figure_png, training_curves
@@ -25,7 +25,7 @@ def run(name: str) -> None:
     model: Model = known(name, params.models, "base model")
     sections = {
         "model": model,
-        "augment": policy(params, model),
+        "augment": params.policy(model),
         "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
         "seed": params.seed,
     } | ({"metric": params.metric} if params.training.holdout else {})

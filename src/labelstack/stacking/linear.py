@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, TypeVar
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from labelstack.cores import cores
 from labelstack.progress import bar
 from labelstack.stacking.array_stacker import Arrays, ArrayStacker
 from labelstack.stacking.logit_features import Columns, Context, Floats, logits, own_inputs, rivals
@@ -296,5 +296,5 @@ def _descend(values: Sequence[float], loss: Callable[[float], float]) -> None:
 
 def _each(work: Callable[[slice], _T], blocks: list[slice], description: str) -> list[_T]:
     """Results of all blocks in their order, computed on all cores."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return list(bar(pool.map(work, blocks), total=len(blocks), desc=description, unit="block"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.cores import cores
 from labelstack.progress import bar
 from labelstack.stacking.xgb_features import Columns
 
@@ -23,9 +23,7 @@ _SHARED_BYTES = 2**31  # at most so much for copies of a binned matrix that all 
 
 def thread_count(n_jobs: int | None) -> int:
     """``n_jobs``, or the number of cores that this process may use."""
-    if n_jobs:
-        return n_jobs
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return n_jobs or cores()
 
 
 def each_label(

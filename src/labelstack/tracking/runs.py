@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 DIGEST_TAG = "params.digest"
 CONTINUES_TAG = "labelstack.continues"
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page opens with the runs, not with traces
 UI_BASE = "http://127.0.0.1:5000"
 _logger = logging.getLogger(__name__)
 
@@ -271,7 +270,7 @@ def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifacts, _KIND))
+            return str(client.create_experiment(name, artifacts))
         except MlflowException:  # another process was faster, or a real error
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -15,6 +15,7 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from labelstack.cores import cores
 from labelstack.errors import UserError
 from labelstack.params import Images
 
@@ -125,8 +126,7 @@ class Sources:
 
     def _start(self, fetching: bool) -> None:
         if self._process != os.getpid():  # threads don't outlive a fork, so a child process gets its own
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            self._workers = ThreadPoolExecutor(min(8, cores), thread_name_prefix="images")
+            self._workers = ThreadPoolExecutor(min(8, cores()), thread_name_prefix="images")
             self._fetching, self._process = None, os.getpid()
         if fetching and self._fetching is None:
             from labelstack.tracking.fetching import Fetching

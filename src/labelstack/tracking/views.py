@@ -38,7 +38,8 @@ def save_view(tracker: Tracker, metric: Metric) -> None:
 
 def view_url(experiment_id: str, base: str) -> str:
     """The page of the runs table with that view."""
-    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?viewStateShareKey={KEY}&compareRunsMode=TABLE"
+    query = f"viewStateShareKey={KEY}&compareRunsMode=TABLE&workflowType=machine_learning"
+    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
 
 
 def _state(tag: str) -> str:

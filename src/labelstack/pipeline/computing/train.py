@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labelstack.images.loader import TrainingBatches, evaluation_batches
-from labelstack.params import Augment, Model, Params
+from labelstack.params import Params
 from labelstack.pipeline import paths
 from labelstack.pipeline.rows import Targets
 from labelstack.storage import replacing
@@ -44,13 +44,6 @@ def split_holdout(params: Params, rows: Targets) -> tuple[Targets, Targets]:
     return Targets(rows.image_id[~chosen], rows.Y[~chosen]), Targets(rows.image_id[chosen], rows.Y[chosen])
 
 
-def policy(params: Params, model: Model) -> Augment | None:
-    """The augmentation of one model: the shared policy, its own, or none."""
-    if isinstance(model.augment, Augment):
-        return model.augment
-    return params.augment if model.augment else None
-
-
 def compute(
     params: Params,
     name: str,
@@ -82,7 +75,7 @@ def compute(
         size=model.image_size,
         batch_size=model.batch_size,
         seed=params.seed + model.seed,
-        augment=policy(params, model),
+        augment=params.policy(model),
         resize=model.resize,
         workers=params.training.workers,
         shuffle_shards=params.training.shuffle_shards,
