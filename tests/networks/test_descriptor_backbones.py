@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import keras
@@ -246,3 +248,21 @@ def test_true_and_false_survive_params():
     for odds in (True, False):
         assert tiny(backbone="silhouette", image_size=32, options={"odds": odds}).options["odds"] is odds
     assert tiny(options={"odds": 1}).options["odds"] is not True
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_saved_network_is_loaded_by_a_process_that_built_none(name, tmp_path):
+    model = build_model(tiny(backbone=name, image_size=32, options=SMALL[name]), n_labels=2)
+    save_model(model, tmp_path / "model.keras")
+    images = RNG.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    script = (
+        "import sys, numpy as np\n"
+        "from labelstack.networks.inference import compile_predict, load_model\n"
+        "folder = sys.argv[1]\n"
+        "predict = compile_predict(load_model(f'{folder}/model.keras'))\n"
+        "np.save(f'{folder}/out.npy', predict(np.load(f'{folder}/images.npy')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), compile_predict(model)(images), atol=1e-6)

@@ -54,6 +54,7 @@ PARAMS: dict[str, set[str]] = {
     "augment": {"train"},
     "training": {"train"},
     "models": {"train"},
+    "models.*.backbone": {"train", "predict"},
     "models.*.image_size": {"train", "predict", "register"},
     "models.*.resize": {"train", "predict", "register"},
     "prediction": {"predict", "register"},
@@ -353,7 +354,7 @@ CODE: list[tuple[str, str, set[str]]] = [
     ("tracking/outbox.py", "\nCHANGED = True\n", set()),
     ("pipeline/train.py", "\nCHANGED = True\n", set()),
     ("networks/training.py", "\n# said otherwise\n", set()),
-    ("networks/backbones/small_resnet.py", "\nCHANGED = True\n", {"train@deep"}),
+    ("networks/backbones/small_resnet.py", "\nCHANGED = True\n", {"train@deep", "predict@deep"}),
     ("images/augment.py", "\nCHANGED = True\n", MODELS | PREDICTED),  # one loader reads for both
     ("stacking/xgb.py", "\nCHANGED = True\n", {"stack@xgboost"}),
     ("formats/submission.py", "\nCHANGED = True\n", {"ingest", "submit", "register"}),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -49,7 +51,8 @@ def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path:
     ran = [line.removeprefix("rehearsal: stage ") for line in done.stdout.splitlines() if "rehearsal: stage" in line]
     assert set(ran) == set(yaml.safe_load((folder / "dvc.lock").read_text())["stages"])
     assert {"sample", "report"} <= set(ran)
-    assert done.stdout.splitlines()[-1].startswith(f"recipe: {name} rehearsed, {len(ran)} stages from sample to report")
+    last = f"recipe: {name} rehearsed, {len(ran)} stages from {ran[0]} to {ran[-1]} in "
+    assert done.stdout.splitlines()[-1].startswith(last)
 
     recipe = load_params(REPOSITORY / "recipes" / f"{name}.yaml")
     members = [*kept_models(recipe), *kept_stackers(recipe)]
@@ -89,6 +92,27 @@ def test_a_rehearsal_leaves_nothing_when_it_was_not_asked_to(clone: Workspace, t
         env=environment(measured=True) | {"TMPDIR": str(tmp_path / "tmp")}, timeout=300, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1].endswith(", removed")
+    assert not [file for file in os.listdir(tmp_path / "tmp") if file.startswith("labelstack")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_rehearsal_ends_its_stage_and_leaves_nothing(number, clone: Workspace, tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    graph = {"stages": {"sample": {"cmd": f"echo $$ > {mark}.new; mv {mark}.new {mark}; sleep 300"}}}
+    (clone.root / "dvc.yaml").write_text(yaml.safe_dump(graph))
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(
+        ["labelstack", "recipe", "photos", "--rehearse"], cwd=clone.root, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env=environment() | {"TMPDIR": str(tmp_path / "tmp")},
+    )  # fmt: skip
+    while not mark.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait() != 0
+    stage = Path("/proc", mark.read_text().strip(), "stat")
+    while stage.exists() and stage.read_text().split()[2] != "Z":  # until it has noticed; a stage left would sleep on
+        time.sleep(0.05)
     assert not [file for file in os.listdir(tmp_path / "tmp") if file.startswith("labelstack")]
 
 

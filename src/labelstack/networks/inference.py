@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from labelstack.backbone_names import MODULES
 from labelstack.errors import UserError
-from labelstack.networks import backbones  # noqa: F401 - registers the layers that saved models hold
+from labelstack.networks import backbones  # noqa: F401 - what all saved models may hold decides predictions
 from labelstack.progress import bar
 from labelstack.storage import replacing
 
@@ -93,6 +95,8 @@ def load_model(path: str | Path) -> keras.Model:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: not found; expected a base model saved as .keras")
+    for file in set(MODULES.values()):  # Keras finds layers of ours by name once their files are imported
+        import_module(file)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:

@@ -24,6 +24,7 @@ ROOTS: dict[str, str] = {
 # Stages with a variant for each kind of what they make, and where each kind's own code lies.
 VARIANTS: dict[str, dict[str, str]] = {
     "train": MODULES,
+    "predict": MODULES,  # a saved network holds layers of its backbone's
     "stack": {kind: module_of(kind) for kind in CLASSES},
 }
 # What no result depends on. The first part may be imported by what computes, and is not followed from there; the

@@ -92,12 +92,12 @@ def _stage(name: str, stage: dict[str, Any]) -> list[str]:
 
 def _variants() -> str:
     lines = []
-    for stage, kinds in VARIANTS.items():
+    for noun, those in (("backbone", ("train", "predict")), ("stacker", ("stack",))):
+        stage = those[0]
         common = modules(stage)
-        own = {kind: [room for room in modules(stage, kind) if room not in common] for kind in kinds}
+        own = {kind: [name for name in modules(stage, kind) if name not in common] for kind in VARIANTS[stage]}
         rows = [[f"`{kind}`", _listed(map(_short, files))] for kind, files in own.items()]
-        noun = {"train": "backbone", "stack": "stacker"}[stage]
-        lines += [f"`{stage}` counts, besides what all have in common, the files of its own {noun}:\n"]
+        lines += [f"Besides what all have in common, {_listed(those)} count the files of their own {noun}:\n"]
         lines += [_table((noun, "files"), rows)]
     return "\n".join(lines)
 

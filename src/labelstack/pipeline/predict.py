@@ -21,7 +21,7 @@ def run(name: str) -> None:
     known(name, params.models, "base model")
     trained = read_run_json(paths.base(name) / "run.json")
     tracker = connect(params.tracking)
-    predicted = compute(params, name, code_digest("predict"))
+    predicted = compute(params, name, code_digest("predict", params.models[name].backbone))
     with tracker.run("train", name, run_id=trained["run_id"]) as run_:
         validation = validation_data(params, predicted.rows)
         run_.log_datasets(validation, test_data(params, read_predictions(paths.predictions(name, "test")).image_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ def run(name: str, keep: Path | None = None) -> None:
     from labelstack.rehearsal import copy, data
     from labelstack.rehearsal.shrink import N_IMAGES, PICTURE, SAMPLE, shrink
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everything is put away
     project = project_root()
     file = recipe_file(project, name)
     params = load_params(file)

@@ -60,9 +60,11 @@ def settings(params: Params) -> dict[str, Any]:
 
 
 def code(params: Params) -> dict[str, Any]:
-    """A digest for every stage; for `train` and `stack` one for each of the names in params.yaml."""
+    """A digest for every stage; for those with variants one for each of the names in params.yaml."""
+    backbones = {name: model.backbone for name, model in params.models.items()}
     variants = {
-        "train": {name: model.backbone for name, model in params.models.items()},
+        "train": backbones,
+        "predict": backbones,
         "stack": {name: stacker.kind for name, stacker in params.stackers.items()},
     }
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -82,6 +83,7 @@ def reproduce(folder: Path, tell: Callable[[str], None]) -> Outcome:
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro"], cwd=folder, env=environment(folder), text=True, errors="replace",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
         try:
             assert process.stdout is not None
@@ -94,8 +96,8 @@ def reproduce(folder: Path, tell: Callable[[str], None]) -> Outcome:
                     tell(found[1])
                 since.append(line)
         finally:
-            if process.poll() is None:
-                process.terminate()
+            if process.poll() is None:  # interrupted: the stage under way ends too
+                os.killpg(process.pid, signal.SIGTERM)
             process.wait()
     failed = "".join(since[-_SHOWN:]).strip() if process.returncode else ""
     return Outcome(stages, failed or ("dvc repro failed" if process.returncode else ""), time.monotonic() - started)
