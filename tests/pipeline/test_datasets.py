@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from labelstack.params import Params
-from labelstack.pipeline.common import Targets
 from labelstack.pipeline.datasets import test_data as data_of_test
 from labelstack.pipeline.datasets import training_data, validation_data
+from labelstack.pipeline.rows import Targets
 from pipeline.tiny import REPOSITORY
 
 ROWS = Targets(np.arange(10, dtype=np.int64), np.eye(10, 4, dtype=bool))
