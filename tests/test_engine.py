@@ -386,13 +386,26 @@ def test_a_done_fit_is_not_done_again(workspace: Path) -> None:
     assert made == fits(None, workspace / "again")
 
 
-@pytest.mark.parametrize("address", ["localhost:8786", "http://host:8786", "tcp://host", "tcp://host:port", ""])
-def test_addresses_of_another_form_are_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="must be tcp://host:port"):
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        *((address, "must be tcp://host:port") for address in ("localhost:8786", "http://host:8786", "tcp://host")),
+        ("tcp://host:port", "a port is a number"),
+        ("", "must not be empty"),
+    ],
+)
+def test_addresses_of_another_form_are_refused(address: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         Settings(scheduler=address)
 
 
-@pytest.mark.parametrize("place", ["relative/folder", "s3://bucket", "http://host/folder", ""])
-def test_workspaces_of_another_form_are_refused(place: str) -> None:
-    with pytest.raises(ValueError, match="absolute path"):
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        *((place, "absolute path") for place in ("relative/folder", "s3://bucket", "http://host/folder")),
+        ("", "must not be empty"),
+    ],
+)
+def test_workspaces_of_another_form_are_refused(place: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         Settings(workspace=place)

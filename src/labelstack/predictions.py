@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,3 +91,10 @@ def assemble_cube(predictions: Mapping[str, Predictions], image_id: NDArray[np.i
     if problems:
         raise UserError("predictions do not cover the same images:\n  " + "\n  ".join(problems))
     return np.stack(rows, axis=1)
+
+
+def other_columns(fitted: Sequence[str] | None, given: Sequence[str]) -> str | None:
+    """Why a cube of models ``given`` is not what was fitted; None where it is, or where the fit's are not known."""
+    if fitted is None or list(fitted) == list(given):
+        return None
+    return f"fitted on a cube of the models {', '.join(fitted)} in this order, not of {', '.join(given)}"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.errors import UserError
+from labelstack.predictions import other_columns
 from labelstack.storage import read_json, replacing_dir, write_json
 
 if TYPE_CHECKING:
@@ -78,13 +79,6 @@ class FoldEnsemble:
     def digest(self) -> str:
         """SHA-256 in hex over the fold models' digests in order."""
         return hashlib.sha256("\n".join(stacker.digest() for stacker in self.stackers).encode()).hexdigest()
-
-
-def other_columns(fitted: Sequence[str] | None, given: Sequence[str]) -> str | None:
-    """Why a cube of models ``given`` is not what was fitted; None where it is, or where the fit's are not known."""
-    if fitted is None or list(fitted) == list(given):
-        return None
-    return f"fitted on a cube of the models {', '.join(fitted)} in this order, not of {', '.join(given)}"
 
 
 def mean_of(probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ import labelstack
 from labelstack.errors import InputProblems
 from labelstack.params import Resize
 from labelstack.params_images import Damaged
-from labelstack.stacking.fold_ensemble import other_columns
+from labelstack.predictions import other_columns
 from labelstack.storage import read_json, write_json
 from labelstack.tracking.record import Record, write_checksums, write_record
 
