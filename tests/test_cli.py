@@ -90,7 +90,8 @@ def test_check_says_which_files_of_the_data_set_are_missing(here):
         (folder / name).touch()
     result = CliRunner().invoke(app, ["check"])
     assert result.exit_code == 0
-    first, *rest = result.stdout.splitlines()
+    first, *rest, last = result.stdout.splitlines()
+    assert last.startswith("no dvc.yaml in this folder")
     assert first.startswith("params.yaml is valid: ")
     assert [line.split(": missing")[0] for line in rest] == [
         f"data/imaterialist2018/{name}" for name in ("train.json", "test.json", "labels.csv", "sample_submission.csv")
