@@ -104,6 +104,7 @@ def test_an_interrupted_rehearsal_ends_its_stage_and_leaves_nothing(number, clon
     process = subprocess.Popen(
         ["labelstack", "recipe", "photos", "--rehearse"], cwd=clone.root, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, env=environment() | {"TMPDIR": str(tmp_path / "tmp")},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
     )  # fmt: skip
     while not mark.exists():
         assert process.poll() is None
