@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_experiment_name, _validate_model_name
 from pydantic import ValidationError
@@ -36,7 +36,9 @@ SMALLEST = {"models": {"plain": {"backbone": "small_cnn"}}, "stackers": {"trees"
         ("tracking", "registered_model", "a/b", "must be a name without / : and @"),
         ("tracking", "registered_model", "a:b", "must be a name without / : and @"),
         ("tracking", "registered_model", "a@b", "must be a name without / : and @"),
-        ("tracking", "registered_model", "..", "must be a name without / : and @"),
+        ("tracking", "registered_model", ".", "must be a name without / : and @"),
+        ("tracking", "registered_model", "..", "does not begin with .."),
+        ("tracking", "registered_model", "..a", "does not begin with .."),
         ("tracking", "registered_model", "", "must not be empty"),
         ("tracking", "uri", "", "must not be empty"),
         ("tracking", "uri", "file:mlruns", "must be sqlite:///<file>"),
@@ -115,6 +117,7 @@ def test_what_would_fail_later_is_refused_at_once(section, key, value, said):
         ("tracking", "artifacts", "s3://bucket/prefix"),
         ("tracking", "artifacts", "file:///srv/artifacts"),
         ("tracking", "registered_model", "my model (2)"),
+        ("tracking", "registered_model", ".hidden..name."),
         ("dataset", "root", "../elsewhere"),
         ("dataset", "root", "/srv/photos of mine"),
         ("dataset", "label_ids", [0, 99_999]),
@@ -146,7 +149,9 @@ def test_the_store_takes_the_same_tracking_uris(tmp_path, monkeypatch, uri):
 NAMES = st.text(st.sampled_from("ab./: "), max_size=5) | st.text(max_size=5)
 
 
-@settings(deadline=None)
+@settings(max_examples=400, deadline=None)
+@example("..a")
+@example(" ")
 @given(NAMES)
 def test_mlflow_takes_every_model_name_that_params_take(name):
     if accepted({"tracking": {"registered_model": name}}):

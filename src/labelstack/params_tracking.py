@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -44,9 +43,9 @@ class Tracking(Section):
     @field_validator("registered_model")
     @classmethod
     def _reachable(cls, value: str) -> str:
-        # MLflow takes neither / nor : nor . nor ..; with @ a version could not be named on a command line.
-        if re.search("[/:@]", value) or str(PurePosixPath(value)) != value or value in {".", ".."}:
-            raise ValueError(f"must be a name without / : and @, not {value!r}")
+        # MLflow takes neither / nor : nor . nor a leading ..; with @ a version could not be named on a command line.
+        if re.search("[/:@]", value) or value == "." or value.startswith(".."):
+            raise ValueError(f"must be a name without / : and @ that does not begin with .., not {value!r}")
         return value
 
     @field_validator("artifacts")
