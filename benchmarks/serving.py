@@ -89,7 +89,7 @@ def by_hand(folder: Path, spec: Spec) -> Direct:
     from labelstack.images.decode import decode, to_stored_jpeg
     from labelstack.images.tta import TRANSFORMS
     from labelstack.networks.inference import compile_predict, load_model
-    from labelstack.stacking.blend import blend
+    from labelstack.stacking.blending import blend
     from labelstack.stacking.decisions import Decision
     from labelstack.stacking.fold_ensemble import FoldEnsemble
 

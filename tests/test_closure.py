@@ -7,6 +7,21 @@ import pytest
 
 from labelstack.closure import Sources, beneath, sources
 
+LATE = """
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from box.stall.big import x
+
+__all__ = ["x"]
+_FILES = {"x": "big"}
+
+
+def __getattr__(name):
+    from importlib import import_module
+
+    return getattr(import_module(f"box.stall.{_FILES[name]}"), name)
+"""
 FILES = {
     "__init__.py": '__version__ = "1"\n',
     "main.py": "from box.room import tool\nfrom box import late\n\ndef work():\n    from box.room.deep import thing\n",
@@ -18,6 +33,9 @@ FILES = {
     "room/__init__.py": "from box.room.own import y\n\ny += 1\n",
     "shop/__init__.py": '"""Doc."""\n\nfrom box.shop.big import x\n\n__all__ = ["x"]\n',
     "shop/big.py": "x = 1\n",
+    "stall/__init__.py": LATE,
+    "stall/big.py": "x = 1\n",
+    "stall/small.py": "X = 1\n",
     "shop/small.py": "X = 1\n",
     "room/own.py": "y = 1\n",
     "room/tool.py": "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    import box.typed\n",
@@ -42,10 +60,20 @@ def test_a_closure_follows_imports_wherever_they_stand_and_texts_that_start_proc
     assert found == ["box.late", "box.main", *rooms, "box.started", "box.starter"]
 
 
-def test_a_folder_that_hands_out_names_counts_for_who_asks_it_and_not_for_its_files(box: Path) -> None:
-    assert Sources(box).closure(["box.shop.small"]) == ["box.shop.small"]
-    (box / "main.py").write_text("from box.shop import x\n")
-    assert Sources(box).closure(["box.main"]) == ["box.main", "box.shop", "box.shop.big"]
+@pytest.mark.parametrize("shop", ["shop", "stall"])
+def test_a_folder_that_hands_out_names_counts_for_who_asks_it_and_not_for_its_files(box: Path, shop: str) -> None:
+    assert Sources(box).closure([f"box.{shop}.small"]) == [f"box.{shop}.small"]
+    (box / "main.py").write_text(f"from box.{shop} import x\n")
+    assert Sources(box).closure(["box.main"]) == ["box.main", f"box.{shop}", f"box.{shop}.big"]
+
+
+def test_a_digest_of_bytes_is_of_every_byte_and_of_every_name(box: Path) -> None:
+    digests = {Sources(box).bytes_digest()}
+    (box / "late.py").write_text("import box.starter  # a word\n")
+    digests.add(Sources(box).bytes_digest())
+    (box / "late.py").rename(box / "later.py")
+    digests.add(Sources(box).bytes_digest())
+    assert len(digests) == 3
 
 
 def test_what_is_apart_is_neither_counted_nor_followed_unless_it_is_a_root(box: Path) -> None:

@@ -24,7 +24,7 @@ from labelstack import engine_cluster, engine_worker
 from labelstack.engine import Engine, plain, run_here
 from labelstack.errors import UserError
 from labelstack.params import Engine as Settings
-from labelstack.stacking.out_of_fold import out_of_fold, run_job
+from labelstack.stacking.fold_predictions import out_of_fold, run_job
 from labelstack.stacking.stackers import new_stacker
 from labelstack.storage import read_json, sha256
 

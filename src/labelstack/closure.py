@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -41,8 +42,9 @@ class Sources:
     def imports(self, module: str) -> frozenset[str]:
         """Modules of the package that a module names: in imports anywhere in it, or in texts that start a process.
 
-        Imports for type checkers alone do not count. A folder's own file counts for whatever lies in the folder, unless
-        it only hands out names of its files, and but for the package's, which holds no more than its version.
+        Imports for type checkers alone do not count, but where a module hands out names when asked. A folder's own file
+        counts for whatever lies in the folder, unless it only hands out names of its files, and but for the package's,
+        which holds no more than its version.
         """
         if module not in self._imports:
             named = set(_imported(self._tree(module))) | set(_named_in_texts(self._tree(module)))
@@ -76,6 +78,13 @@ class Sources:
                 seen.add(module)
                 todo += [name for name in self.imports(module) if not beneath(name, apart)]
         return sorted(seen)
+
+    def bytes_digest(self) -> str:
+        """SHA-256 over the bytes of all files, and Python's version, by which syntax trees are written down."""
+        whole = hashlib.sha256(sys.version.encode())
+        for module, file in self.modules.items():
+            whole.update(f"{module} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        return whole.hexdigest()
 
     def digest(self, modules: Iterable[str]) -> str:
         """16 hex digits over what the modules' code does: comments, docstrings and layout do not count."""
@@ -112,18 +121,31 @@ def beneath(module: str, names: Collection[str]) -> bool:
 
 
 def _only_imports(tree: ast.Module) -> bool:
-    """Whether a file does nothing but import, and say which names it hands out."""
+    """Whether a file does nothing but import, at once or when asked, and say which names it hands out."""
+    handed_out = ("__all__", "_FILES") if _asks_late(tree) else ("__all__",)
     return all(
         isinstance(node, ast.Import | ast.ImportFrom)
+        or _for_type_checkers(node)
+        or (isinstance(node, ast.FunctionDef) and node.name == "__getattr__")
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-        or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+        or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in handed_out)
         for node in tree.body
     )
 
 
+def _asks_late(tree: ast.AST) -> bool:
+    """Whether a module imports what it hands out when that is first asked for (PEP 562)."""
+    return any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in ast.iter_child_nodes(tree))
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def _imported(tree: ast.AST) -> Iterator[str]:
+    late = _asks_late(tree) and isinstance(tree, ast.Module)  # then type checkers are told what it hands out
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if _for_type_checkers(node) and not late:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

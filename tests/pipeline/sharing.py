@@ -41,7 +41,7 @@ def run(folder: Path, *command: str, ok: bool = True, timeout: float = PATIENCE)
     """
     site = {"DVC_SITE_CACHE_DIR": str(folder.with_name(f"{folder.name}-site")), "DVC_NO_ANALYTICS": "1"}
     result = subprocess.run(
-        command, cwd=folder, env=environment() | site, capture_output=True, text=True, timeout=timeout
+        command, cwd=folder, env=environment(quick=True) | site, capture_output=True, text=True, timeout=timeout
     )
     assert result.returncode == 0 or not ok, f"{command}\n{result.stdout}\n{result.stderr}"
     return result

@@ -73,7 +73,7 @@ def registry(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> I
         registered = subprocess.run(
             [sys.executable, "-m", "labelstack.cli", "register"],
             cwd=workspace.root,
-            env=environment() | {"MLFLOW_TRACKING_URI": server.uri},
+            env=environment(quick=True) | {"MLFLOW_TRACKING_URI": server.uri},
             capture_output=True,
             text=True,
         )

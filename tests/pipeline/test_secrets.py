@@ -57,7 +57,7 @@ class Shell:
     """A person's shell in a workspace, with secrets in its environment; keeps what every command prints."""
 
     def __init__(self, root: Path, settings: dict[str, str]) -> None:
-        inherited = {key: value for key, value in environment().items() if not key.upper().endswith("_PROXY")}
+        inherited = {key: value for key, value in environment(quick=True).items() if not key.upper().endswith("_PROXY")}
         self.root, self.environment = root, inherited | settings
         self.said: dict[str, bytes] = {}
 

@@ -66,7 +66,7 @@ def team(database: Postgres, s3: str, tmp_path_factory: pytest.TempPathFactory) 
 
 def client_environment(url: str) -> dict[str, str]:
     """A person's shell: the server's address, no keys of S3 or PostgreSQL."""
-    return {k: v for k, v in environment().items() if not k.startswith("AWS_")} | {"MLFLOW_TRACKING_URI": url}
+    return {k: v for k, v in environment(quick=True).items() if not k.startswith("AWS_")} | {"MLFLOW_TRACKING_URI": url}
 
 
 def typed(folder: Path, url: str, *command: str, **more: str) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+import warm
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 1500  # seconds: far beyond what any command takes on a machine ten times slower
 
@@ -86,15 +88,18 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def environment(*, measured: bool = False) -> dict[str, str]:
-    """The environment of a shell in which the virtual environment is active.
+def environment(*, measured: bool = False, quick: bool = False) -> dict[str, str]:
+    """The environment of a shell in which the virtual environment is active; ``quick``: `labelstack` is warm.py's.
 
     Coverage costs a process half as much again, most of it while it imports MLflow and TensorFlow; so only those
     processes are ``measured`` that run what no other test does.
     """
     left_out = ("MLFLOW_", "DVC_") if measured else ("MLFLOW_", "DVC_", "COVERAGE_PROCESS_")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    places = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    if quick and not measured and (folder := warm.folder()):
+        places.insert(0, folder)
+    path = os.pathsep.join(places)
     return inherited | {"PATH": path, "GIT_CEILING_DIRECTORIES": "/", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -159,9 +164,8 @@ class Workspace:
         self, *command: str, ok: bool = True, timeout: float = PATIENCE, measured: bool = False
     ) -> subprocess.CompletedProcess[str]:
         """Run a command here; with ``ok``, its failure fails the test and shows what it printed."""
-        result = subprocess.run(
-            command, cwd=self.root, env=environment(measured=measured), capture_output=True, text=True, timeout=timeout
-        )
+        shell = environment(measured=measured, quick=True)
+        result = subprocess.run(command, cwd=self.root, env=shell, capture_output=True, text=True, timeout=timeout)
         if ok and result.returncode != 0:
             raise AssertionError(f"{' '.join(command)} → {result.returncode}\n{result.stdout}\n{result.stderr}")
         return result

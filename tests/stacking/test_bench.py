@@ -20,9 +20,9 @@ from labelstack.stacking.bench_worker import Bench, Timed, main, measure, multi_
 from labelstack.stacking.crossfit import cross_fit
 from labelstack.stacking.cubes import Cube
 from labelstack.stacking.decisions import STRATEGIES, fit_decision
+from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.folds import assign_folds
 from labelstack.stacking.generator import generate
-from labelstack.stacking.out_of_fold import out_of_fold
 from labelstack.stacking.stackers import KINDS, make_stacker
 from labelstack.storage import read_json, write_json
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
+
+from labelstack import storage
 from labelstack.backbone_names import MODULES
 from labelstack.closure import Sources, beneath, sources
+from labelstack.pipeline import paths
 from labelstack.stacker_kinds import CLASSES, module_of
 
 # Stage → the module whose function makes its outputs.
@@ -84,10 +89,34 @@ def modules(stage: str, variant: str | None = None, source: Sources | None = Non
     return (source or sources()).closure(roots, apart(stage))
 
 
+@cache
 def code_digest(stage: str, variant: str | None = None, source: Sources | None = None) -> str:
     """16 hex digits over the code that decides the results of a stage; arguments as of ``modules``."""
     source = source or sources()
     return source.digest(modules(stage, variant, source))
+
+
+def kept_code_digest(stage: str, variant: str | None = None) -> str:
+    """As ``code_digest`` of the code that runs here, read back if ``keep`` wrote it: parsing all takes a second."""
+    return _kept().get(_key(stage, variant)) or code_digest(stage, variant)
+
+
+def keep(digests: dict[tuple[str, str | None], str]) -> None:
+    """Write digests down for as long as no byte of the source changes."""
+    named = {_key(stage, variant): digest for (stage, variant), digest in digests.items()}
+    storage.write_json(paths.CODE, {"source": sources().bytes_digest(), "digests": named})
+
+
+def _kept() -> dict[str, str]:
+    try:
+        content = json.loads(paths.CODE.read_bytes())
+        return dict(content["digests"]) if content["source"] == sources().bytes_digest() else {}
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours
+        return {}
+
+
+def _key(stage: str, variant: str | None) -> str:
+    return stage if variant is None else f"{stage} {variant}"
 
 
 def strangers(stage: str) -> list[str]:

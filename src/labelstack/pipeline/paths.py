@@ -17,6 +17,7 @@ PLOTS = Path("metrics/plots")
 EVALUATION = METRICS / "evaluation.json"
 REPORT = Path("report")
 WORK = Path("data/work")
+CODE = WORK / "code.json"  # digests of the code, kept
 
 
 def manifest(split: str) -> Path:

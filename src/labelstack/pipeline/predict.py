@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labelstack.params import load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.code import code_digest
+from labelstack.pipeline.code import kept_code_digest
 from labelstack.pipeline.common import done, known
 from labelstack.pipeline.computing.predict import compute
 from labelstack.pipeline.datasets import test_data, validation_data
@@ -21,7 +21,7 @@ def run(name: str) -> None:
     known(name, params.models, "base model")
     trained = read_run_json(paths.base(name) / "run.json")
     tracker = connect(params.tracking)
-    predicted = compute(params, name, code_digest("predict", params.models[name].backbone))
+    predicted = compute(params, name, kept_code_digest("predict", params.models[name].backbone))
     with tracker.run("train", name, run_id=trained["run_id"]) as run_:
         validation = validation_data(params, predicted.rows)
         run_.log_datasets(validation, test_data(params, read_predictions(paths.predictions(name, "test")).image_id))

@@ -7,7 +7,7 @@ from typing import Any
 from labelstack import storage
 from labelstack.params import Params, load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.code import ROOTS, VARIANTS, code_digest
+from labelstack.pipeline.code import ROOTS, VARIANTS, keep, kept_code_digest
 from labelstack.pipeline.common import done
 
 # Keys that decide no result, so that no stage may depend on them, and why.
@@ -34,6 +34,13 @@ def run() -> None:
     """Write data/settings.json."""
     params = load_params()
     storage.write_json(paths.SETTINGS, settings(params))
+    keep(
+        {
+            (stage, kind): kept_code_digest(stage, kind)
+            for stage in ROOTS
+            for kind in set(_kinds(params, stage).values())
+        }
+    )
     names = f"{len(params.models)} base models, {len(params.stackers)} stackers"
     done("settings", f"params with their defaults, code of {len(ROOTS)} stages, {names}", paths.SETTINGS)
 
@@ -61,15 +68,18 @@ def settings(params: Params) -> dict[str, Any]:
 
 def code(params: Params) -> dict[str, Any]:
     """A digest for every stage; for those with variants one for each of the names in params.yaml."""
-    backbones = {name: model.backbone for name, model in params.models.items()}
-    variants = {
-        "train": backbones,
-        "predict": backbones,
-        "stack": {name: stacker.kind for name, stacker in params.stackers.items()},
-    }
     return {
-        stage: {name: code_digest(stage, kind) for name, kind in variants[stage].items()}
+        stage: {name: kept_code_digest(stage, kind) for name, kind in _kinds(params, stage).items()}
         if stage in VARIANTS
-        else code_digest(stage)
+        else kept_code_digest(stage)
         for stage in ROOTS
     }
+
+
+def _kinds(params: Params, stage: str) -> dict[str, str | None]:
+    """Name in params.yaml → key of ``VARIANTS[stage]``; the stage itself → None where it has no variants."""
+    if stage not in VARIANTS:
+        return {stage: None}
+    if stage == "stack":
+        return {name: stacker.kind for name, stacker in params.stackers.items()}
+    return {name: model.backbone for name, model in params.models.items()}

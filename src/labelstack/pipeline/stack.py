@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labelstack.params import load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.code import code_digest
+from labelstack.pipeline.code import kept_code_digest
 from labelstack.pipeline.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.pipeline.computing.stack import compute
 from labelstack.pipeline.datasets import test_data, validation_data
@@ -23,7 +23,7 @@ def run(name: str) -> None:
     sections = {"stacker": section, "folds": params.folds, "base_models": list(params.models)}
     inputs = [paths.predictions(model, "validation").parent for model in params.models]
     tags = lineage([*inputs, paths.manifest("validation"), paths.LABELS], sections)
-    work = work_folder("stack", name, tags, code_digest("stack", section.kind))
+    work = work_folder("stack", name, tags, kept_code_digest("stack", section.kind))
     tracker = connect(params.tracking)
     with tracker.run("stack", name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)

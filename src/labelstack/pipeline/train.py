@@ -8,7 +8,7 @@ import numpy as np
 
 from labelstack.params import Model, load_params
 from labelstack.pipeline import paths
-from labelstack.pipeline.code import code_digest
+from labelstack.pipeline.code import kept_code_digest
 from labelstack.pipeline.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.pipeline.computing.train import compute, split_holdout
 from labelstack.pipeline.datasets import training_data
@@ -30,7 +30,7 @@ def run(name: str) -> None:
         "seed": params.seed,
     } | ({"metric": params.metric} if params.training.holdout else {})
     tags = lineage([paths.shards("train"), paths.manifest("train"), paths.LABELS], sections)
-    work = work_folder("train", name, tags, code_digest("train", model.backbone))
+    work = work_folder("train", name, tags, kept_code_digest("train", model.backbone))
     tracker = connect(params.tracking)
     with tracker.run("train", name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)

@@ -5,17 +5,23 @@
 >>> t = thresholds.choose(Y, result.oof, "per_label")                             # doctest: +SKIP
 """
 
-from labelstack.stacking import thresholds
-from labelstack.stacking.blend import blend, fit_weights, search_weights
-from labelstack.stacking.cnn import CNNStacker
-from labelstack.stacking.crossfit import cross_fit, fit_blend, scores, strategy_scores
-from labelstack.stacking.decisions import Decision, fit_decision
-from labelstack.stacking.fold_ensemble import FoldEnsemble
-from labelstack.stacking.folds import assign_folds
-from labelstack.stacking.out_of_fold import FoldPredictions, OutOfFold, out_of_fold
-from labelstack.stacking.second_level import StackedEnsemble
-from labelstack.stacking.stackers import Stacker, load_stacker, make_stacker
-from labelstack.stacking.xgb import XGBoostStacker
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labelstack.stacking import thresholds
+    from labelstack.stacking.blending import blend, fit_weights, search_weights
+    from labelstack.stacking.cnn import CNNStacker
+    from labelstack.stacking.crossfit import cross_fit, fit_blend, scores, strategy_scores
+    from labelstack.stacking.decisions import Decision, fit_decision
+    from labelstack.stacking.fold_ensemble import FoldEnsemble
+    from labelstack.stacking.fold_predictions import FoldPredictions, OutOfFold, out_of_fold
+    from labelstack.stacking.folds import assign_folds
+    from labelstack.stacking.second_level import StackedEnsemble
+    from labelstack.stacking.stackers import Stacker, load_stacker, make_stacker
+    from labelstack.stacking.xgb import XGBoostStacker
 
 __all__ = [
     "CNNStacker",
@@ -40,3 +46,37 @@ __all__ = [
     "strategy_scores",
     "thresholds",
 ]
+
+# scikit-learn, SciPy and XGBoost cost seconds, and most of what imports a file from here needs none of them.
+_FILES = {
+    "blend": "blending",
+    "fit_weights": "blending",
+    "search_weights": "blending",
+    "CNNStacker": "cnn",
+    "cross_fit": "crossfit",
+    "fit_blend": "crossfit",
+    "scores": "crossfit",
+    "strategy_scores": "crossfit",
+    "Decision": "decisions",
+    "fit_decision": "decisions",
+    "FoldEnsemble": "fold_ensemble",
+    "assign_folds": "folds",
+    "FoldPredictions": "fold_predictions",
+    "OutOfFold": "fold_predictions",
+    "out_of_fold": "fold_predictions",
+    "StackedEnsemble": "second_level",
+    "Stacker": "stackers",
+    "load_stacker": "stackers",
+    "make_stacker": "stackers",
+    "XGBoostStacker": "xgb",
+    "thresholds": "",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What the package hands out, imported when it is first asked for."""
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if not _FILES[name]:
+        return importlib.import_module(f"{__name__}.{name}")
+    return getattr(importlib.import_module(f"{__name__}.{_FILES[name]}"), name)

@@ -22,8 +22,8 @@ from labelstack.stacking.checks import check_answers
 from labelstack.stacking.crossfit import cross_fit, strategy_scores
 from labelstack.stacking.cubes import Cube
 from labelstack.stacking.decisions import STRATEGIES, fit_decision
+from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
 from labelstack.stacking.generator import generate
-from labelstack.stacking.out_of_fold import FoldPredictions, out_of_fold
 from labelstack.stacking.second_level import StackedEnsemble
 from labelstack.stacking.stackers import Stacker, make_stacker
 from labelstack.storage import read_json, write_json

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from labelstack import bootstrap
 from labelstack import params_stacking as params
 from labelstack.metrics import AVERAGES, f_beta
-from labelstack.stacking.blend import blend, fit_weights
+from labelstack.stacking.blending import blend, fit_weights
 from labelstack.stacking.checks import check_answers, check_folds, check_probability
 from labelstack.stacking.decisions import STRATEGIES, Decision, fit_decision
-from labelstack.stacking.out_of_fold import FoldPredictions
+from labelstack.stacking.fold_predictions import FoldPredictions
 from labelstack.stacking.thresholds import apply
 
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from labelstack.metrics import Average, f_beta
 from labelstack.stacking import thresholds
 from labelstack.stacking.array_stacker import Arrays, ArrayStacker
-from labelstack.stacking.blend import likeliest_weights, search_weights
+from labelstack.stacking.blending import likeliest_weights, search_weights
 from labelstack.stacking.logit_features import Floats, logits
 
 _SMALLEST = 1e-6  # probabilities are no smaller in a likelihood
@@ -102,6 +101,8 @@ class WeightedMeanStacker(_Weighted):
         return {"weights": weights}
 
     def _search(self, cube: NDArray[np.float32], answers: NDArray[np.bool_], start: Floats) -> Floats:
+        from scipy.optimize import minimize
+
         def loss(free: Floats) -> float:
             P = np.einsum("nml,m->nl", cube, _convex(free).astype(np.float32))
             cut = thresholds.best_global(answers, P, self.metric, self.beta)

@@ -12,12 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from labelstack import params_stacking as params
 from labelstack.params_second_level import default_second_level
-from labelstack.stacking.blend import blend
+from labelstack.stacking.blending import blend
 from labelstack.stacking.checks import check_cube, check_folds, check_targets
 from labelstack.stacking.crossfit import Blended, fit_blend, scores, strategy_scores
 from labelstack.stacking.fold_ensemble import FoldEnsemble
+from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
 from labelstack.stacking.folds import assign_folds
-from labelstack.stacking.out_of_fold import FoldPredictions, out_of_fold
 from labelstack.stacking.stackers import Stacker, make_stacker
 
 

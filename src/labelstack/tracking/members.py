@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labelstack.errors import UserError
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.progress import bar
-from labelstack.stacking.blend import blend
+from labelstack.stacking.blending import blend
 from labelstack.tracking.ensemble_folder import Spec, View
 from labelstack.tracking.record import Probe
 

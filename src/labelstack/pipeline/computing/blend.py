@@ -18,9 +18,9 @@ from labelstack.pipeline.computing.curves import threshold_curve
 from labelstack.pipeline.decisions import save_decision
 from labelstack.pipeline.rows import Targets, label_table, targets
 from labelstack.predictions import Predictions, read_predictions, write_predictions
-from labelstack.stacking.blend import blend
+from labelstack.stacking.blending import blend
 from labelstack.stacking.crossfit import fit_blend, scores, strategy_scores
-from labelstack.stacking.out_of_fold import FoldPredictions
+from labelstack.stacking.fold_predictions import FoldPredictions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ from labelstack.pipeline.rows import Targets, label_table, targets
 from labelstack.predictions import assemble_cube, read_predictions, write_predictions
 from labelstack.stacking.crossfit import cross_fit, scores
 from labelstack.stacking.decisions import fit_decision
-from labelstack.stacking.out_of_fold import out_of_fold
+from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.stackers import make_stacker
 
 if TYPE_CHECKING:

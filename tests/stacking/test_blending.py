@@ -14,7 +14,7 @@ from counting import calls_in
 from labelstack.errors import UserError
 from labelstack.metrics import AVERAGES, Average, f_beta
 from labelstack.stacking import blend, search_weights
-from labelstack.stacking.blend import likelihood_weights
+from labelstack.stacking.blending import likelihood_weights
 
 Members = dict[str, NDArray[np.float32]]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from labelstack import params_stacking as params
@@ -100,6 +99,8 @@ def likeliest_weights(stack: Sequence[NDArray[np.float32]], targets: NDArray[Any
     """
     if len(stack) == 1:
         return np.ones(1)
+    from scipy.optimize import minimize  # half a second; before threads are limited, so that SciPy's are too
+
     true = targets >= 0.5
     right = np.stack([np.where(true, p, 1 - p).ravel() for p in stack])
     mass = None
