@@ -24,7 +24,7 @@ test: system-test setup-dev  ## the fast suite, with coverage of src/
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 test-full: system-test setup-dev  ## everything, the slow cases included
-	LABELSTACK_COLD=1 pytest -m ""
+	LABELSTACK_TESTS=full pytest -m ""
 
 lint: setup-dev
 	ruff check .

@@ -56,3 +56,13 @@ def test_loading_says_nothing_and_gives_standard_error_back(load: str) -> None:
 
 def test_an_import_that_fails_is_told_after_all() -> None:
     assert stderr_of(_BROKEN) == "told: no such library here\n"
+
+
+@pytest.mark.parametrize("before", ["enable", "disable"])
+def test_the_garbage_collector_is_as_before_and_passes_over_what_was_imported(before: str) -> None:
+    code = (
+        f"import gc; gc.{before}(); from labelstack.quiet import load_tensorflow; load_tensorflow()\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 100_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == [str(before == "enable"), "True"]

@@ -4,7 +4,7 @@ Most of what a command costs is those imports, five to nine seconds of it. A sma
 arguments, folder, environment and standard streams to the process, whose child does what the real command would: it
 imports labelstack and runs ``main``. Wherever a variable changes how Python or a library starts, where coverage is
 measured, and where no process answers, the real command runs instead, as it does in all tests that kill something, in
-the workspace that the others copy, and everywhere with LABELSTACK_COLD=1 (as in `make test-full`).
+the workspace that the others copy, and everywhere in `make test-full`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -81,7 +82,7 @@ def folder() -> str | None:
 
     Its process ends with this one.
     """
-    if os.environ.get("LABELSTACK_COLD"):
+    if os.environ.get("LABELSTACK_TESTS") == "full":
         return None
     place = Path(tempfile.mkdtemp(prefix="labelstack-warm-"))
     address = str(place / "socket")
@@ -137,6 +138,7 @@ def _serve(address: str) -> None:
         if 0 in ready:
             for pid in running:
                 _kill(pid)
+            shutil.rmtree(Path(address).parent, ignore_errors=True)
             os._exit(0)
         if woken in ready:
             os.read(woken, 4096)

@@ -90,6 +90,13 @@ def test_without_a_lock_everything_is_unknown(tmp_path: Path) -> None:
     assert lineage_tags(tmp_path, ["x"], "p") == {"lineage.incomplete": "true", "params.digest": "p"}
 
 
+def test_a_hash_that_looks_like_a_number_is_a_text(tmp_path: Path) -> None:
+    hashes = ["12345678901234567890123456789012", "1234567890123456789012345678e901", "0o7", "1:20", "true"]
+    outs = "".join(f"    - {{path: out-{n}, md5: {value}}}\n" for n, value in enumerate(hashes))
+    (tmp_path / "dvc.lock").write_text(f"stages:\n  one:\n    outs:\n{outs}")
+    assert list(read_lock(tmp_path)["outs"].values()) == hashes
+
+
 def test_a_broken_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text("stages: [")
     with pytest.raises(UserError, match=r"dvc\.lock: line 1, column 10: not valid YAML"):

@@ -1,0 +1,77 @@
+"""The quick `labelstack` of the tests does what the real one does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import warm
+
+REAL = str(Path(sys.executable).with_name("labelstack"))
+
+
+@pytest.fixture(scope="module")
+def quick() -> str:
+    place = warm.folder()
+    if place is None:
+        pytest.skip("only real commands are wanted")
+    return f"{place}/labelstack"
+
+
+def environment(**change: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("COVERAGE_", "TF_CPP"))}
+    return kept | {"TF_CPP_MIN_LOG_LEVEL": "3"} | change
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["check"], 2), (["nonsense"], 2), (["check", "--help"], 0), (["predict", os.fsdecode(b"\xff.jpg")], 2)],
+)
+def test_output_and_exit_code(quick: str, tmp_path: Path, arguments: list[str], code: int) -> None:
+    one, other = (
+        subprocess.run([program, *arguments], cwd=tmp_path, env=environment(), capture_output=True)
+        for program in (quick, REAL)
+    )
+    assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+    assert one.returncode == code
+    assert one.stdout + one.stderr
+
+
+def in_folder(folder: Path) -> list[psutil.Process]:
+    """Processes whose current folder this is."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_who_kills_the_small_program_ends_the_command(quick: str, tmp_path: Path, number: signal.Signals) -> None:
+    os.mkfifo(tmp_path / "params.yaml")  # is read without end, for nobody writes
+    process = subprocess.Popen([quick, "check"], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
+    while len(in_folder(tmp_path)) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait() == -number
+    while in_folder(tmp_path):
+        time.sleep(0.02)
+
+
+def test_the_real_one_runs_where_python_starts_otherwise(quick: str, tmp_path: Path) -> None:
+    (tmp_path / "labelstack").mkdir()
+    (tmp_path / "labelstack/__init__.py").write_text("")
+    (tmp_path / "labelstack/cli.py").write_text("def main():\n    print('another one')\n")
+    done = subprocess.run([quick], env=environment(PYTHONPATH=str(tmp_path)), capture_output=True, text=True)
+    assert done.stdout == "another one\n"
