@@ -47,14 +47,16 @@ system system-test:
 $(VENV)/bin/python: | system
 	$(PYTHON) -m venv $(VENV)
 
-# --no-deps: the lock file is the whole set. --compile: byte-code now, so that no stage pays for it later.
+# --no-deps: the lock file is the whole set. Byte-code is made now, by all cores, so that no stage pays for it later.
 $(VENV)/.ready: requirements.lock pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --no-deps --compile -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --no-compile -r requirements.lock
+	$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true
 	$(VENV)/bin/python -m pip install --quiet --no-deps -e .
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
-	$(VENV)/bin/python -m pip install --quiet --no-deps --compile -r requirements-dev.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --no-compile -r requirements-dev.lock
+	$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 lock:  ## rewrite both lock files from requirements*.in (needs uv)

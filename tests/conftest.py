@@ -1,4 +1,5 @@
-"""The longest file goes first, so that two workers end together; the others that need its workspace come later.
+"""What takes longest goes first, so that two workers end together: one makes the workspace that many tests copy while
+the other rehearses recipes.
 
 `make test` draws the same examples every time, so that what passed once passes again; `make test-full` draws others
 each time, and says with which it failed.
@@ -17,4 +18,5 @@ hypothesis.settings.load_profile("others" if os.environ.get("LABELSTACK_TESTS") 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name != "test_repro.py")
+    first = ("test_repro.py", "test_recipes.py")
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
