@@ -287,9 +287,9 @@ def test_names_that_dvc_or_files_would_stumble_on_are_refused(tmp_path, section,
 
 
 def test_problems_without_end_are_cut(tmp_path):
-    found = problems(tmp_path, {"folds": {f"key{i}": i for i in range(20_000)}})
+    found = problems(tmp_path, {"folds": {f"key{i}": i for i in range(4_000)}})
     assert len(found) == 201
-    assert found[-1] == "… and 19,800 more"
+    assert found[-1] == "… and 3,800 more"
     assert len(problems(tmp_path, {"seed": ["x" * 100_000] * 10})[0]) < 1000
 
 
