@@ -68,11 +68,11 @@ def test_a_folder_that_hands_out_names_counts_for_who_asks_it_and_not_for_its_fi
 
 
 def test_a_digest_of_bytes_is_of_every_byte_and_of_every_name(box: Path) -> None:
-    digests = {Sources(box).bytes_digest()}
+    digests = {Sources(box).bytes_digest}
     (box / "late.py").write_text("import box.starter  # a word\n")
-    digests.add(Sources(box).bytes_digest())
+    digests.add(Sources(box).bytes_digest)
     (box / "late.py").rename(box / "later.py")
-    digests.add(Sources(box).bytes_digest())
+    digests.add(Sources(box).bytes_digest)
     assert len(digests) == 3
 
 

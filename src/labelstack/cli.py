@@ -395,7 +395,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files need not be text: they are shown with escapes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    gc.set_threshold(50_000, 20, 100)  # libraries and networks are a million objects that stay: look less often
+    gc.set_threshold(50_000, 20, 100)  # what libraries and networks are made of stays: look less often
     try:
         app()
     except UserError as error:

@@ -79,6 +79,7 @@ class Sources:
                 todo += [name for name in self.imports(module) if not beneath(name, apart)]
         return sorted(seen)
 
+    @cached_property
     def bytes_digest(self) -> str:
         """SHA-256 over the bytes of all files, and Python's version, by which syntax trees are written down."""
         whole = hashlib.sha256(sys.version.encode())

@@ -39,7 +39,7 @@ def test_what_was_kept_of_this_very_source_is_read(here: Path) -> None:
 )
 def test_anything_else_is_made_anew(here: Path, text: str) -> None:
     paths.CODE.parent.mkdir(parents=True)
-    paths.CODE.write_text(text.replace("%s", sources().bytes_digest()))
+    paths.CODE.write_text(text.replace("%s", sources().bytes_digest))
     assert code.kept_code_digest("blend") == code.code_digest("blend")
 
 
@@ -50,7 +50,7 @@ def test_nothing_is_written_by_who_only_asks(here: Path) -> None:
 
 def test_the_first_stage_keeps_what_the_others_ask_for(finished: Workspace) -> None:
     kept = json.loads((finished.root / paths.CODE).read_text())
-    assert kept["source"] == sources().bytes_digest()
+    assert kept["source"] == sources().bytes_digest
     assert {"train small_cnn", "predict small_resnet", "stack cnn", "stack xgboost", "blend"} <= set(kept["digests"])
     for name, digest in kept["digests"].items():
         assert code.code_digest(*name.split()) == digest

@@ -104,13 +104,13 @@ def kept_code_digest(stage: str, variant: str | None = None) -> str:
 def keep(digests: dict[tuple[str, str | None], str]) -> None:
     """Write digests down for as long as no byte of the source changes."""
     named = {_key(stage, variant): digest for (stage, variant), digest in digests.items()}
-    storage.write_json(paths.CODE, {"source": sources().bytes_digest(), "digests": named})
+    storage.write_json(paths.CODE, {"source": sources().bytes_digest, "digests": named})
 
 
 def _kept() -> dict[str, str]:
     try:
         content = json.loads(paths.CODE.read_bytes())
-        return dict(content["digests"]) if content["source"] == sources().bytes_digest() else {}
+        return dict(content["digests"]) if content["source"] == sources().bytes_digest else {}
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours
         return {}
 

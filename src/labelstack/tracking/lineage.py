@@ -144,7 +144,7 @@ def _md5(file: Path) -> str:
 
 
 def _texts(file: Path) -> dict[str, Any]:
-    """A YAML file that DVC wrote, all its values as texts: a hundred times as fast, and a hash is never a number."""
+    """A YAML file that DVC wrote, all its values as texts: several times as fast, and a hash is never a number."""
     try:
         content = yaml.load(file.read_bytes(), Loader=_TEXTS)  # noqa: S506  (it knows texts, lists and mappings only)
     except (yaml.YAMLError, RecursionError):
