@@ -30,6 +30,7 @@ lint: setup-dev
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 format: setup-dev
 	ruff check --fix .

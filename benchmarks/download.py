@@ -33,18 +33,18 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from images.hostile import Hostile  # noqa: E402
-from labelstack.images.decode import to_stored_jpeg  # noqa: E402
-from labelstack.images.shards import read_shard, shard_paths  # noqa: E402
-from labelstack.params import Images  # noqa: E402
+from labelstack.images.pixels.decode import to_stored_jpeg  # noqa: E402
+from labelstack.images.shards.shard_files import read_shard, shard_paths  # noqa: E402
+from labelstack.params.images import ImagesSection  # noqa: E402
 
 OURS = """
 import json, sys
 import pandas as pd
 from pathlib import Path
-from labelstack.images.download import download_split
-from labelstack.params import Images
+from labelstack.images.shards.fill import download_split
+from labelstack.params.images import ImagesSection
 manifest, out, params, root = sys.argv[1:]
-summary = download_split(pd.read_parquet(manifest), Path(out), Images(**json.loads(params)), Path(root))
+summary = download_split(pd.read_parquet(manifest), Path(out), ImagesSection(**json.loads(params)), Path(root))
 print(json.dumps(summary))
 """
 THEIRS = """
@@ -106,7 +106,7 @@ def _ours(folder: Path, server: Hostile, images: int) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     urls = [[server.url(f"photo/{i}.jpg")] for i in range(images)]
     pd.DataFrame({"image_id": range(images), "url": urls}).to_parquet(folder / "manifest.parquet")
-    params = Images(allow_hosts=[server.host], concurrency=64, concurrency_per_host=64, workers=2)
+    params = ImagesSection(allow_hosts=[server.host], concurrency=64, concurrency_per_host=64, workers=2)
     command = [sys.executable, "-c", OURS, folder / "manifest.parquet", out, params.model_dump_json(), folder]
     measured = _measured(command)
     stored = {bytes(data or b"") for path in shard_paths(out) for data in read_shard(path).bytes}
@@ -178,7 +178,7 @@ def hostile(folder: Path, images: int) -> None:
         pd.DataFrame({"image_id": range(images), "url": [case[0] for case in cases]}).to_parquet(
             folder / "manifest.parquet"
         )
-        params = Images(
+        params = ImagesSection(
             allow_hosts=[server.host],
             shard_rows=200,
             concurrency=64,

@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelstack.images.shards import SCHEMA
+from labelstack.images.shards.shard_files import SCHEMA
 
 BIN = Path(sys.executable).parent
 STEPS = ("add", "status", "push", "pull")

@@ -24,10 +24,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import cv2
 import numpy as np
 
-from labelstack.images.augment import build_augmenter
-from labelstack.images.decode import to_stored_jpeg
+from labelstack.images.pixels.augment import build_augmenter
+from labelstack.images.pixels.decode import to_stored_jpeg
 from labelstack.images.workers import Task, make_images
-from labelstack.params import CNNStacker, Model, Params, XGBoostStacker, load_params
+from labelstack.params import Params, load_params
+from labelstack.params.models import ModelSection
+from labelstack.params.stackers import CNNStackerSection, XGBoostStackerSection
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "imaterialist2018.yaml"
 TRAIN, VALIDATION, TEST = 1_014_544, 10_586, 42_590
@@ -167,9 +169,9 @@ def print_disk(params: Params, nets: dict[str, Network], mean_bytes: float) -> N
         print(f"  {what:<17}{how:<68}{size / GB:>8.1f} GB")
 
 
-def stacker_bytes(section: CNNStacker | XGBoostStacker, n_models: int, folds: int) -> float:
+def stacker_bytes(section: CNNStackerSection | XGBoostStackerSection, n_models: int, folds: int) -> float:
     """Saved fold models of a stacker; an upper bound for trees, which need not be full."""
-    if isinstance(section, XGBoostStacker):
+    if isinstance(section, XGBoostStackerSection):
         return folds * LABELS * section.n_estimators * (2 ** (section.max_depth + 1) - 1) * TREE_NODE_BYTES
     height = n_models
     for _ in section.filters:
@@ -222,7 +224,7 @@ def print_time(params: Params, nets: dict[str, Network], args: argparse.Namespac
 
 
 def hours(
-    model: Model, net: Network, train: int, holdout: int, views: int, rate: float, bandwidth: float
+    model: ModelSection, net: Network, train: int, holdout: int, views: int, rate: float, bandwidth: float
 ) -> dict[str, float]:
     """Forward passes of training (a backward pass counts as two), hold-out and prediction, as PFLOP and hours."""
     passes = 3 * train * model.epochs + holdout * model.epochs + views * (VALIDATION + TEST)

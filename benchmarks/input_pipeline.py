@@ -27,17 +27,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelstack.cores import cores
-from labelstack.images.decode import decode, to_stored_jpeg
-from labelstack.images.imgaug_compat import import_augmenters
 from labelstack.images.loader import TrainingBatches, evaluation_batches
-from labelstack.images.shards import SCHEMA, read_jpegs, shard_paths
-from labelstack.params import Augment
+from labelstack.images.pixels.decode import decode, to_stored_jpeg
+from labelstack.images.pixels.imgaug_compat import import_augmenters
+from labelstack.images.shards.shard_files import SCHEMA, read_jpegs, shard_paths
+from labelstack.params.augment import AugmentSection
 from labelstack.sample.labels import sample_outfit
 from labelstack.sample.scene import encode_jpeg, photograph
+from labelstack.support.cores import cores
 
 SIZE, STORE, BATCH, SHARD = 224, 256, 64, 100
-POLICY = Augment()
+POLICY = AugmentSection()
 
 
 def main() -> None:

@@ -26,8 +26,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from pipeline.sharing import cached, commit, fresh_clone, outputs, ran_nothing, run  # noqa: E402
-from s3 import FAULTS, Proxy, credentials_in_environment, objects, s3_server  # noqa: E402
+from s3_server import FAULTS, Proxy, credentials_in_environment, objects, s3_server  # noqa: E402
+from sharing import cached, commit, fresh_clone, outputs, ran_nothing, run  # noqa: E402
 
 PREFIX = "labelstack"
 LEFT_OUT = shutil.ignore_patterns(".venv", "config.local", "__pycache__", ".*_cache", ".hypothesis", ".coverage*")

@@ -33,12 +33,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.images.shards import read_shard, shard_paths
+from labelstack.ensemble.folder import Spec, read_spec
+from labelstack.images.shards.shard_files import read_shard, shard_paths
 from labelstack.params import load_params
 from labelstack.predictions import Predictions, assemble_cube
-from labelstack.quiet import load_tensorflow
-from labelstack.tracking.ensemble_folder import Spec, read_spec
-from labelstack.tracking.registry import download, resolve
+from labelstack.registry.versions import download, resolve
+from labelstack.support.quiet import load_tensorflow
 from labelstack.tracking.runs import Tracker, connect
 
 REQUESTS = 200
@@ -86,12 +86,12 @@ def pool(workspace: Path, count: int) -> list[bytes]:
 def by_hand(folder: Path, spec: Spec) -> Direct:
     """Plain calls of every member: decode, base models with test-time augmentation, stackers, blend, decision."""
     load_tensorflow()
-    from labelstack.images.decode import decode, to_stored_jpeg
-    from labelstack.images.tta import TRANSFORMS
+    from labelstack.images.pixels.decode import decode, to_stored_jpeg
+    from labelstack.images.pixels.tta import TRANSFORMS
     from labelstack.networks.inference import compile_predict, load_model
     from labelstack.stacking.blending import blend
-    from labelstack.stacking.decisions import Decision
-    from labelstack.stacking.fold_ensemble import FoldEnsemble
+    from labelstack.stacking.deciding.decisions import Decision
+    from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 
     settings = spec.settings
     transforms = [TRANSFORMS[name] for name in settings.tta]

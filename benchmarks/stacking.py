@@ -25,20 +25,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack import bootstrap, storage
-from labelstack.metrics import f_beta
-from labelstack.params_second_level import SecondLevel
-from labelstack.params_stacking import STACKERS, XGBoostStacker
-from labelstack.pipeline import bench as command
-from labelstack.stacking import thresholds as limits
-from labelstack.stacking.bench import bench
-from labelstack.stacking.bench_methods import distinct, methods, sample_of_labels
-from labelstack.stacking.bench_worker import multi_output
-from labelstack.stacking.checks import check_answers
-from labelstack.stacking.cubes import Cube, read_cube
+from labelstack.commands import bench as command
+from labelstack.params.second_level_file import SecondLevel
+from labelstack.params.stackers import STACKERS, XGBoostStackerSection
+from labelstack.scoring import bootstrap
+from labelstack.scoring.metrics import f_beta
+from labelstack.stacking.array_checks import check_answers
+from labelstack.stacking.bench.cubes import Cube, read_cube
+from labelstack.stacking.bench.generator import generate
+from labelstack.stacking.bench.methods import distinct, methods, sample_of_labels
+from labelstack.stacking.bench.process import multi_output
+from labelstack.stacking.bench.table import bench
+from labelstack.stacking.deciding import thresholds as limits
 from labelstack.stacking.folds import assign_folds
-from labelstack.stacking.generator import generate
-from labelstack.stacking.stackers import make_stacker
+from labelstack.stacking.stackers.catalogue import make_stacker
+from labelstack.support import storage
 
 PARTS = ("methods", "xgboost", "thresholds", "cnn")
 
@@ -68,7 +69,7 @@ def measure_xgboost(data: Cube, settings: SecondLevel, args: argparse.Namespace)
     train = folds != 0
     cube, Y, flat = data.cube[train], data.labels[train], data.cube[train].reshape(int(train.sum()), -1)
     labels = sample_of_labels(answers[train], args.labels)
-    default = XGBoostStacker(n_estimators=args.rounds, max_depth=args.depth)
+    default = XGBoostStackerSection(n_estimators=args.rounds, max_depth=args.depth)
     everything = default.model_copy(update={"features": "all"})
     held, new = data.cube[~train], data.cube[~train] if data.test_cube is None else data.test_cube
     seconds: dict[str, list[float]] = {"scikit-learn": [], "default": [], "all": []}
@@ -106,7 +107,7 @@ def report_xgboost(
     labels: list[int],
     seconds: dict[str, list[float]],
     probability: dict[str, list[NDArray[np.float32]]],
-    section: XGBoostStacker,
+    section: XGBoostStackerSection,
 ) -> dict[str, Any]:
     """Print and return medians, ratios and the difference of macro F1 with its interval."""
     truth = answers[~train] if data.test_labels is None else check_answers(data.test_labels)

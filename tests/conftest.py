@@ -12,6 +12,10 @@ import os
 import hypothesis
 import pytest
 
+from workspaces import copied, finished, workspace
+
+__all__ = ["copied", "finished", "workspace"]  # fixtures, for all rooms
+
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.register_profile("others", print_blob=True)
 hypothesis.settings.load_profile("others" if os.environ.get("LABELSTACK_TESTS") == "full" else "same")

@@ -40,7 +40,7 @@ def test_help_imports_nothing_heavy(tmp_path):
     done = labelstack(tmp_path, "--help", options=("-X", "importtime"))
     assert done.returncode == 0
     modules = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert {"typer", "labelstack.errors"} <= modules
+    assert {"typer", "labelstack.support.errors"} <= modules
     assert not modules & {*HEAVY, "labelstack.params"}
 
 

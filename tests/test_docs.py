@@ -7,8 +7,9 @@ import yaml
 from pydantic import BaseModel
 
 from labelstack.cli import app
-from labelstack.params import BACKBONE_MIN_SIZE, Model, Params, load_params
-from labelstack.params_stacking import STACKERS
+from labelstack.params import Params, load_params
+from labelstack.params.models import BACKBONE_MIN_SIZE, ModelSection
+from labelstack.params.stackers import STACKERS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,7 +46,7 @@ SECTIONS = (
         if name not in {"seed", "models", "stackers"}
     }
     | {
-        "## models.&lt;name&gt;": Model,
+        "## models.&lt;name&gt;": ModelSection,
     }
     | {f"### `kind: {kind}`": section for kind, section in STACKERS.items()}
 )

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from labelstack.errors import UserError
 from labelstack.predictions import Predictions, assemble_cube, read_predictions, write_predictions
+from labelstack.support.errors import UserError
 
 SHAPES = st.tuples(st.integers(0, 12), st.integers(1, 5))
 

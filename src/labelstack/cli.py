@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from labelstack.errors import UserError
+from labelstack.support.errors import UserError
 
 app = typer.Typer(
     name="labelstack",
@@ -29,7 +29,7 @@ Name = Annotated[str, typer.Argument(help="A name under models: or stackers: in 
 @app.command(rich_help_panel=STAGES)
 def sample() -> None:
     """Draw the generated garment data set."""
-    from labelstack.pipeline import sample as stage
+    from labelstack.stages import sample as stage
 
     stage.run()
 
@@ -37,7 +37,7 @@ def sample() -> None:
 @app.command(rich_help_panel=STAGES)
 def settings() -> None:
     """Write params with their defaults and digests of code, on which the other stages depend."""
-    from labelstack.pipeline import settings as stage
+    from labelstack.stages import settings as stage
 
     stage.run()
 
@@ -45,7 +45,7 @@ def settings() -> None:
 @app.command(rich_help_panel=STAGES)
 def members(kind: Annotated[str, typer.Argument(help="base_models or stackers")]) -> None:
     """List what the next level is told of base models or stackers."""
-    from labelstack.pipeline import members as stage
+    from labelstack.stages import members as stage
 
     stage.run(kind)
 
@@ -53,7 +53,7 @@ def members(kind: Annotated[str, typer.Argument(help="base_models or stackers")]
 @app.command(rich_help_panel=STAGES)
 def ingest() -> None:
     """Check the competition's files and write the manifest."""
-    from labelstack.pipeline import ingest as stage
+    from labelstack.stages import ingest as stage
 
     stage.run()
 
@@ -61,7 +61,7 @@ def ingest() -> None:
 @app.command(rich_help_panel=STAGES)
 def download(split: Annotated[str, typer.Argument(help="train, validation or test")]) -> None:
     """Download one split's images into shards."""
-    from labelstack.pipeline import download as stage
+    from labelstack.stages import download as stage
 
     stage.run(split)
 
@@ -69,7 +69,7 @@ def download(split: Annotated[str, typer.Argument(help="train, validation or tes
 @app.command(rich_help_panel=STAGES)
 def train(model: Name) -> None:
     """Train one base model."""
-    from labelstack.pipeline import train as stage
+    from labelstack.stages import train as stage
 
     stage.run(model)
 
@@ -92,11 +92,11 @@ def predict(
 ) -> None:
     """Label images with a registered ensemble (with --base-model: the stage predict)."""
     if base_model is not None:
-        from labelstack.pipeline import predict as stage
+        from labelstack.stages import predict as stage
 
         stage.run(base_model)
         return
-    from labelstack.pipeline import predict_images as command
+    from labelstack.commands import predict_images as command
 
     command.run(images or [], model, all_probabilities=all_probabilities, as_json=json, out=out)
 
@@ -104,7 +104,7 @@ def predict(
 @app.command(rich_help_panel=STAGES)
 def stack(stacker: Name) -> None:
     """Fit one stacker, fold by fold, on the base models' predictions."""
-    from labelstack.pipeline import stack as stage
+    from labelstack.stages import stack as stage
 
     stage.run(stacker)
 
@@ -112,7 +112,7 @@ def stack(stacker: Name) -> None:
 @app.command(rich_help_panel=STAGES)
 def blend() -> None:
     """Search blend weights and thresholds on out-of-fold predictions."""
-    from labelstack.pipeline import blend as stage
+    from labelstack.stages import blend as stage
 
     stage.run()
 
@@ -120,7 +120,7 @@ def blend() -> None:
 @app.command(rich_help_panel=STAGES)
 def evaluate() -> None:
     """Score every model, stacker and the blend on the same rows."""
-    from labelstack.pipeline import evaluate as stage
+    from labelstack.stages import evaluate as stage
 
     stage.run()
 
@@ -128,7 +128,7 @@ def evaluate() -> None:
 @app.command(rich_help_panel=STAGES)
 def register() -> None:
     """Put the ensemble into the MLflow registry."""
-    from labelstack.pipeline import register as stage
+    from labelstack.stages import register as stage
 
     stage.run()
 
@@ -136,7 +136,7 @@ def register() -> None:
 @app.command(rich_help_panel=STAGES)
 def submit() -> None:
     """Write the submission file."""
-    from labelstack.pipeline import submit as stage
+    from labelstack.stages import submit as stage
 
     stage.run()
 
@@ -144,7 +144,7 @@ def submit() -> None:
 @app.command(rich_help_panel=STAGES)
 def report() -> None:
     """Write report/index.html."""
-    from labelstack.pipeline import report as stage
+    from labelstack.stages import report as stage
 
     stage.run()
 
@@ -152,7 +152,7 @@ def report() -> None:
 @app.command(rich_help_panel=LOOK)
 def leaderboard() -> None:
     """Print the table of every model, stacker and the blend, and where to look next."""
-    from labelstack.pipeline import leaderboard as stage
+    from labelstack.commands import leaderboard as stage
 
     stage.run()
 
@@ -181,7 +181,7 @@ def bench(
     json: Annotated[str | None, typer.Option(help="Also write the result into this file.")] = None,
 ) -> None:
     """Compare every way of stacking on a cube of predictions."""
-    from labelstack.pipeline import bench as command
+    from labelstack.commands import bench as command
 
     labels = reference_labels if reference else 0
     command.run(command.Options(cube, params, members, labels, generate, seed, nested, strategy, json))
@@ -192,7 +192,7 @@ def graph(
     to: Annotated[Path, typer.Option(help="File to write.")] = Path("docs/graph.md"),
 ) -> None:
     """Write which stage depends on what: files, params, rooms of code."""
-    from labelstack.pipeline import graph as command
+    from labelstack.commands import graph as command
 
     command.run(to)
 
@@ -204,7 +204,7 @@ def check(
     ] = None,
 ) -> None:
     """Check params.yaml and say what is wrong with it, for labelstack and for DVC."""
-    from labelstack.pipeline import check as command
+    from labelstack.commands import check as command
 
     command.run(recipe)
 
@@ -221,11 +221,11 @@ def recipe(
 ) -> None:
     """Write a recipe to params.yaml and say what it needs, or rehearse it."""
     if rehearse and name:
-        from labelstack.pipeline import rehearsal
+        from labelstack.commands import rehearse as rehearsal
 
         rehearsal.run(name, keep)
         return
-    from labelstack.pipeline import recipe as command
+    from labelstack.commands import recipe as command
 
     if rehearse or keep:
         raise UserError(
@@ -245,7 +245,7 @@ def ui(
     ),
 ) -> None:
     """Open the MLflow UI over the store that params.yaml names."""
-    from labelstack.pipeline import ui as command
+    from labelstack.commands import ui as command
 
     command.run(host, port)
 
@@ -262,7 +262,7 @@ def compare(
     all_rows: Annotated[bool, typer.Option("--all-rows", help="Every model and stacker in the leaderboard.")] = False,
 ) -> None:
     """Compare runs, versions, revisions and experiments: scores with intervals, params, labels."""
-    from labelstack.pipeline import compare as command
+    from labelstack.commands.compare import compare as command
 
     command.run(names or [], html=html, row=row, labels=labels, all_rows=all_rows)
 
@@ -280,7 +280,7 @@ def rebuild(
     ] = None,
 ) -> None:
     """Rebuild a registered ensemble in a new folder, from nothing but the registry."""
-    from labelstack.pipeline import rebuild as command
+    from labelstack.commands import rebuild as command
 
     command.run(version, to, verify=verify, submit=submit, images=images)
 
@@ -292,7 +292,7 @@ def promote(
     back: Annotated[bool, typer.Option("--back", help="Return to the champion before.")] = False,
 ) -> None:
     """Make a version the champion by hand, or show versions and who was champion when."""
-    from labelstack.pipeline import promote as command
+    from labelstack.commands import promote as command
 
     command.run(version, reason=reason, back=back)
 
@@ -310,7 +310,7 @@ def remote(
     ] = False,
 ) -> None:
     """Check an S3 bucket and make it the default DVC remote."""
-    from labelstack.pipeline import remote as command
+    from labelstack.commands import remote as command
 
     command.run(
         url,
@@ -326,7 +326,7 @@ def remote(
 @app.command(rich_help_panel=USE)
 def sync() -> None:
     """Upload what was kept while the tracking server was away; record the commit of the results."""
-    from labelstack.pipeline import sync as command
+    from labelstack.commands import sync as command
 
     command.run()
 
@@ -344,7 +344,7 @@ def server(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 2,
 ) -> None:
     """Run a team's MLflow server on the database of LABELSTACK_DATABASE, artifacts in LABELSTACK_ARTIFACTS."""
-    from labelstack.pipeline import server as command
+    from labelstack.commands import server as command
 
     command.run(host, port, workers, allow or [])
 
@@ -359,7 +359,7 @@ Split = Annotated[str | None, typer.Argument(help="train, validation or test; al
 @images.command(name="status")
 def images_status(split: Split = None) -> None:
     """Count the images of each split by how their download ended."""
-    from labelstack.pipeline import images as command
+    from labelstack.commands import images as command
 
     command.status(split)
 
@@ -373,7 +373,7 @@ def images_retry(
     ),
 ) -> None:
     """Fetch images with some statuses again, and rewrite only their shards."""
-    from labelstack.pipeline import images as command
+    from labelstack.commands import images as command
 
     command.retry(split, status, refresh)
 
@@ -385,7 +385,7 @@ def images_show(
     to: Annotated[Path | None, typer.Option(help="File to write the image to.")] = None,
 ) -> None:
     """Write one stored image to a file, tell what is known of it, and open it where there is a display."""
-    from labelstack.pipeline import images as command
+    from labelstack.commands import images as command
 
     command.show(image_id, split, to)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.errors import UserError
-from labelstack.storage import replacing
+from labelstack.support.errors import UserError
+from labelstack.support.storage import replacing
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from labelstack.errors import InputProblems
 from labelstack.formats.imaterialist2018 import read_dataset
+from labelstack.support.errors import InputProblems
 
 GOOD: dict[str, Any] = {
     "train": {

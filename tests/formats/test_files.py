@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from formats.files import GOOD, problems_of, write
-from labelstack.formats.files import missing_files
+from labelstack.formats.reading import missing_files
 
 ALL = ("train.json", "validation.json", "test.json", "labels.csv", "sample_submission.csv")
 

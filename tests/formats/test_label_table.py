@@ -7,8 +7,8 @@ import pytest
 
 from formats.files import GOOD, problems_of, write
 from formats.published import N_LABELS, TASKS, label_map
-from labelstack.errors import InputProblems, UserError
 from labelstack.formats.imaterialist2018 import read_answers, read_dataset
+from labelstack.support.errors import InputProblems, UserError
 
 HEADER = "line 1: expected the header label_id,name or labelId,taskId,labelName,taskName"
 MAP = "labelId,taskId,labelName,taskName\n"

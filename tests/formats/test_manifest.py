@@ -11,13 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from labelstack.errors import UserError
-from labelstack.formats.manifest import (
-    SCHEMA,
-    label_matrix,
-    read_manifest,
-    write_manifest,
-)
+from labelstack.formats.manifest import SCHEMA, label_matrix, read_manifest, write_manifest
+from labelstack.support.errors import UserError
 
 
 def frame(rows: list[tuple[int, list[str], list[int] | None]]) -> pd.DataFrame:

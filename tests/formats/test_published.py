@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from formats.published import N_LABELS, NOT_IN_VALIDATION, label_map, sample_submission, write_published
-from labelstack.errors import InputProblems
-from labelstack.formats.imaterialist2018 import Dataset, read_dataset
+from labelstack.formats.imaterialist2018 import CompetitionData, read_dataset
 from labelstack.formats.manifest import write_manifest
+from labelstack.support.errors import InputProblems
 
 SIZES = {"train": 3000, "validation": 200, "test": 500}
 
@@ -28,7 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dataset(root: Path) -> Dataset:
+def dataset(root: Path) -> CompetitionData:
     return read_dataset(root, (1, N_LABELS), 5)
 
 
@@ -56,7 +56,7 @@ def test_the_generator_keeps_to_the_published_form(root: Path) -> None:
     assert all("." not in record["url"].rsplit("/", 1)[1] for record in test)
 
 
-def test_published_files_are_read(dataset: Dataset) -> None:
+def test_published_files_are_read(dataset: CompetitionData) -> None:
     assert {split: len(frame) for split, frame in dataset.manifests.items()} == SIZES
     assert len(dataset.labels) == N_LABELS
     never = dataset.labels["n_validation"] == 0
@@ -68,7 +68,7 @@ def test_published_files_are_read(dataset: Dataset) -> None:
     assert dataset.submission.image_id.tolist() == list(range(500, 0, -1))
 
 
-def test_what_splits_share_is_counted(dataset: Dataset) -> None:
+def test_what_splits_share_is_counted(dataset: CompetitionData) -> None:
     """By hand: the first test images are the validation images."""
     none = {"train_validation": 0, "train_test": 0, "validation_test": 200}
     assert dataset.counts["shared"] == {"urls": none, "images": none}
@@ -94,7 +94,7 @@ def test_urls_are_shared_without_the_id_too(tmp_path: Path) -> None:
     }
 
 
-def test_both_spellings_give_the_same_manifests(tmp_path: Path, dataset: Dataset) -> None:
+def test_both_spellings_give_the_same_manifests(tmp_path: Path, dataset: CompetitionData) -> None:
     write_published(tmp_path, SIZES, spelling="snake")
     assert '"image_id"' in (tmp_path / "test.json").read_text()
     other = read_dataset(tmp_path, (1, N_LABELS), 5)

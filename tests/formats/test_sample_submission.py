@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.files import GOOD, problems_of, write
-from labelstack.errors import UserError
 from labelstack.formats.imaterialist2018 import read_dataset
 from labelstack.formats.submission import Form, is_header, read_form, write_form, write_submission
+from labelstack.support.errors import UserError
 
 WANTED = "sample_submission.csv: line 1: expected a header of two names, the first of them the image's id"
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.files import GOOD, problems_of, respelled, with_change, write
-from labelstack.errors import InputProblems
 from labelstack.formats.imaterialist2018 import read_answers, read_dataset
 from labelstack.formats.spelling import Spelling
+from labelstack.support.errors import InputProblems
 
 CAMEL = {"image_id": "imageId", "label_id": "labelId"}
 

@@ -11,9 +11,9 @@ import pytest
 
 from images.http2_server import make_certificate
 from images.server import Server, jpeg
-from labelstack.images import web
-from labelstack.images.download import download_split
-from labelstack.params import Images
+from labelstack.images.fetching import web
+from labelstack.images.shards.fill import download_split
+from labelstack.params.images import ImagesSection
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def params(server: Server) -> Images:
-    return Images(
+def params(server: Server) -> ImagesSection:
+    return ImagesSection(
         allow_hosts=[server.host],
         timeout_s=5,
         retries=0,
@@ -48,7 +48,7 @@ def make_shards(tmp_path: Path) -> Callable[..., Path]:
             (root / f"{image_id}.jpg").write_bytes(jpeg(image_id))
         manifest = pd.DataFrame({"image_id": np.arange(1, n + 1), "url": [[f"file:{i}.jpg"] for i in range(1, n + 1)]})
         out = tmp_path / "shards"
-        download_split(manifest, out, Images(shard_rows=shard_rows, store_size=32), root)
+        download_split(manifest, out, ImagesSection(shard_rows=shard_rows, store_size=32), root)
         return out
 
     return make

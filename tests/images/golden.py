@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from images.server import picture
-from labelstack.images.augment import build_augmenter
-from labelstack.params import Augment
+from labelstack.images.pixels.augment import build_augmenter
+from labelstack.params.augment import AugmentSection
 
 PATH = Path(__file__).parent / "data/augment_golden.npz"
 OFF: dict[str, Any] = {
@@ -35,9 +35,9 @@ POLICIES: dict[str, dict[str, Any]] = {
 IDS = np.arange(1, 5)
 
 
-def only(name: str) -> Augment:
+def only(name: str) -> AugmentSection:
     """The policy with one operation, always applied; ``all`` is the default policy."""
-    return Augment() if name == "all" else Augment(**{**OFF, **POLICIES[name]})
+    return AugmentSection() if name == "all" else AugmentSection(**{**OFF, **POLICIES[name]})
 
 
 def batch(n: int = 4) -> NDArray[np.uint8]:

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from images import golden
-from labelstack.images.augment import build_augmenter, image_draws
-from labelstack.images.tta import TRANSFORMS
-from labelstack.params import Augment
+from labelstack.images.pixels.augment import build_augmenter, image_draws
+from labelstack.images.pixels.tta import TRANSFORMS
+from labelstack.params.augment import AugmentSection
 
 
-def augmented_by(policy: Augment, batch: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+def augmented_by(policy: AugmentSection, batch: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
     return build_augmenter(policy)(batch, seed, np.arange(len(batch)))
 
 
@@ -105,24 +105,24 @@ def test_crop_enlarges_the_middle() -> None:
 @pytest.mark.parametrize("off", [{**golden.OFF}, {"flip": 0, "chance": 0}])
 def test_all_off_changes_nothing(off: dict[str, object]) -> None:
     batch = golden.batch()
-    out = augmented_by(Augment(**off), batch, 1)
+    out = augmented_by(AugmentSection(**off), batch, 1)
     assert (out == batch).all()
     assert out is not batch
 
 
 def test_chance_is_the_share_of_images_that_change() -> None:
-    policy = Augment(**{**golden.OFF, "contrast": (1.5, 1.5), "chance": 0.3})
+    policy = AugmentSection(**{**golden.OFF, "contrast": (1.5, 1.5), "chance": 0.3})
     batch = golden.batch(300)
     changed = (augmented_by(policy, batch, 1) != batch).any(axis=(1, 2, 3)).mean()
     assert 0.2 < changed < 0.4
 
 
 def test_an_image_depends_on_its_pixels_its_id_and_the_seed_only() -> None:
-    augment = build_augmenter(Augment())
+    augment = build_augmenter(AugmentSection())
     batch, ids = golden.batch(50), np.arange(50) * 7_000_000_000
     first = {seed: augment(batch, seed, ids) for seed in (0, 1, 5, 5 + 2**32, 2**64 - 1)}
     assert len({out.tobytes() for out in first.values()}) == 5
-    again = build_augmenter(Augment())
+    again = build_augmenter(AugmentSection())
     for seed in reversed(first):
         some = np.random.default_rng(seed).permutation(50)[:40]
         assert (augment(batch[some], seed, ids[some]) == first[seed][some]).all()
@@ -132,19 +132,19 @@ def test_an_image_depends_on_its_pixels_its_id_and_the_seed_only() -> None:
 
 def test_the_same_picture_under_other_ids_is_augmented_otherwise() -> None:
     batch = np.repeat(golden.batch(1), 30, axis=0)
-    assert len({image.tobytes() for image in augmented_by(Augment(chance=1), batch, 1)}) == 30
+    assert len({image.tobytes() for image in augmented_by(AugmentSection(chance=1), batch, 1)}) == 30
 
 
 def test_switching_one_operation_off_leaves_the_draws_of_the_others() -> None:
     batch = golden.batch(20)
-    both = augmented_by(Augment(**{**golden.OFF, **golden.POLICIES["rotate"], "flip": 0.5}), batch, 1)
+    both = augmented_by(AugmentSection(**{**golden.OFF, **golden.POLICIES["rotate"], "flip": 0.5}), batch, 1)
     rotated = augmented_by(golden.only("rotate"), batch, 1)
     alike = (both == rotated).all(axis=(1, 2, 3))
     assert 2 < alike.sum() < 18  # those that were not flipped
 
 
 def test_no_images_are_no_problem() -> None:
-    assert augmented_by(Augment(), golden.batch(4)[:0], 1).shape == (0, 24, 32, 3)
+    assert augmented_by(AugmentSection(), golden.batch(4)[:0], 1).shape == (0, 24, 32, 3)
 
 
 def test_draws_are_uniform_and_repeatable() -> None:
@@ -159,7 +159,7 @@ def test_draws_are_uniform_and_repeatable() -> None:
 _CHILD = """
 import warnings; warnings.simplefilter("error")
 import hashlib, sys, numpy as np
-import labelstack.images.augment, labelstack.images.loader
+import labelstack.images.pixels.augment, labelstack.images.loader
 assert "imgaug" not in sys.modules and "tensorflow" not in sys.modules
 np.random.seed(3); before = np.random.get_state()[1].copy()
 from images import golden

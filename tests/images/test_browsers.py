@@ -11,7 +11,7 @@ import pytest
 from images.http2_server import Http2Server
 from images.server import Handler, Server, jpeg
 from images.test_web import fetch_all
-from labelstack.params import Images
+from labelstack.params.images import ImagesSection
 
 LONG_HEADS = [(1, 9000), (300, 60), (40, 4000)]
 TOO_LONG_HEADS = [(300, 4000), (5000, 60), (100, 4000)]
@@ -19,7 +19,7 @@ TOO_LONG_HEADS = [(300, 4000), (5000, 60), (100, 4000)]
 
 @pytest.mark.parametrize(("lines", "size"), LONG_HEADS + TOO_LONG_HEADS)
 def test_heads_are_as_long_as_browsers_take_them(
-    certificate: tuple[Path, Path], server: Server, params: Images, lines: int, size: int
+    certificate: tuple[Path, Path], server: Server, params: ImagesSection, lines: int, size: int
 ) -> None:
     second = Http2Server(*certificate, jpeg())
     host = f"localhost:{second.port}"
@@ -36,7 +36,7 @@ def test_heads_are_as_long_as_browsers_take_them(
     second.close()
 
 
-def test_a_line_of_a_megabyte_is_refused(server: Server, params: Images) -> None:
+def test_a_line_of_a_megabyte_is_refused(server: Server, params: ImagesSection) -> None:
     path = f"lines/1/{2**20}"
     assert fetch_all(params.model_copy(update={"retries": 2}), [[server.url(path)]])[0].status == "too_large"
     assert server.hits[path] == 1
@@ -44,7 +44,7 @@ def test_a_line_of_a_megabyte_is_refused(server: Server, params: Images) -> None
 
 @pytest.mark.parametrize("part", ["before", "in the body", "behind"])
 def test_what_never_ends_around_a_body_is_refused(
-    server: Server, params: Images, monkeypatch: pytest.MonkeyPatch, part: str
+    server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """Informational answers, chunk extensions and trailers; the server counts what it could send."""
     sent = []
@@ -67,7 +67,7 @@ def test_what_never_ends_around_a_body_is_refused(
     assert sum(sent) < 20_000_000  # of 50; the rest of it lay in the sockets' buffers
 
 
-def test_early_hints_are_passed_over(server: Server, params: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_hints_are_passed_over(server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nLink: </x.css>\r\n\r\n"
     monkeypatch.setattr(Handler, "do_GET", lambda self: (self.wfile.write(hint * 3), self.send(200, jpeg()))[1])
     assert fetch_all(params, [[server.url("x")]])[0].content == jpeg()
@@ -84,7 +84,7 @@ def test_early_hints_are_passed_over(server: Server, params: Images, monkeypatch
     ],
 )  # fmt: skip
 def test_what_answers_are_images(
-    server: Server, params: Images, monkeypatch: pytest.MonkeyPatch, code: int, content_range: str, expected: str
+    server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch, code: int, content_range: str, expected: str
 ) -> None:
     body = b"" if code in {204, 205} else jpeg()
     value = content_range.format(last=len(body) - 1, size=len(body))
@@ -94,7 +94,7 @@ def test_what_answers_are_images(
     assert (found.status, found.content) == (expected, body if expected == "ok" else None)
 
 
-def test_http2_answers_are_images_too(certificate: tuple[Path, Path], params: Images) -> None:
+def test_http2_answers_are_images_too(certificate: tuple[Path, Path], params: ImagesSection) -> None:
     server = Http2Server(*certificate, jpeg())
     host = f"localhost:{server.port}"
     opened = params.model_copy(update={"allow_hosts": [host]})
@@ -128,7 +128,7 @@ PACKED = {
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_bodies_are_unpacked_however_they_were_packed(
-    server: Server, params: Images, monkeypatch: pytest.MonkeyPatch, kind: str
+    server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     encoding, pack = PACKED[kind]
     headers = {"Content-Encoding": encoding}
@@ -149,7 +149,7 @@ def test_bodies_are_unpacked_however_they_were_packed(
     ],
 )
 def test_bodies_that_cannot_be_unpacked_are_told(
-    server: Server, params: Images, monkeypatch: pytest.MonkeyPatch, encoding: str, body: bytes, expected: str
+    server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch, encoding: str, body: bytes, expected: str
 ) -> None:
     headers = {"Content-Encoding": encoding}
     monkeypatch.setattr(Handler, "do_GET", lambda self: self.send(200, body, headers=headers))

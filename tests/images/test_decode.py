@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from images.server import encoded, jpeg, picture
-from labelstack.images.decode import _resize, decode, to_stored_jpeg
-from labelstack.images.status import RefusedError
+from labelstack.images.fetching.status import RefusedError
+from labelstack.images.pixels.decode import _resize, decode, to_stored_jpeg
 
 
 def stored(data: bytes, size: int = 64) -> NDArray[np.uint8]:

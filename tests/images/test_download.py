@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 
 from images.server import Server
-from labelstack.engine import run_here
-from labelstack.errors import UserError
-from labelstack.images import crew, shards
-from labelstack.images.build import Job, as_task, build_shard
-from labelstack.images.decode import decode
-from labelstack.images.download import TooManyFailuresError, download_split
-from labelstack.images.validators import read_validators
-from labelstack.params import Images
+from labelstack.compute.engine import run_here
+from labelstack.images.fetching.validators import read_validators
+from labelstack.images.pixels.decode import decode
+from labelstack.images.shards import crew
+from labelstack.images.shards import shard_files as shards
+from labelstack.images.shards.build import Job, as_task, build_shard
+from labelstack.images.shards.fill import TooManyFailuresError, download_split
+from labelstack.params.images import ImagesSection
+from labelstack.support.errors import UserError
 
 
 def manifest_of(urls: list[list[str]]) -> pd.DataFrame:
@@ -38,7 +39,7 @@ def urls(server: Server) -> list[list[str]]:
 
 
 def test_appended_images_change_only_the_last_shard_and_fetch_only_themselves(
-    server: Server, params: Images, tmp_path: Path, urls: list[list[str]]
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]]
 ) -> None:
     download_split(manifest_of(urls[:25]), tmp_path / "a", params, tmp_path)
     before = contents(tmp_path / "a")
@@ -51,7 +52,9 @@ def test_appended_images_change_only_the_last_shard_and_fetch_only_themselves(
     assert after == contents(tmp_path / "b")
 
 
-def test_a_changed_url_fetches_one_image(server: Server, params: Images, tmp_path: Path, urls: list[list[str]]) -> None:
+def test_a_changed_url_fetches_one_image(
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]]
+) -> None:
     download_split(manifest_of(urls[:10]), tmp_path / "a", params, tmp_path)
     server.hits.clear()
     urls[4] = [server.url("img/99.jpg")]
@@ -64,7 +67,7 @@ def test_a_changed_url_fetches_one_image(server: Server, params: Images, tmp_pat
 
 @pytest.mark.parametrize("workers", [None, 3])
 def test_processes_write_the_same_shards_as_one(
-    server: Server, params: Images, tmp_path: Path, urls: list[list[str]], workers: int | None
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]], workers: int | None
 ) -> None:
     urls[3], urls[7] = [server.url("nowhere.jpg")], []
     here = download_split(manifest_of(urls), tmp_path / "a", params, tmp_path)
@@ -75,7 +78,7 @@ def test_processes_write_the_same_shards_as_one(
     assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
 
 
-def test_one_shard_as_a_task(server: Server, params: Images, tmp_path: Path, urls: list[list[str]]) -> None:
+def test_one_shard_as_a_task(server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]]) -> None:
     job = Job(str(tmp_path / "one.parquet"), [5, 6], [urls[0], [server.url("down.jpg")]])
     outcome = build_shard(as_task(job, params, tmp_path))
     assert outcome["status"] == {"ok": 1, "http_503": 1}
@@ -86,7 +89,7 @@ def test_one_shard_as_a_task(server: Server, params: Images, tmp_path: Path, url
 
 
 def test_a_download_with_too_many_failures_stops_early_and_keeps_finished_shards(
-    server: Server, params: Images, tmp_path: Path, urls: list[list[str]]
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]]
 ) -> None:
     down = [[server.url("nowhere.jpg")]] * 1000
     with pytest.raises(TooManyFailuresError, match=r"failed \(\d+ http_404\), more than images.max_failures = 0.5"):
@@ -102,7 +105,7 @@ def test_a_download_with_too_many_failures_stops_early_and_keeps_finished_shards
 
 
 def test_the_budget_counts_what_was_there_before(
-    server: Server, params: Images, tmp_path: Path, urls: list[list[str]]
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]]
 ) -> None:
     """A second run that meets only the failures of the first must not stop for that."""
     mixed = [urls[i % 35] if i % 3 else [server.url("down.jpg")] for i in range(240)]
@@ -112,7 +115,7 @@ def test_the_budget_counts_what_was_there_before(
 
 
 def test_retry_asks_only_for_the_named_statuses(
-    server: Server, params: Images, tmp_path: Path, urls: list[list[str]]
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]]
 ) -> None:
     urls[3], urls[13], urls[14] = ([server.url(f"{name}.jpg")] for name in ("nowhere", "down", "page"))
     download_split(manifest_of(urls), tmp_path / "a", params, tmp_path)
@@ -128,7 +131,7 @@ def test_retry_asks_only_for_the_named_statuses(
 
 
 def test_refresh_takes_new_versions_and_loses_nothing(
-    server: Server, params: Images, tmp_path: Path, urls: list[list[str]]
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]]
 ) -> None:
     side = tmp_path / "etags"
     rows = manifest_of(urls[:12])
@@ -157,12 +160,16 @@ def test_refresh_takes_new_versions_and_loses_nothing(
     assert (without["asked"], without["written"]) == ({"ok": 10, "unchanged": 2}, [])
 
 
-def test_retry_and_refresh_need_a_finished_download(params: Images, tmp_path: Path, urls: list[list[str]]) -> None:
+def test_retry_and_refresh_need_a_finished_download(
+    params: ImagesSection, tmp_path: Path, urls: list[list[str]]
+) -> None:
     with pytest.raises(UserError, match="run `labelstack download` first"):
         download_split(manifest_of(urls), tmp_path / "a", params, tmp_path, again=["timeout"])
 
 
-def test_images_are_read_without_copies(server: Server, params: Images, tmp_path: Path, urls: list[list[str]]) -> None:
+def test_images_are_read_without_copies(
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]]
+) -> None:
     urls[2] = [server.url("nowhere.jpg")]
     download_split(manifest_of(urls[:10]), tmp_path / "a", params, tmp_path)
     (path,) = shards.shard_paths(tmp_path / "a")
@@ -176,7 +183,7 @@ def test_images_are_read_without_copies(server: Server, params: Images, tmp_path
 
 
 def test_a_finished_split_is_checked_without_reading_images(
-    server: Server, params: Images, tmp_path: Path, urls: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = download_split(manifest_of(urls), tmp_path / "a", params, tmp_path)
     columns = []
@@ -210,7 +217,7 @@ class _Crew:
 
 
 def test_a_killed_process_costs_only_time(
-    server: Server, params: Images, tmp_path: Path, urls: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = download_split(manifest_of(urls), tmp_path / "a", params, tmp_path)
     server.hits.clear()
@@ -226,7 +233,7 @@ def test_a_killed_process_costs_only_time(
 
 
 def test_a_shard_that_kills_its_process_twice_is_told(
-    server: Server, params: Images, tmp_path: Path, urls: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crew, "_START", "import os, sys; sys.stdin.readline(); os._exit(3)")
     several = params.model_copy(update={"workers": 2})
@@ -235,7 +242,7 @@ def test_a_shard_that_kills_its_process_twice_is_told(
 
 
 def test_what_is_the_users_to_mend_comes_out_of_the_processes(
-    params: Images, tmp_path: Path, urls: list[list[str]]
+    params: ImagesSection, tmp_path: Path, urls: list[list[str]]
 ) -> None:
     (tmp_path / "a").mkdir()
     several = params.model_copy(update={"workers": 2})

@@ -18,23 +18,25 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from images.server import Handler, Server, jpeg
-from labelstack.errors import UserError
-from labelstack.images import stores
-from labelstack.images.decode import to_stored_jpeg
-from labelstack.images.download import download_split
-from labelstack.images.fetch import Fetched, Fetcher, retry_after
-from labelstack.images.urls import host_of
-from labelstack.params import Images
+from labelstack.images.fetching import stores
+from labelstack.images.fetching.fetch import Fetched, Fetcher, retry_after
+from labelstack.images.fetching.urls import host_of
+from labelstack.images.pixels.decode import to_stored_jpeg
+from labelstack.images.shards.fill import download_split
+from labelstack.params.images import ImagesSection
+from labelstack.support.errors import UserError
 
 T = TypeVar("T")
 
 
-def status(params: Images, *urls: str, root: Path = Path(), **changes: object) -> str:
+def status(params: ImagesSection, *urls: str, root: Path = Path(), **changes: object) -> str:
     """The outcome of one image, without long pauses."""
     return fetched(params.model_copy(update=changes), urls, lambda data: to_stored_jpeg(data, 64, 90), root).status
 
 
-def fetched(params: Images, urls: Sequence[str], accept: Callable[[bytes], T], root: Path = Path()) -> Fetched[T]:
+def fetched(
+    params: ImagesSection, urls: Sequence[str], accept: Callable[[bytes], T], root: Path = Path()
+) -> Fetched[T]:
     async def fetch() -> Fetched[T]:
         async with Fetcher(params, root, backoff_s=0.01) as fetcher:
             return await fetcher.fetch(urls, accept)
@@ -65,35 +67,35 @@ def fetched(params: Images, urls: Sequence[str], accept: Callable[[bytes], T], r
         ("secret.jpg", "http_401"),
     ],
 )
-def test_every_answer_ends_in_one_status(server: Server, params: Images, path: str, expected: str) -> None:
+def test_every_answer_ends_in_one_status(server: Server, params: ImagesSection, path: str, expected: str) -> None:
     assert status(params, server.url(path)) == expected
 
 
 @pytest.mark.parametrize("path", ["slow.jpg", "drip.jpg"])
-def test_total_time_is_limited(server: Server, params: Images, path: str) -> None:
+def test_total_time_is_limited(server: Server, params: ImagesSection, path: str) -> None:
     """Without the limit the one is an image, and the other ends too short."""
     assert status(params, server.url(path), timeout_s=0.3) == "timeout"
     assert server.hits == {path: 1}
 
 
-def test_content_is_what_the_server_sent(server: Server, params: Images) -> None:
+def test_content_is_what_the_server_sent(server: Server, params: ImagesSection) -> None:
     assert fetched(params, [server.url("redirect.jpg")], bytes).content == jpeg(7)
 
 
-def test_transient_faults_are_retried(server: Server, params: Images) -> None:
+def test_transient_faults_are_retried(server: Server, params: ImagesSection) -> None:
     assert status(params, server.url("flaky.jpg"), retries=2) == "ok"
     assert server.hits["flaky.jpg"] == 3
     assert status(params, server.url("reset.jpg"), retries=2) == "connection"
     assert server.hits["reset.jpg"] >= 3
 
 
-def test_lasting_faults_are_not_retried(server: Server, params: Images) -> None:
+def test_lasting_faults_are_not_retried(server: Server, params: ImagesSection) -> None:
     for path in ("nowhere.jpg", "page.jpg", "big.jpg"):
         status(params, server.url(path), retries=3)
         assert server.hits[path] == 1
 
 
-def test_retry_after_is_honoured(server: Server, params: Images) -> None:
+def test_retry_after_is_honoured(server: Server, params: ImagesSection) -> None:
     assert status(params, server.url("busy.jpg"), retries=1) == "ok"
     assert (server.hits["busy.jpg"], server.too_early) == (2, 0)
 
@@ -107,29 +109,29 @@ def test_retry_after_forms() -> None:
     assert retry_after("soon") == 0
 
 
-def test_urls_are_tried_in_order(server: Server, params: Images) -> None:
+def test_urls_are_tried_in_order(server: Server, params: ImagesSection) -> None:
     assert status(params, server.url("nowhere.jpg"), server.url("page.jpg"), server.url("img/3.jpg")) == "ok"
     assert list(server.hits) == ["nowhere.jpg", "page.jpg", "img/3.jpg"]
 
 
-def test_of_several_failures_the_transient_one_is_told(server: Server, params: Images) -> None:
+def test_of_several_failures_the_transient_one_is_told(server: Server, params: ImagesSection) -> None:
     assert status(params, server.url("nowhere.jpg"), server.url("down.jpg")) == "http_503"
     assert status(params, server.url("nowhere.jpg"), server.url("page.jpg")) == "http_404"
     assert status(params) == "no_url"
 
 
-def test_nobody_listens(server: Server, params: Images) -> None:
+def test_nobody_listens(server: Server, params: ImagesSection) -> None:
     server.server_close()
     server.shutdown()
     assert status(params, server.url("img/1.jpg")) == "connection"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost:1", "2130706433", "[::1]:1", "10.0.0.1", "169.254.169.254"])
-def test_private_hosts_are_closed(params: Images, host: str) -> None:
+def test_private_hosts_are_closed(params: ImagesSection, host: str) -> None:
     assert status(params, f"http://{host}/x.jpg", allow_hosts=[], timeout_s=1) == "forbidden"
 
 
-def test_allow_hosts_opens_a_host_with_or_without_port(server: Server, params: Images) -> None:
+def test_allow_hosts_opens_a_host_with_or_without_port(server: Server, params: ImagesSection) -> None:
     url = server.url("img/1.jpg")
     assert status(params, url, allow_hosts=["127.0.0.1"]) == "ok"
     assert status(params, url, allow_hosts=["127.0.0.1:80"]) == "forbidden"
@@ -140,15 +142,15 @@ def test_allow_hosts_opens_a_host_with_or_without_port(server: Server, params: I
     "url",
     ["", "x.jpg", "ftp://h/x", "gopher://h", "http://", "http:///x", "http://[bad", "http://h:99999999/", "data:,x"],
 )
-def test_odd_urls_are_refused(params: Images, url: str) -> None:
+def test_odd_urls_are_refused(params: ImagesSection, url: str) -> None:
     assert status(params, url) == "forbidden"
 
 
-def test_a_label_too_long_for_a_host_name_is_refused(params: Images) -> None:
+def test_a_label_too_long_for_a_host_name_is_refused(params: ImagesSection) -> None:
     assert status(params, f"http://{'a' * 70}.example/x.jpg") == "forbidden"
 
 
-def test_schemes_can_be_closed(server: Server, params: Images, tmp_path: Path) -> None:
+def test_schemes_can_be_closed(server: Server, params: ImagesSection, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg())
     assert status(params, server.url("img/1.jpg"), allow_schemes=["https"]) == "forbidden"
     assert status(params, "file:a.jpg", root=tmp_path, allow_schemes=["http"]) == "forbidden"
@@ -156,7 +158,7 @@ def test_schemes_can_be_closed(server: Server, params: Images, tmp_path: Path) -
 
 
 def test_credentials_are_used_and_never_logged(
-    server: Server, params: Images, caplog: pytest.LogCaptureFixture
+    server: Server, params: ImagesSection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     for path in ("secret.jpg", "secret-moved.jpg"):
@@ -222,11 +224,11 @@ def root(tmp_path: Path) -> Path:
         ("file:../" + 300 * "n" + ".jpg", "forbidden"),
     ],
 )
-def test_file_urls_stay_inside_the_root(root: Path, params: Images, url: str, expected: str) -> None:
+def test_file_urls_stay_inside_the_root(root: Path, params: ImagesSection, url: str, expected: str) -> None:
     assert status(params, url.format(root=root), root=root) == expected
 
 
-def test_names_that_no_file_can_have_do_not_stop_a_download(root: Path, params: Images, tmp_path: Path) -> None:
+def test_names_that_no_file_can_have_do_not_stop_a_download(root: Path, params: ImagesSection, tmp_path: Path) -> None:
     urls = ["file:images/%00.jpg", "file:images/" + 300 * "n", "file:images/loop.jpg", "file:images/a b.jpg"]
     manifest = pd.DataFrame({"image_id": [1, 2, 3, 4], "url": [[url] for url in urls]})
     for _ in range(2):
@@ -234,7 +236,7 @@ def test_names_that_no_file_can_have_do_not_stop_a_download(root: Path, params: 
         assert found["status"] == {"missing": 3, "ok": 1}
 
 
-def test_a_root_behind_a_link_works(root: Path, params: Images, tmp_path: Path) -> None:
+def test_a_root_behind_a_link_works(root: Path, params: ImagesSection, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(root)
     assert status(params, "file:images/inner.jpg", root=tmp_path / "alias") == "ok"
 
@@ -256,7 +258,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     s3.stop()
 
 
-def test_s3(bucket: str, params: Images) -> None:
+def test_s3(bucket: str, params: ImagesSection) -> None:
     expected = {
         "s3://pictures/a/1.jpg": "ok",
         "s3://pictures/none.jpg": "missing",
@@ -270,7 +272,7 @@ def test_s3(bucket: str, params: Images) -> None:
 
 
 def test_s3_without_credentials_is_the_users_to_mend(
-    bucket: str, params: Images, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bucket: str, params: ImagesSection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -283,7 +285,7 @@ def test_s3_without_credentials_is_the_users_to_mend(
 
 @pytest.mark.parametrize(("code", "expected"), [(503, "http_503"), (403, "http_403"), (0, "connection")])
 def test_s3_server_that_fails(
-    server: Server, params: Images, monkeypatch: pytest.MonkeyPatch, code: int, expected: str
+    server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch, code: int, expected: str
 ) -> None:
     once = Config(retries={"max_attempts": 0, "mode": "standard"})
     keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}

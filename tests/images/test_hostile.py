@@ -13,19 +13,19 @@ from pathlib import Path
 import pandas as pd
 
 from images.hostile import KINDS, Hostile
-from labelstack.images.decode import to_stored_jpeg
-from labelstack.images.download import download_split
-from labelstack.images.shards import read_shard, shard_paths
-from labelstack.params import Images
+from labelstack.images.pixels.decode import to_stored_jpeg
+from labelstack.images.shards.fill import download_split
+from labelstack.images.shards.shard_files import read_shard, shard_paths
+from labelstack.params.images import ImagesSection
 
 IMAGES = 300
 _CHILD = """
 import json, sys, pandas as pd
 from pathlib import Path
-from labelstack.images.download import download_split
-from labelstack.params import Images
+from labelstack.images.shards.fill import download_split
+from labelstack.params.images import ImagesSection
 manifest, out, params, root = sys.argv[1:]
-print(json.dumps(download_split(pd.read_json(manifest), Path(out), Images(**json.loads(params)), Path(root))))
+print(json.dumps(download_split(pd.read_json(manifest), Path(out), ImagesSection(**json.loads(params)), Path(root))))
 """
 
 
@@ -35,7 +35,7 @@ def test_every_image_is_accounted_for_and_kills_change_nothing(tmp_path: Path) -
         urls = [case[0] for case in cases]
         manifest = pd.DataFrame({"image_id": range(1, IMAGES + 1), "url": urls})
         manifest.to_json(tmp_path / "manifest.json")
-        params = Images(
+        params = ImagesSection(
             allow_hosts=[server.host],
             shard_rows=40,
             store_size=24,

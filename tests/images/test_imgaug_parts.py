@@ -8,16 +8,9 @@ import numpy as np
 import pytest
 
 from images import golden
-from labelstack.images.augment import build_augmenter, image_draws
-from labelstack.images.imgaug_parts import (
-    AddToHueAndSaturation,
-    Drawn,
-    Emboss,
-    Sharpen,
-    augment_in_place,
-    iaa,
-)
-from labelstack.params import Augment
+from labelstack.images.pixels.augment import build_augmenter, image_draws
+from labelstack.images.pixels.imgaug_parts import AddToHueAndSaturation, Drawn, Emboss, Sharpen, augment_in_place, iaa
+from labelstack.params.augment import AugmentSection
 
 
 @pytest.mark.parametrize(
@@ -54,7 +47,7 @@ ORACLES = {
 def test_a_batch_is_what_imgaug_makes_of_each_image_alone(name: str) -> None:
     make, policy = ORACLES[name]
     batch, ids = golden.batch(5), np.arange(5)
-    out = build_augmenter(Augment(**{**golden.OFF, **policy}))(batch, 9, ids)
+    out = build_augmenter(AugmentSection(**{**golden.OFF, **policy}))(batch, 9, ids)
     ((low, high),) = policy.values()
     for image, augmented, draws in zip(batch, out, image_draws(9, ids), strict=True):
         values = (low + draws * (high - low)).astype(np.float32).tolist()
@@ -63,7 +56,7 @@ def test_a_batch_is_what_imgaug_makes_of_each_image_alone(name: str) -> None:
 
 def test_hue_and_saturation_move_by_the_same_whole_number() -> None:
     batch, ids = golden.batch(40), np.arange(40)
-    out = build_augmenter(Augment(**{**golden.OFF, "hue_and_saturation": (-2, 2)}))(batch, 9, ids)
+    out = build_augmenter(AugmentSection(**{**golden.OFF, "hue_and_saturation": (-2, 2)}))(batch, 9, ids)
     moved = {v: iaa.AddToHueAndSaturation(v).augment_images(batch) for v in range(-2, 3)}
     expected = np.floor(-2 + image_draws(9, ids)[:, 8] * 5).astype(int)
     assert set(expected) == set(moved)

@@ -18,12 +18,12 @@ import pytest
 from numpy.typing import NDArray
 
 from images.server import jpeg, picture
-from labelstack.errors import UserError
-from labelstack.images.decode import decode
 from labelstack.images.loader import TrainingBatches, _ShardRows, evaluation_batches
-from labelstack.images.shards import read_shard, shard_paths
+from labelstack.images.pixels.decode import decode
+from labelstack.images.shards.shard_files import read_shard, shard_paths
 from labelstack.images.workers import Task, WorkerPool
-from labelstack.params import Augment
+from labelstack.params.augment import AugmentSection
+from labelstack.support.errors import UserError
 
 Make = Callable[..., Path]
 Epoch = list[tuple[NDArray[np.uint8], NDArray[np.float32]]]
@@ -33,7 +33,7 @@ LIGHT: dict[str, Any] = {"augment": None, "cache_bytes": 0}  # work for workers,
 def loader(shards: Path, ids: NDArray[np.int64], **changes: Any) -> TrainingBatches:
     """Batches whose target is the image's id."""
     options: dict[str, Any] = {
-        "size": 16, "batch_size": 8, "seed": 1, "augment": Augment(), "workers": 0, "shuffle_shards": 2
+        "size": 16, "batch_size": 8, "seed": 1, "augment": AugmentSection(), "workers": 0, "shuffle_shards": 2
     }  # fmt: skip
     targets = np.stack([ids, -ids], axis=1).astype(np.float32)
     return TrainingBatches(shards, ids, targets, **{**options, **changes})
@@ -75,8 +75,10 @@ def test_an_epoch_is_every_image_once_with_its_target(make_shards: Make) -> None
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["from shards", "kept"])
-@pytest.mark.parametrize("augment", [Augment(), None], ids=["augmented", "plain"])
-def test_workers_cache_and_history_do_not_matter(make_shards: Make, cache_bytes: int, augment: Augment | None) -> None:
+@pytest.mark.parametrize("augment", [AugmentSection(), None], ids=["augmented", "plain"])
+def test_workers_cache_and_history_do_not_matter(
+    make_shards: Make, cache_bytes: int, augment: AugmentSection | None
+) -> None:
     shards, ids = make_shards(45), np.arange(1, 46)
     expected = drawn(shards, ids, 0, 1, augment=augment)
     for workers in (1, 2) if cache_bytes else (2,):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labelstack.images.local_files import local_digest
+from labelstack.images.fetching.local_files import local_digest
 
 URLS = [["file:a.png"], ["https://example.org/b.png"], ["https://example.org/c.png", "FILE:sub/c.png"]]
 

@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from images import golden
 from images.server import encoded, picture
-from labelstack.errors import InputProblems
-from labelstack.images.augment import _operations, build_augmenter
-from labelstack.images.decode import decode
-from labelstack.images.imgaug_parts import iaa
 from labelstack.images.loader import TrainingBatches, evaluation_batches
-from labelstack.images.shards import images_by_id, read_shard, shard_paths
+from labelstack.images.pixels.augment import _operations, build_augmenter
+from labelstack.images.pixels.decode import decode
+from labelstack.images.pixels.imgaug_parts import iaa
+from labelstack.images.shards.shard_files import images_by_id, read_shard, shard_paths
 from labelstack.images.workers import Task, WorkerPool, make_images
-from labelstack.params import Augment, Resize, load_params
+from labelstack.params import load_params
+from labelstack.params.augment import AugmentSection
+from labelstack.params.models import Resize
+from labelstack.support.errors import InputProblems
 
 Make = Callable[..., Path]
 Pixels = NDArray[np.uint8]
@@ -152,7 +154,7 @@ def test_every_reader_passes_resize_on(make_shards: Make, resize: Resize) -> Non
 @pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["from shards", "kept"])
 def test_workers_do_not_matter_to_letterboxed_augmented_batches(make_shards: Make, cache_bytes: int) -> None:
     shards, ids = make_shards(12), np.arange(1, 13)
-    augment = Augment(scale=(0.8, 1.2), shift=(-0.1, 0.1), shear=(-5, 5))
+    augment = AugmentSection(scale=(0.8, 1.2), shift=(-0.1, 0.1), shear=(-5, 5))
     epochs = []
     for workers in (0, 1):
         with TrainingBatches(
@@ -201,7 +203,7 @@ def bright_square(n: int = 60, side: int = 20) -> Pixels:
 
 def moved(seed: int = 4, **changes: tuple[float, float]) -> NDArray[np.float64]:
     """The square after one operation, 0…1 [n, SIDE, SIDE]."""
-    out = build_augmenter(Augment(**{**golden.OFF, **changes}))(bright_square(), seed, np.arange(60))
+    out = build_augmenter(AugmentSection(**{**golden.OFF, **changes}))(bright_square(), seed, np.arange(60))
     return out[..., 0] / 255.0
 
 
@@ -260,7 +262,9 @@ def test_shears_of_opposite_sign_slant_in_opposite_directions() -> None:
 
 
 def test_rotation_scale_shift_and_shear_are_one_resampling() -> None:
-    policy = Augment(**{**golden.OFF, "rotate": (5, 9), "scale": (1.1, 1.2), "shift": (0, 0.1), "shear": (-3, 3)})
+    policy = AugmentSection(
+        **{**golden.OFF, "rotate": (5, 9), "scale": (1.1, 1.2), "shift": (0, 0.1), "shear": (-3, 3)}
+    )
     (operation,) = _operations(policy)
     assert isinstance(operation.augmenter, iaa.Affine)
     assert len(operation.parameters) == 5
@@ -269,10 +273,10 @@ def test_rotation_scale_shift_and_shear_are_one_resampling() -> None:
 def test_neutral_ranges_leave_the_movement_out() -> None:
     neutral = {"rotate": (0, 0), "scale": (1, 1), "shift": (0, 0), "shear": (0, 0)}
     batch = golden.batch()
-    out = build_augmenter(Augment(**{**golden.OFF, **neutral}))(batch, 1, golden.IDS)
+    out = build_augmenter(AugmentSection(**{**golden.OFF, **neutral}))(batch, 1, golden.IDS)
     assert (out == batch).all()
-    contrast = Augment(**{**golden.OFF, "contrast": (1.5, 1.5)})
-    same = Augment(**{**golden.OFF, **neutral, "contrast": (1.5, 1.5)})
+    contrast = AugmentSection(**{**golden.OFF, "contrast": (1.5, 1.5)})
+    same = AugmentSection(**{**golden.OFF, **neutral, "contrast": (1.5, 1.5)})
     assert (build_augmenter(same)(batch, 1, golden.IDS) == build_augmenter(contrast)(batch, 1, golden.IDS)).all()
 
 

@@ -16,19 +16,20 @@ import pandas as pd
 import pytest
 
 from images.server import Server, jpeg
-from labelstack.errors import UserError
-from labelstack.images import build, shards
-from labelstack.images.download import download_split
-from labelstack.params import Images
-from labelstack.storage import sha256
+from labelstack.images.shards import build
+from labelstack.images.shards import shard_files as shards
+from labelstack.images.shards.fill import download_split
+from labelstack.params.images import ImagesSection
+from labelstack.support.errors import UserError
+from labelstack.support.storage import sha256
 
 _CHILD = """
 import json, sys, pandas as pd
 from pathlib import Path
-from labelstack.images.download import download_split
-from labelstack.params import Images
+from labelstack.images.shards.fill import download_split
+from labelstack.params.images import ImagesSection
 manifest, out, params = sys.argv[1:]
-download_split(pd.read_json(manifest), Path(out), Images(**json.loads(params)), Path())
+download_split(pd.read_json(manifest), Path(out), ImagesSection(**json.loads(params)), Path())
 """
 
 
@@ -51,7 +52,9 @@ def mixed(server: Server) -> pd.DataFrame:
     return manifest_of(urls)
 
 
-def test_every_image_is_accounted_for(mixed: pd.DataFrame, server: Server, params: Images, tmp_path: Path) -> None:
+def test_every_image_is_accounted_for(
+    mixed: pd.DataFrame, server: Server, params: ImagesSection, tmp_path: Path
+) -> None:
     summary = download_split(mixed, tmp_path / "train", params, tmp_path)
     expected = {"forbidden": 1, "http_404": 1, "no_url": 1, "not_an_image": 1, "ok": 21}
     assert summary["status"] == expected
@@ -74,7 +77,7 @@ def test_every_image_is_accounted_for(mixed: pd.DataFrame, server: Server, param
     assert ok.tolist() == [i for i in range(1, 26) if i not in {4, 12, 13, 21}]
 
 
-def test_same_input_gives_the_same_bytes(mixed: pd.DataFrame, params: Images, tmp_path: Path) -> None:
+def test_same_input_gives_the_same_bytes(mixed: pd.DataFrame, params: ImagesSection, tmp_path: Path) -> None:
     first = download_split(mixed, tmp_path / "a", params, tmp_path)
     second = download_split(mixed, tmp_path / "b", params.model_copy(update={"concurrency": 1}), tmp_path)
     assert first == second
@@ -82,7 +85,7 @@ def test_same_input_gives_the_same_bytes(mixed: pd.DataFrame, params: Images, tm
 
 
 def test_a_finished_download_is_not_repeated(
-    mixed: pd.DataFrame, server: Server, params: Images, tmp_path: Path
+    mixed: pd.DataFrame, server: Server, params: ImagesSection, tmp_path: Path
 ) -> None:
     first = download_split(mixed, tmp_path / "a", params, tmp_path)
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
@@ -92,7 +95,7 @@ def test_a_finished_download_is_not_repeated(
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
 
 
-def test_only_transient_failures_are_asked_for_again(server: Server, params: Images, tmp_path: Path) -> None:
+def test_only_transient_failures_are_asked_for_again(server: Server, params: ImagesSection, tmp_path: Path) -> None:
     urls = [[server.url(f"img/{i}.jpg")] for i in range(20)]
     urls[2], urls[4] = [server.url("nowhere.jpg")], [server.url("down.jpg")]
     urls[15] = [server.url("flaky.jpg")]
@@ -108,14 +111,14 @@ def test_only_transient_failures_are_asked_for_again(server: Server, params: Ima
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
 
-def test_an_opened_host_is_asked_for_again(server: Server, params: Images, tmp_path: Path) -> None:
+def test_an_opened_host_is_asked_for_again(server: Server, params: ImagesSection, tmp_path: Path) -> None:
     manifest = manifest_of([[server.url("img/1.jpg")]])
     closed = params.model_copy(update={"allow_hosts": []})
     assert download_split(manifest, tmp_path / "a", closed, tmp_path)["status"] == {"forbidden": 1}
     assert download_split(manifest, tmp_path / "a", params, tmp_path)["status"] == {"ok": 1}
 
 
-def test_changed_storage_params_store_anew(server: Server, params: Images, tmp_path: Path) -> None:
+def test_changed_storage_params_store_anew(server: Server, params: ImagesSection, tmp_path: Path) -> None:
     manifest = manifest_of([[server.url(f"img/{i}.jpg")] for i in range(4)])
     download_split(manifest, tmp_path / "a", params, tmp_path)
     smaller = params.model_copy(update={"store_size": 16})
@@ -123,7 +126,7 @@ def test_changed_storage_params_store_anew(server: Server, params: Images, tmp_p
     assert shards.status_frame(tmp_path / "a")["height"].tolist() == [16] * 4
 
 
-def test_changed_local_files_are_noticed(params: Images, tmp_path: Path) -> None:
+def test_changed_local_files_are_noticed(params: ImagesSection, tmp_path: Path) -> None:
     manifest = manifest_of([["file:1.jpg"], ["file:2.jpg"], ["file:gone.jpg"]])
     for name in ("1.jpg", "2.jpg"):
         (tmp_path / name).write_bytes(jpeg(1))
@@ -136,7 +139,7 @@ def test_changed_local_files_are_noticed(params: Images, tmp_path: Path) -> None
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
 
-def test_what_does_not_belong_is_removed(mixed: pd.DataFrame, params: Images, tmp_path: Path) -> None:
+def test_what_does_not_belong_is_removed(mixed: pd.DataFrame, params: ImagesSection, tmp_path: Path) -> None:
     out = tmp_path / "a"
     download_split(mixed, out, params, tmp_path)
     (out / ".shard-00000.parquet.x1.parquet").write_bytes(b"half")
@@ -146,7 +149,7 @@ def test_what_does_not_belong_is_removed(mixed: pd.DataFrame, params: Images, tm
     assert len(shards.status_frame(out)) == 15
 
 
-def test_nothing_to_download(params: Images, tmp_path: Path) -> None:
+def test_nothing_to_download(params: ImagesSection, tmp_path: Path) -> None:
     summary = download_split(manifest_of([]), tmp_path / "a", params, tmp_path)
     assert summary == {"images": 0, "ok": 0, "bytes": 0, "status": {}, "failures_by_host": {}}
     assert len(shards.ok_ids(tmp_path / "a")) == 0
@@ -159,7 +162,7 @@ def test_a_torn_shard_is_told(tmp_path: Path) -> None:
 
 
 def test_an_error_stops_the_download_at_once(
-    server: Server, params: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, params: ImagesSection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, shard: shards.Shard, keys: list[str]) -> None:
         raise OSError(28, "No space left on device")
@@ -182,7 +185,9 @@ def _killed(command: list[str], out: Path, ready: Callable[[], bool]) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-def test_kill_9_loses_no_finished_shard_and_changes_nothing(server: Server, params: Images, tmp_path: Path) -> None:
+def test_kill_9_loses_no_finished_shard_and_changes_nothing(
+    server: Server, params: ImagesSection, tmp_path: Path
+) -> None:
     manifest = manifest_of([[server.url(f"img/{i}.jpg")] for i in range(60)])
     download_split(manifest, tmp_path / "whole", params, tmp_path)
     manifest.to_json(tmp_path / "manifest.json")

@@ -15,8 +15,8 @@ from PIL import Image, ImageCms
 
 from images.server import encoded, picture
 from images.test_decode import near, stored
-from labelstack.images.decode import to_stored_jpeg
-from labelstack.images.status import RefusedError
+from labelstack.images.fetching.status import RefusedError
+from labelstack.images.pixels.decode import to_stored_jpeg
 
 GREY = picture()[..., 1]
 EXPECTED = np.repeat(GREY[..., None], 3, axis=2)

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 
 from images.http2_server import Http2Server, make_certificate
 from images.server import Handler, Server, jpeg
-from labelstack.credentials import without_credentials
-from labelstack.images import web
-from labelstack.images.fetch import Fetched, Fetcher, Validator
-from labelstack.images.hosts import Hosts
-from labelstack.images.policy import Policy, is_global
-from labelstack.images.status import is_pattern, matches
-from labelstack.images.urls import parse_url
-from labelstack.params import Images
+from labelstack.images.fetching import web
+from labelstack.images.fetching.fetch import Fetched, Fetcher, Validator
+from labelstack.images.fetching.hosts import Hosts
+from labelstack.images.fetching.policy import Policy, is_global
+from labelstack.images.fetching.status import is_pattern, matches
+from labelstack.images.fetching.urls import parse_url
+from labelstack.params.images import ImagesSection
+from labelstack.support.credentials import without_credentials
 
 
 def fetch_all(
-    params: Images, images: Sequence[Sequence[str]], known: Validator | None = None, root: Path = Path()
+    params: ImagesSection, images: Sequence[Sequence[str]], known: Validator | None = None, root: Path = Path()
 ) -> list[Fetched[bytes]]:
     async def fetch() -> list[Fetched[bytes]]:
         async with Fetcher(params, root, backoff_s=0.01) as fetcher:
@@ -36,7 +36,7 @@ def fetch_all(
     return asyncio.run(fetch())
 
 
-def test_no_more_requests_at_once_than_allowed(server: Server, params: Images) -> None:
+def test_no_more_requests_at_once_than_allowed(server: Server, params: ImagesSection) -> None:
     server.delay = 0.03
     urls = [[server.url(f"img/{i}.jpg")] for i in range(12)]
     for total, per_host, most in ((2, 8, 2), (8, 3, 3)):
@@ -46,7 +46,7 @@ def test_no_more_requests_at_once_than_allowed(server: Server, params: Images) -
         assert 1 < server.busiest <= most
 
 
-def test_connections_are_used_again(server: Server, params: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_used_again(server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch) -> None:
     accepted = []
     setup = Handler.setup
     monkeypatch.setattr(Handler, "setup", lambda self: (accepted.append(1), setup(self))[1])
@@ -55,7 +55,7 @@ def test_connections_are_used_again(server: Server, params: Images, monkeypatch:
     assert len(accepted) == 1
 
 
-def test_a_host_that_asks_for_a_pause_gets_one_from_all_images(server: Server, params: Images) -> None:
+def test_a_host_that_asks_for_a_pause_gets_one_from_all_images(server: Server, params: ImagesSection) -> None:
     one = params.model_copy(update={"concurrency": 1, "retries": 0})
     found = fetch_all(one, [[server.url("busy.jpg")], [server.url("img/1.jpg")]])
     assert [each.status for each in found] == ["http_429", "ok"]
@@ -63,7 +63,7 @@ def test_a_host_that_asks_for_a_pause_gets_one_from_all_images(server: Server, p
 
 
 def test_a_host_that_cannot_be_reached_is_not_tried_again_and_again(
-    params: Images, monkeypatch: pytest.MonkeyPatch
+    params: ImagesSection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connects = []
     connect = asyncio.selector_events.BaseSelectorEventLoop.sock_connect
@@ -83,7 +83,7 @@ def test_a_host_that_cannot_be_reached_is_not_tried_again_and_again(
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(
-    server: Server, params: Images, monkeypatch: pytest.MonkeyPatch
+    server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that resolves to a public address first and to a private one later must stay with the first."""
     answers = iter(["93.184.216.34", "127.0.0.1", "127.0.0.1"])
@@ -110,7 +110,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(
     assert not server.hits
 
 
-def test_one_private_address_closes_a_name(params: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_private_address_closes_a_name(params: ImagesSection, monkeypatch: pytest.MonkeyPatch) -> None:
     async def both(self: Any, host: str, *args: Any, **options: Any) -> list[Any]:
         return [(socket.AF_INET, 1, 6, "", (address, 0)) for address in ("93.184.216.34", "10.0.0.1")]
 
@@ -118,7 +118,7 @@ def test_one_private_address_closes_a_name(params: Images, monkeypatch: pytest.M
     assert fetch_all(params, [["http://both.example/x.jpg"]])[0].status == "forbidden"
 
 
-def test_an_unknown_name_is_a_connection_that_fails(params: Images) -> None:
+def test_an_unknown_name_is_a_connection_that_fails(params: ImagesSection) -> None:
     assert fetch_all(params, [["http://no-such-name.invalid/x.jpg"]])[0].status == "connection"
 
 
@@ -151,7 +151,7 @@ def test_public_addresses(address: str, public: bool) -> None:
     assert is_global(address) is public
 
 
-def test_a_changed_version_is_fetched_and_a_known_one_is_not(server: Server, params: Images) -> None:
+def test_a_changed_version_is_fetched_and_a_known_one_is_not(server: Server, params: ImagesSection) -> None:
     url = server.url("img/1.jpg")
     first = fetch_all(params, [[url]])[0]
     assert first.validator == Validator(url, '"img/1.jpg-False"')
@@ -164,7 +164,7 @@ def test_a_changed_version_is_fetched_and_a_known_one_is_not(server: Server, par
 
 @pytest.mark.parametrize("size", [10_000, 40_000])
 def test_packed_bodies_are_unpacked_within_the_limit(
-    server: Server, params: Images, monkeypatch: pytest.MonkeyPatch, size: int
+    server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     packed = {"Content-Encoding": "gzip"}
     monkeypatch.setattr(Handler, "do_GET", lambda self: self.send(200, gzip.compress(bytes(size)), headers=packed))
@@ -174,7 +174,7 @@ def test_packed_bodies_are_unpacked_within_the_limit(
     assert fetch_all(params, [[server.url("x")]])[0].status == "not_an_image"
 
 
-def test_big_bodies_take_turns(server: Server, params: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_big_bodies_take_turns(server: Server, params: ImagesSection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "SMALL", 1000)
     monkeypatch.setattr(web, "_BIG_BYTES", 20_000)
     monkeypatch.setattr(Handler, "do_GET", lambda self: (time.sleep(0.05), self.send(200, bytes(5000)))[1])
@@ -191,7 +191,7 @@ def test_big_bodies_take_turns(server: Server, params: Images, monkeypatch: pyte
     ],
 )
 def test_http2_is_spoken_where_offered(
-    certificate: tuple[Path, Path], params: Images, offered: tuple[str, ...], wanted: bool, spoken: str
+    certificate: tuple[Path, Path], params: ImagesSection, offered: tuple[str, ...], wanted: bool, spoken: str
 ) -> None:
     server = Http2Server(*certificate, jpeg(), offered)
     host = f"localhost:{server.port}"
@@ -203,7 +203,7 @@ def test_http2_is_spoken_where_offered(
     assert spoken != "h2" or server.hosts == {host: 8}
 
 
-def test_http2_has_the_same_limits(certificate: tuple[Path, Path], params: Images) -> None:
+def test_http2_has_the_same_limits(certificate: tuple[Path, Path], params: ImagesSection) -> None:
     server = Http2Server(*certificate, jpeg())
     host = f"localhost:{server.port}"
     opened = params.model_copy(update={"allow_hosts": [host]})
@@ -213,7 +213,7 @@ def test_http2_has_the_same_limits(certificate: tuple[Path, Path], params: Image
     server.close()
 
 
-def test_certificates_are_checked(certificate: tuple[Path, Path], params: Images, tmp_path: Path) -> None:
+def test_certificates_are_checked(certificate: tuple[Path, Path], params: ImagesSection, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     for http2 in (True, False):
         server = Http2Server(*make_certificate(tmp_path / "other"), jpeg())
@@ -272,7 +272,9 @@ def test_statuses_and_groups_of_them() -> None:
     ]  # fmt: skip
 
 
-def test_a_failed_look_up_is_not_remembered(params: Images, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_failed_look_up_is_not_remembered(
+    params: ImagesSection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     answers: Iterator[Any] = iter([OSError(), [(socket.AF_INET, 1, 6, "", ("8.8.8.8", 0))]])
 
     async def later(self: Any, host: str, *args: Any, **options: Any) -> Any:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from images.server import encoded, picture
-from labelstack.images.decode import decode, to_stored_jpeg
-from labelstack.images.download import download_split
-from labelstack.images.shards import read_shard
-from labelstack.images.status import RefusedError
-from labelstack.params import Images
+from labelstack.images.fetching.status import RefusedError
+from labelstack.images.pixels.decode import decode, to_stored_jpeg
+from labelstack.images.shards.fill import download_split
+from labelstack.images.shards.shard_files import read_shard
+from labelstack.params.images import ImagesSection
 
 SIZE = 240, 320
 
@@ -204,7 +204,7 @@ def test_downloads_refuse_or_keep_damaged_images(tmp_path: Path) -> None:
     (root / "2.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
     (root / "3.png").write_bytes(zeroed(png, png.index(b"IDAT")))
     manifest = pd.DataFrame({"image_id": [1, 2, 3], "url": [["file:1.jpg"], ["file:2.jpg"], ["file:3.png"]]})
-    params = Images(store_size=64, max_failures=1)
+    params = ImagesSection(store_size=64, max_failures=1)
     out = tmp_path / "shards"
     assert download_split(manifest, out, params, root)["status"] == {"damaged": 2, "ok": 1}
     assert download_split(manifest, out, params, root)["status"] == {"damaged": 2, "ok": 1}

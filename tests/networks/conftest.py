@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from labelstack.params import Training
+from labelstack.params.training import TrainingSection
 from networks.tiny_training import ArrayBatches, draw
 
 
@@ -21,5 +21,5 @@ def holdout() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
 
 
 @pytest.fixture(scope="session")
-def training() -> Training:
-    return Training(patience=None)
+def training() -> TrainingSection:
+    return TrainingSection(patience=None)

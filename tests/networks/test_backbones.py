@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from labelstack.errors import InputProblems, UserError
 from labelstack.networks.backbones import ARCHITECTURES, build_backbone
 from labelstack.networks.backbones.architecture import IMAGENET_MEAN, IMAGENET_STD
 from labelstack.networks.inference import load_model, save_model
 from labelstack.networks.model import build_model
-from labelstack.params import BACKBONE_MIN_SIZE
+from labelstack.params.models import BACKBONE_MIN_SIZE
+from labelstack.support.errors import InputProblems, UserError
 from networks.tiny_training import tiny
 
 LIBRARY = {

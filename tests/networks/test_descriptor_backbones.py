@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from labelstack.errors import InputProblems, UserError
 from labelstack.networks.backbones import build_backbone
 from labelstack.networks.backbones.descriptor_layers import ForegroundMap, ForegroundOdds, LabColour, OrientedGradients
 from labelstack.networks.inference import compile_predict, load_model, save_model
 from labelstack.networks.model import build_model
-from labelstack.params import Head
+from labelstack.params.models import HeadSection
+from labelstack.support.errors import InputProblems, UserError
 from networks.pictures import array, noise, scene, smooth
 from networks.tiny_training import tiny
 
@@ -157,7 +157,9 @@ def test_silhouette_pixels_joins_shape_and_colour():
 
 @pytest.fixture(params=SMALL)
 def params(request):
-    return tiny(backbone=request.param, image_size=32, options=SMALL[request.param], head=Head(units=[5], dropout=0.1))
+    return tiny(
+        backbone=request.param, image_size=32, options=SMALL[request.param], head=HeadSection(units=[5], dropout=0.1)
+    )
 
 
 def test_saved_and_loaded_in_safe_mode(params, tmp_path):

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from labelstack.metrics import f_beta
 from labelstack.networks.inference import predict
 from labelstack.networks.learner import Learner, make_optimizer
 from labelstack.networks.losses import make_loss
 from labelstack.networks.model import build_model
-from labelstack.params import BACKBONE_MIN_SIZE, Head, Model
-from labelstack.params_stacking import CNNStacker, XGBoostStacker
+from labelstack.params.models import BACKBONE_MIN_SIZE, HeadSection, ModelSection
+from labelstack.params.stackers import CNNStackerSection, XGBoostStackerSection
 from labelstack.predictions import Predictions, assemble_cube
-from labelstack.stacking import assign_folds, blend, make_stacker, out_of_fold, search_weights, thresholds
+from labelstack.scoring.metrics import f_beta
+from labelstack.stacking import assign_folds, blend, make_stacker, out_of_fold, search_weights
+from labelstack.stacking.deciding import thresholds
 
 FLAGSHIP = ("densenet201", "inception_v3", "inception_resnet_v2", "resnet50", "nasnet", "xception")
 # Parameters without classifier, as keras.applications documents its networks (notop).
@@ -40,7 +41,7 @@ def flagship_predictions(n_images: int = 2) -> dict[str, NDArray[np.float32]]:
     for name in FLAGSHIP:
         size = BACKBONE_MIN_SIZE[name]
         images = rng.integers(0, 256, (n_images, size, size, 3), dtype=np.uint8)
-        params = Model(backbone=name, image_size=size, head=Head(units=[16, 16]), learning_rate=1e-3)
+        params = ModelSection(backbone=name, image_size=size, head=HeadSection(units=[16, 16]), learning_rate=1e-3)
         model = build_model(params, N_LABELS)
         assert model.get_layer("backbone").count_params() == PARAMETERS[name]
         learner = Learner(model, make_optimizer(params, False), make_loss("bce"))
@@ -73,7 +74,7 @@ def test_flagship_backbones_train_predict_stack_and_blend():
     Y = np.random.default_rng(1).random((n_images, N_LABELS)) < 0.5
     folds = assign_folds(Y, k, seed=0)
     members = dict(predictions)
-    for section in (CNNStacker(units=16, epochs=1), XGBoostStacker(n_estimators=2)):
+    for section in (CNNStackerSection(units=16, epochs=1), XGBoostStackerSection(n_estimators=2)):
         result = out_of_fold(lambda section=section: make_stacker(section), cube, Y, folds, test_cube=cube)
         assert result.oof.shape == (n_images, N_LABELS)
         members[section.kind] = result.oof

@@ -8,20 +8,20 @@ import keras
 import numpy as np
 import pytest
 
-from labelstack.errors import UserError
 from labelstack.networks.backbones import ARCHITECTURES
 from labelstack.networks.determinism import make_deterministic
 from labelstack.networks.inference import compile_predict, load_model, predict, save_model, weights_digest
 from labelstack.networks.model import build_model
-from labelstack.params import Head
-from labelstack.storage import sha256
+from labelstack.params.models import HeadSection
+from labelstack.support.errors import UserError
+from labelstack.support.storage import sha256
 from networks.tiny_training import N_LABELS, draw, tiny
 
 IMAGES, _ = draw(10)
 
 
 def test_flagship_head_layer_for_layer():
-    model = build_model(tiny(head=Head()), n_labels=228)
+    model = build_model(tiny(head=HeadSection()), n_labels=228)
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds == [
         "InputLayer",
@@ -43,10 +43,10 @@ def test_flagship_head_layer_for_layer():
 
 @pytest.mark.parametrize(("pooling", "width"), [("max", 8), ("average", 8), ("flatten", 4 * 4 * 8)])
 def test_pooling_without_hidden_units(pooling, width):
-    model = build_model(tiny(head=Head(pooling=pooling, units=[], dropout=0.2)), n_labels=N_LABELS)
+    model = build_model(tiny(head=HeadSection(pooling=pooling, units=[], dropout=0.2)), n_labels=N_LABELS)
     assert model.get_layer("logits").kernel.shape == (width, N_LABELS)
     assert model.get_layer("dropout_1").rate == 0.2
-    without = build_model(tiny(head=Head(pooling=pooling, units=[4], dropout=0)), n_labels=N_LABELS)
+    without = build_model(tiny(head=HeadSection(pooling=pooling, units=[4], dropout=0)), n_labels=N_LABELS)
     assert not [layer for layer in without.layers if isinstance(layer, keras.layers.Dropout)]
 
 

@@ -12,13 +12,14 @@ import pytest
 from labelstack.networks.learner import Learner, make_optimizer
 from labelstack.networks.losses import make_loss
 from labelstack.networks.model import build_model
-from labelstack.params import Model, load_params
+from labelstack.params import load_params
+from labelstack.params.models import ModelSection
 
 RECIPE = load_params(Path(__file__).resolve().parents[2] / "recipes" / "imaterialist2018.yaml")
 N_LABELS = 228
 
 
-def first_step(params: Model, *, mixed_precision: bool) -> tuple[float, float, keras.Model]:
+def first_step(params: ModelSection, *, mixed_precision: bool) -> tuple[float, float, keras.Model]:
     """Loss of one step on two images, the share of weights that it changed, and the model."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, params.image_size, params.image_size, 3), dtype=np.uint8)

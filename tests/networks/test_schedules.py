@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelstack.networks.schedules import best_epoch, learning_rate, stopped
-from labelstack.params import Schedule
+from labelstack.params.models import ScheduleSection
 
 
-def rates(schedule: Schedule, positions, epochs=10, history=()):
+def rates(schedule: ScheduleSection, positions, epochs=10, history=()):
     return [learning_rate(schedule, 0.1, epochs, position, list(history)) for position in positions]
 
 
@@ -21,24 +21,26 @@ def f1s(*values: float) -> list[dict[str, float]]:
 
 
 def test_constant_with_warmup():
-    schedule = Schedule(kind="constant", warmup_epochs=2)
+    schedule = ScheduleSection(kind="constant", warmup_epochs=2)
     assert rates(schedule, [0.5, 1, 2, 9]) == pytest.approx([0.025, 0.05, 0.1, 0.1])
 
 
 def test_cosine():
-    schedule = Schedule(kind="cosine", minimum=0.1, warmup_epochs=2)
+    schedule = ScheduleSection(kind="cosine", minimum=0.1, warmup_epochs=2)
     assert rates(schedule, [2, 6, 10]) == pytest.approx([0.1, 0.055, 0.01])
-    assert rates(Schedule(kind="cosine", minimum=0), [2.5]) == pytest.approx([0.05 * (1 + math.cos(math.pi / 4))])
+    assert rates(ScheduleSection(kind="cosine", minimum=0), [2.5]) == pytest.approx(
+        [0.05 * (1 + math.cos(math.pi / 4))]
+    )
 
 
 def test_warm_restarts():
-    schedule = Schedule(kind="warm_restarts", restart_epochs=4, minimum=0)
+    schedule = ScheduleSection(kind="warm_restarts", restart_epochs=4, minimum=0)
     assert rates(schedule, [0, 2, 4, 6, 8]) == pytest.approx([0.1, 0.05, 0.1, 0.05, 0.1])
     assert rates(schedule, [3.999])[0] < 1e-6
 
 
 def test_plateau():
-    schedule = Schedule(kind="plateau", factor=0.5, patience=2, minimum=0.2)
+    schedule = ScheduleSection(kind="plateau", factor=0.5, patience=2, minimum=0.2)
     assert rates(schedule, [0]) == [0.1]
     assert rates(schedule, [4], history=f1s(0.1, 0.3, 0.2, 0.25)) == pytest.approx([0.05])
     assert rates(schedule, [4], history=f1s(0.1, 0.3, 0.2, 0.31)) == [0.1]
@@ -55,7 +57,7 @@ def test_plateau():
     st.lists(st.floats(0, 1), max_size=12),
 )
 def test_rate_stays_within_bounds(kind, warmup, minimum, position, scores):
-    schedule = Schedule(kind=kind, warmup_epochs=warmup, minimum=minimum, restart_epochs=3)
+    schedule = ScheduleSection(kind=kind, warmup_epochs=warmup, minimum=minimum, restart_epochs=3)
     rate = learning_rate(schedule, 0.1, 20, position, f1s(*scores))
     assert 0 < rate <= 0.1 * (1 + 1e-9) or (minimum == 0 and rate >= 0)
     if position >= warmup:
@@ -73,7 +75,7 @@ def test_epochs_are_judged_by_the_metric_that_was_measured(column):
     history = [{"loss": 0.1, "holdout_loss": 0.1, column: value, "holdout_threshold": 0.9} for value in (0.2, 0.4, 0.3)]
     assert best_epoch(history) == 2
     assert stopped(history, 1)
-    assert rates(Schedule(kind="plateau", factor=0.5, patience=1, minimum=0), [3], history=history) == [0.05]
+    assert rates(ScheduleSection(kind="plateau", factor=0.5, patience=1, minimum=0), [3], history=history) == [0.05]
 
 
 def test_stopped():

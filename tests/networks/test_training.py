@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from labelstack.errors import UserError
-from labelstack.metrics import f_beta
 from labelstack.networks.checkpoint import CheckpointFolder
 from labelstack.networks.inference import compile_predict, load_model, predict, weights_digest
 from labelstack.networks.training import THRESHOLD_GRID, TrainResult, train
-from labelstack.params import Head, Model, Schedule, Training
-from labelstack.params_stacking import Metric
+from labelstack.params.metric import MetricSection
+from labelstack.params.models import HeadSection, ModelSection, ScheduleSection
+from labelstack.params.training import TrainingSection
+from labelstack.scoring.metrics import f_beta
+from labelstack.support.errors import UserError
 from networks.tiny_training import N_LABELS, SIZE, ArrayBatches, draw, tiny
 
 PRIOR = np.full(N_LABELS, 0.4, np.float32)
@@ -29,7 +30,9 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-def run(params: Model, training: Training, batches: ArrayBatches, holdout, work: Path, **more) -> TrainResult:
+def run(
+    params: ModelSection, training: TrainingSection, batches: ArrayBatches, holdout, work: Path, **more
+) -> TrainResult:
     arguments = {"n_labels": N_LABELS, "prior": PRIOR, "seed": 7} | more
     return train(params, training, batches, holdout, work=work, **arguments)
 
@@ -88,9 +91,13 @@ def test_learns_and_reports(batches, holdout, training, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ema": 0.9, "mixup": 0.4, "label_smoothing": 0.1, "schedule": Schedule(kind="cosine", warmup_epochs=1)},
-        {"optimizer": "adamw", "weight_decay": 0.01, "schedule": Schedule(kind="plateau", patience=1)},
-        {"optimizer": "sgd", "loss": "balanced_bce", "schedule": Schedule(kind="warm_restarts", restart_epochs=3)},
+        {"ema": 0.9, "mixup": 0.4, "label_smoothing": 0.1, "schedule": ScheduleSection(kind="cosine", warmup_epochs=1)},
+        {"optimizer": "adamw", "weight_decay": 0.01, "schedule": ScheduleSection(kind="plateau", patience=1)},
+        {
+            "optimizer": "sgd",
+            "loss": "balanced_bce",
+            "schedule": ScheduleSection(kind="warm_restarts", restart_epochs=3),
+        },
     ],
     ids=["adam+ema+mixup+cosine", "adamw+plateau", "sgd+balanced+restarts"],
 )
@@ -104,9 +111,9 @@ def test_resumed_equals_uninterrupted(changes, batches, holdout, training, tmp_p
 @pytest.mark.parametrize(
     ("metric", "column"),
     [
-        (Metric(primary="samples", beta=2), "holdout_samples_f2"),
-        (Metric(primary="macro", beta=1), "holdout_macro_f1"),
-        (Metric(primary="micro", beta=0.5), "holdout_micro_f0.5"),
+        (MetricSection(primary="samples", beta=2), "holdout_samples_f2"),
+        (MetricSection(primary="macro", beta=1), "holdout_macro_f1"),
+        (MetricSection(primary="micro", beta=0.5), "holdout_micro_f0.5"),
     ],
 )
 def test_the_holdout_is_judged_by_the_metric(metric, column, batches, holdout, training, tmp_path):
@@ -124,7 +131,7 @@ def test_the_holdout_is_judged_by_the_metric(metric, column, batches, holdout, t
 def test_another_metric_changes_what_is_best_but_no_step(batches, holdout, training, tmp_path):
     f1 = run(tiny(epochs=6), training, batches, holdout, tmp_path / "f1").history
     recall = run(
-        tiny(epochs=6), training, batches, holdout, tmp_path / "recall", metric=Metric(primary="macro", beta=9)
+        tiny(epochs=6), training, batches, holdout, tmp_path / "recall", metric=MetricSection(primary="macro", beta=9)
     )
     for column in ("loss", "holdout_loss"):
         assert f1[column].equals(recall.history[column])
@@ -135,7 +142,7 @@ def test_a_checkpoint_of_another_metric_is_not_resumed(batches, holdout, trainin
     epochs = []
     run(tiny(epochs=2), training, batches, holdout, tmp_path, on_epoch=lambda epoch, _: epochs.append(epoch))
     again = run(
-        tiny(epochs=2), training, batches, holdout, tmp_path, metric=Metric(primary="micro", beta=2),
+        tiny(epochs=2), training, batches, holdout, tmp_path, metric=MetricSection(primary="micro", beta=2),
         on_epoch=lambda epoch, _: epochs.append(epoch),
     )  # fmt: skip
     assert epochs == [1, 2, 1, 2]
@@ -147,7 +154,7 @@ def test_without_a_holdout_the_metric_decides_nothing(batches, training, tmp_pat
     run(tiny(epochs=1), training, batches, None, tmp_path)
     epochs = []
     run(
-        tiny(epochs=1), training, batches, None, tmp_path, metric=Metric(primary="macro", beta=2),
+        tiny(epochs=1), training, batches, None, tmp_path, metric=MetricSection(primary="macro", beta=2),
         on_epoch=lambda epoch, _: epochs.append(epoch),
     )  # fmt: skip
     assert epochs == []
@@ -160,12 +167,12 @@ import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from networks.tiny_training import ArrayBatches, draw, tiny
 from networks.test_training import run
-from labelstack.params import Training
+from labelstack.params.training import TrainingSection
 from pathlib import Path
 def kill(epoch, record):
     if epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-run(tiny(ema=0.9, mixup=0.2), Training(patience=None), ArrayBatches(*draw(28)), draw(20, seed=1),
+run(tiny(ema=0.9, mixup=0.2), TrainingSection(patience=None), ArrayBatches(*draw(28)), draw(20, seed=1),
     Path({str(tmp_path / "broken")!r}), on_epoch=kill)
 """
     ended = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, timeout=1500)
@@ -220,7 +227,7 @@ def test_other_params_do_not_resume(batches, training, tmp_path, caplog):
 
 
 def test_early_stopping_and_its_resume(batches, holdout, tmp_path):
-    training = Training(patience=2)
+    training = TrainingSection(patience=2)
     params = tiny(epochs=30, learning_rate=0.05)
     whole = run(params, training, batches, holdout, tmp_path / "whole")
     length = len(whole.history)
@@ -283,7 +290,7 @@ def test_no_images(training, tmp_path):
 def test_mixed_precision_trains_and_resumes(batches, holdout, tmp_path):
     import keras
 
-    training = Training(patience=None, mixed_precision=True)
+    training = TrainingSection(patience=None, mixed_precision=True)
     params = tiny(epochs=2)
     whole = run(params, training, batches, holdout, tmp_path / "whole")
     assert keras.config.dtype_policy().name == "float32"
@@ -304,11 +311,11 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from networks.tiny_training import ArrayBatches, draw, tiny
 from networks.test_training import assert_same, interrupted_then_resumed, run
 from labelstack.networks.inference import save_model
-from labelstack.params import Training
+from labelstack.params.training import TrainingSection
 work = Path(sys.argv[1])
 assert tf.distribute.MirroredStrategy().num_replicas_in_sync == 2
 data = ArrayBatches(*draw(25)), draw(20, seed=1)  # the last batch holds one image for two devices
-training, params = Training(patience=None, multi_gpu=True), tiny(ema=0.9, epochs=2)
+training, params = TrainingSection(patience=None, multi_gpu=True), tiny(ema=0.9, epochs=2)
 whole = run(params, training, *data, work / "whole")
 """
 
@@ -374,7 +381,7 @@ def test_first_epoch_of_a_dropout_net_depends_on_the_epoch_number(batches):
     from labelstack.networks.losses import make_loss
     from labelstack.networks.model import build_model
 
-    params = tiny(head=Head(units=[16], dropout=0.5), optimizer="sgd")
+    params = tiny(head=HeadSection(units=[16], dropout=0.5), optimizer="sgd")
     learner = Learner(build_model(params, N_LABELS), make_optimizer(params, False), make_loss("bce"))
     start = learner.state()
     images, targets = next(batches.epoch(0))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import labelstack.networks  # noqa: F401 - quiets TensorFlow before it is imported
-from labelstack.params import Head, Model, Schedule
+from labelstack.params.models import HeadSection, ModelSection, ScheduleSection
 
 SIZE = 16
 N_LABELS = 3
@@ -37,16 +37,16 @@ def draw(n: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]
     return images.astype(np.uint8), targets
 
 
-def tiny(**changes: object) -> Model:
+def tiny(**changes: object) -> ModelSection:
     """A small_cnn that trains in a second, with dropout and batch normalization."""
     settings = {
         "backbone": "small_cnn",
         "image_size": SIZE,
         "options": {"filters": [4, 8], "convolutions": 1},
-        "head": Head(units=[16], dropout=0.3),
+        "head": HeadSection(units=[16], dropout=0.3),
         "batch_size": 8,
         "epochs": 4,
         "learning_rate": 0.01,
-        "schedule": Schedule(kind="constant"),
+        "schedule": ScheduleSection(kind="constant"),
     }
-    return Model(**{**settings, **changes})
+    return ModelSection(**{**settings, **changes})

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from labelstack.tracking.runs import Tracker
-from pipeline.tiny import REPOSITORY, Workspace
+from tiny import REPOSITORY, Workspace
 
 KEPT = Path(__file__).with_name("kept")
 NAME = "labelstack"

@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labelstack import storage
-from labelstack.params import Tracking
+from ensemble.test_serving import Served
+from labelstack.params.tracking import TrackingSection
 from labelstack.predictions import read_predictions
-from labelstack.tracking.rebuild import TOLERANCE
+from labelstack.registry.restore import TOLERANCE
+from labelstack.support import storage
 from labelstack.tracking.runs import Tracker, connect
-from pipeline.test_serving import Served
-from pipeline.tiny import PATIENCE, environment
 from registry.kept_version import KEPT, expected, put, unpack
-from tracking.conftest import answers, free_port, wait_for
+from stores import answers, free_port, wait_for
+from tiny import PATIENCE, environment
 
 VERSION = "models:/labelstack/1"
 LABELS = expected()
@@ -66,7 +66,7 @@ class Store:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     root = tmp_path_factory.mktemp("kept")
-    tracker = connect(Tracking(), root)
+    tracker = connect(TrackingSection(), root)
     put(tracker)
     return Store(root, tracker)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labelstack.errors import UserError
 from labelstack.rehearsal.copy import copy_project, environment, reproduce
+from labelstack.support.errors import UserError
 
 
 def project(root: Path, **stages: dict) -> Path:

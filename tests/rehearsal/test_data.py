@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Picture
 
 from labelstack.formats.imaterialist2018 import read_answers, read_dataset
-from labelstack.rehearsal.data import Drawn, draw, published_test, write, write_described, write_published
+from labelstack.rehearsal.data import DrawnData, draw, published_test, write, write_described, write_published
 from labelstack.rehearsal.pictures import served
 from labelstack.rehearsal.shrink import N_IMAGES, PICTURE
 
@@ -22,7 +22,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def drawn(pictures: Path) -> Drawn:
+def drawn(pictures: Path) -> DrawnData:
     return draw(pictures, (1, 228))
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from labelstack.params import Params, load_params
 from labelstack.rehearsal.shrink import kept_models, kept_stackers, shrink
-from pipeline.tiny import REPOSITORY
+from tiny import REPOSITORY
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from labelstack.networks.backbones import ARCHITECTURES, build_backbone
-from labelstack.params import BACKBONE_MIN_SIZE
+from labelstack.params.models import BACKBONE_MIN_SIZE
 from labelstack.rehearsal.twins import OWN, TWINS, small_options, small_size
 
 REHEARSED = {"densenet201", "inception_v3", "inception_resnet_v2", "resnet50", "nasnet", "xception"}

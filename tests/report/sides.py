@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.metrics import summary
 from labelstack.report.comparison import Side, SideBySide, side_by_side
-from labelstack.scored import Scored
+from labelstack.scoring.metrics import summary
+from labelstack.scoring.scored import Scored
 
 IMAGES = np.array([11, 7, 5, 3])
 LABELS = np.array([1, 2, 9])

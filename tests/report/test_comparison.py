@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, fbeta_score
 
-from labelstack import bootstrap
 from labelstack.report.comparison import param_rows, side_by_side
-from labelstack.scored import Scored
+from labelstack.scoring import bootstrap
+from labelstack.scoring.scored import Scored
 from report.sides import IMAGES, LABELS, TRUTH, large, made_up, scored, side
 
 ALL_RIGHT = TRUTH.copy()

@@ -8,12 +8,12 @@ from typing import Any
 import cv2
 import pytest
 
-from labelstack.errors import UserError
-from labelstack.params import Sample
+from labelstack.params.sample import SampleSection
 from labelstack.sample import draw_dataset
 from labelstack.sample.labels import NAMES
+from labelstack.support.errors import UserError
 
-SMALL = Sample(n_train=150, n_validation=30, n_test=20, image_size=32, label_noise=0.2)
+SMALL = SampleSection(n_train=150, n_validation=30, n_test=20, image_size=32, label_noise=0.2)
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -77,7 +77,7 @@ def test_another_seed_draws_other_images(drawn: Path, tmp_path: Path) -> None:
 
 
 def test_sizes_and_noise_leave_the_other_images_alone(drawn: Path, tmp_path: Path) -> None:
-    params = Sample(n_train=40, n_validation=35, n_test=20, image_size=32, label_noise=0)
+    params = SampleSection(n_train=40, n_validation=35, n_test=20, image_size=32, label_noise=0)
     draw_dataset(tmp_path / "fewer", params, 7, workers=0)
     mine, other = files_of(drawn), files_of(tmp_path / "fewer")
     for name in mine.keys() & other.keys():
@@ -91,7 +91,7 @@ def test_sizes_and_noise_leave_the_other_images_alone(drawn: Path, tmp_path: Pat
 
 
 def test_the_summary_counts_what_was_written(tmp_path: Path) -> None:
-    params = Sample(n_train=20, n_validation=20, n_test=10, image_size=32)
+    params = SampleSection(n_train=20, n_validation=20, n_test=10, image_size=32)
     summary = draw_dataset(tmp_path / "data", params, 0, workers=0)
     assert [summary[f"n_{split}"] for split in ("train", "validation", "test")] == [20, 20, 10]
     assert summary["n_labels"] == len(NAMES)
@@ -102,7 +102,7 @@ def test_the_summary_counts_what_was_written(tmp_path: Path) -> None:
 
 
 def test_an_older_sample_is_replaced_but_other_files_are_not(tmp_path: Path) -> None:
-    params = Sample(n_train=20, n_validation=20, n_test=10, image_size=32)
+    params = SampleSection(n_train=20, n_validation=20, n_test=10, image_size=32)
     root = tmp_path / "data"
     (root / "images" / "train").mkdir(parents=True)
     (root / "images" / "train" / "999.jpg").write_bytes(b"old")
@@ -124,5 +124,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("labelstack.sample.dataset.encode_jpeg", fail)
     with pytest.raises(OSError, match="disk full"):
-        draw_dataset(tmp_path / "data", Sample(n_train=20, n_validation=20, n_test=10, image_size=32), 0, workers=0)
+        draw_dataset(
+            tmp_path / "data", SampleSection(n_train=20, n_validation=20, n_test=10, image_size=32), 0, workers=0
+        )
     assert list(tmp_path.iterdir()) == []

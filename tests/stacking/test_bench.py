@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelstack import metrics
-from labelstack.errors import InputProblems, UserError
-from labelstack.params_second_level import SecondLevel
-from labelstack.params_stacking import STACKERS, Thresholds
-from labelstack.stacking.bench import BenchResult, bench
-from labelstack.stacking.bench_methods import distinct, methods, sample_of_labels
-from labelstack.stacking.bench_worker import Bench, Timed, main, measure, multi_output, peak_memory
+from labelstack.params.second_level_file import SecondLevel
+from labelstack.params.stackers import STACKERS
+from labelstack.params.thresholds import ThresholdsSection
+from labelstack.scoring import metrics
+from labelstack.stacking.bench.cubes import Cube
+from labelstack.stacking.bench.generator import generate
+from labelstack.stacking.bench.methods import distinct, methods, sample_of_labels
+from labelstack.stacking.bench.process import Bench, Timed, main, measure, multi_output, peak_memory
+from labelstack.stacking.bench.table import BenchResult, bench
 from labelstack.stacking.crossfit import cross_fit
-from labelstack.stacking.cubes import Cube
-from labelstack.stacking.decisions import STRATEGIES, fit_decision
+from labelstack.stacking.deciding.decisions import STRATEGIES, fit_decision
 from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.folds import assign_folds
-from labelstack.stacking.generator import generate
-from labelstack.stacking.stackers import KINDS, make_stacker
-from labelstack.storage import read_json, write_json
+from labelstack.stacking.stackers.catalogue import KINDS, make_stacker
+from labelstack.support.errors import InputProblems, UserError
+from labelstack.support.storage import read_json, write_json
 
 TREES = {"kind": "xgboost", "features": "own", "n_estimators": 5, "max_depth": 2}
 
@@ -68,7 +69,7 @@ def test_a_stackers_row_is_what_its_parts_give(cube, result):
     fitted = out_of_fold(
         lambda: make_stacker(section), cube.cube, cube.labels, folds, test_cube=cube.test_cube, nested=True
     )
-    thresholds = Thresholds(strategy="global")
+    thresholds = ThresholdsSection(strategy="global")
     labels = cross_fit(fitted.predictions, cube.labels, folds, metric=settings.metric, thresholds=thresholds).labels
     rule = fit_decision(cube.labels, fitted.predictions.like_new(folds), thresholds, settings.metric)
     row = result.row("trees")

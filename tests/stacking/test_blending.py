@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from counting import calls_in
-from labelstack.errors import UserError
-from labelstack.metrics import AVERAGES, Average, f_beta
+from labelstack.scoring.metrics import AVERAGES, Average, f_beta
 from labelstack.stacking import blend, search_weights
 from labelstack.stacking.blending import likelihood_weights
+from labelstack.support.errors import UserError
 
 Members = dict[str, NDArray[np.float32]]
 

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from labelstack.stacking.calibration import METHODS, Calibration, Method, fit_calibration
+from labelstack.stacking.deciding.calibration import METHODS, Calibration, Method, fit_calibration
 
 Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
 

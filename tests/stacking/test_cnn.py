@@ -14,12 +14,12 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from labelstack import metrics
-from labelstack import params_stacking as params
-from labelstack.errors import UserError
+from labelstack.params.stackers import CNNStackerSection
+from labelstack.scoring import metrics
 from labelstack.stacking import CNNStacker, assign_folds, load_stacker, make_stacker, out_of_fold
-from labelstack.stacking.cnn import build_cnn
-from labelstack.stacking.cnn_training import batch_rows, cross_entropy
+from labelstack.stacking.stackers.cnn import build_cnn
+from labelstack.stacking.stackers.cnn_training import batch_rows, cross_entropy
+from labelstack.support.errors import UserError
 
 from .conftest import Data, make_data
 
@@ -203,7 +203,7 @@ def test_batches_grow_with_the_rows(n: int, rows: int) -> None:
 def test_answers_do_not_depend_on_how_they_are_cut(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     stacker = small().fit(*data)
     whole = stacker.predict_proba(data[0])
-    monkeypatch.setattr("labelstack.stacking.cnn_training._PREDICT_VALUES", 24 * 7)
+    monkeypatch.setattr("labelstack.stacking.stackers.cnn_training._PREDICT_VALUES", 24 * 7)
     np.testing.assert_allclose(stacker.predict_proba(data[0]), whole, atol=1e-6)
 
 
@@ -257,7 +257,7 @@ def test_scikit_learn_manners(data: Data) -> None:
 
 
 def test_made_from_params_with_the_same_defaults() -> None:
-    made, own = make_stacker(params.CNNStacker()).get_params(), CNNStacker().get_params()
+    made, own = make_stacker(CNNStackerSection()).get_params(), CNNStacker().get_params()
     assert made | {"filters": tuple(made["filters"])} == own
 
 

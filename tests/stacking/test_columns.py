@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelstack.errors import InputProblems, UserError
+from labelstack.ensemble.folder import read_spec
 from labelstack.stacking import FoldEnsemble, assign_folds, out_of_fold
-from labelstack.stacking.means import WeightedMeanStacker
-from labelstack.tracking.ensemble_folder import read_spec
+from labelstack.stacking.stackers.catalogue import load_fold_ensemble
+from labelstack.stacking.stackers.means import WeightedMeanStacker
+from labelstack.support.errors import InputProblems, UserError
 
 rng = np.random.default_rng(0)
 CUBE = rng.random((40, 2, 3)).astype(np.float32)
@@ -24,7 +25,7 @@ def fitted(columns: list[str] | None) -> FoldEnsemble:
 
 def test_another_order_is_refused_after_saving_and_loading(tmp_path: Path) -> None:
     fitted(["wide", "deep"]).save(tmp_path / "folds")
-    stacker = FoldEnsemble.load(tmp_path / "folds")
+    stacker = load_fold_ensemble(tmp_path / "folds")
     assert stacker.columns == ["wide", "deep"]
     expected = stacker.predict_proba(CUBE)
     assert (stacker.predict_proba(CUBE, ["wide", "deep"]) == expected).all()
@@ -36,7 +37,7 @@ def test_another_order_is_refused_after_saving_and_loading(tmp_path: Path) -> No
 def test_stackers_saved_before_columns_were_kept_take_any(tmp_path: Path) -> None:
     fitted(None).save(tmp_path / "folds")
     assert "columns" not in json.loads((tmp_path / "folds/config.json").read_text())
-    stacker = FoldEnsemble.load(tmp_path / "folds")
+    stacker = load_fold_ensemble(tmp_path / "folds")
     assert (stacker.predict_proba(CUBE, ["deep", "wide"]) == stacker.predict_proba(CUBE)).all()
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from labelstack import params_stacking as params
-from labelstack.metrics import f_beta
+from labelstack.params.blend import BlendSection
+from labelstack.params.metric import MetricSection
+from labelstack.params.thresholds import ThresholdsSection
+from labelstack.scoring.metrics import f_beta
 from labelstack.stacking import (
     FoldPredictions,
     XGBoostStacker,
@@ -18,13 +20,13 @@ from labelstack.stacking import (
     out_of_fold,
     scores,
     strategy_scores,
-    thresholds,
 )
+from labelstack.stacking.deciding import thresholds
 
 from .conftest import make_data
 
-METRIC = params.Metric()
-TUNED = params.Thresholds(strategy="coordinate_ascent")
+METRIC = MetricSection()
+TUNED = ThresholdsSection(strategy="coordinate_ascent")
 Noise = tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.int64]]
 
 
@@ -59,12 +61,12 @@ def test_scores_have_names_that_tell_flattery(noise: Noise) -> None:
     assert found["samples_f1_in_sample"] > found["samples_f1_cross_fitted"] + 0.03
     low, high = found["samples_f1_cross_fitted_low"], found["samples_f1_cross_fitted_high"]
     assert low < found["samples_f1_cross_fitted"] < high
-    assert "macro_f2_cross_fitted" in scores(Y, P, folds, params.Metric(beta=2), TUNED)
+    assert "macro_f2_cross_fitted" in scores(Y, P, folds, MetricSection(beta=2), TUNED)
 
 
 def test_fixed_thresholds_score_the_same_everywhere(noise: Noise) -> None:
     Y, P, folds = noise
-    found = scores(Y, P, folds, METRIC, params.Thresholds(strategy="fixed", fixed=0.6))
+    found = scores(Y, P, folds, METRIC, ThresholdsSection(strategy="fixed", fixed=0.6))
     assert found["micro_f1_at_fixed"] == found["micro_f1_cross_fitted"] == found["micro_f1_in_sample"]
 
 
@@ -72,7 +74,7 @@ def test_blend_is_chosen_without_the_scored_fold(noise: Noise) -> None:
     Y, P, folds = noise
     good = np.clip(Y * 0.4 + P * 0.6, 0, 1).astype(np.float32)
     members = {"good": good, "noise": P}
-    settings = params.Blend(step=0.1)
+    settings = BlendSection(step=0.1)
     found = fit_blend(members, Y, folds, blend_params=settings, metric=METRIC, thresholds=TUNED)
     assert found.probability.shape == found.cross_fitted.labels.shape == Y.shape
     assert found.weights["good"] > found.weights["noise"]
@@ -114,7 +116,7 @@ def test_new_images_weights_are_chosen_on_means_of_models() -> None:
     fair = np.clip(0.35 * Y + rng.random(Y.shape) * 0.65, 0, 1).astype(np.float32)
     nested = np.stack([np.where((folds == j)[:, None], good, poor) for j in range(3)])
     members = {"averaged": FoldPredictions(poor, nested), "fair": fair}
-    found = fit_blend(members, Y, folds, thresholds=params.Thresholds(strategy="global"))
+    found = fit_blend(members, Y, folds, thresholds=ThresholdsSection(strategy="global"))
     assert found.weights["averaged"] > found.weights["fair"]
     assert all(weights["averaged"] < weights["fair"] for weights in found.cross_fitted.weights)
 
@@ -138,7 +140,7 @@ def test_every_strategy_stands_beside_the_others(noise: Noise) -> None:
 def test_auto_is_the_best_candidate_chosen_inside_the_folds(noise: Noise) -> None:
     Y, P, folds = noise
     good = np.clip(Y * 0.3 + P * 0.7, 0, 1).astype(np.float32)
-    auto = params.Thresholds(strategy="auto")
+    auto = ThresholdsSection(strategy="auto")
     found = cross_fit(good, Y, folds, metric=METRIC, thresholds=auto)
     other = Y.copy()
     other[folds == 3] = ~other[folds == 3]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelstack.errors import InputProblems, UserError
-from labelstack.stacking.cubes import Cube, read_cube, write_cube
-from labelstack.stacking.generator import generate
+from labelstack.stacking.bench.cubes import Cube, read_cube, write_cube
+from labelstack.stacking.bench.generator import generate
+from labelstack.support.errors import InputProblems, UserError
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from labelstack.metrics import AVERAGES, Average, f_beta
-from labelstack.params_stacking import Metric, Strategy, Thresholds
-from labelstack.stacking import thresholds
-from labelstack.stacking.context import apply_context, best_context
-from labelstack.stacking.decisions import STRATEGIES, Decision, cross_fitted, fit_decision
+from labelstack.params.metric import MetricSection
+from labelstack.params.thresholds import Strategy, ThresholdsSection
+from labelstack.scoring.metrics import AVERAGES, Average, f_beta
+from labelstack.stacking.deciding import thresholds
+from labelstack.stacking.deciding.context import apply_context, best_context
+from labelstack.stacking.deciding.decisions import STRATEGIES, Decision, cross_fitted, fit_decision
 
 Rows = tuple[NDArray[np.bool_], NDArray[np.float32]]
 
@@ -38,7 +39,7 @@ def one_label_each(n: int, n_labels: int, seed: int = 0) -> Rows:
 @pytest.mark.parametrize("calibration", ["none", "platt", "isotonic", "beta"])
 def test_json_keeps_the_rule(strategy: Strategy, calibration: str) -> None:
     Y, P = rows(80, 4)
-    chosen = Thresholds(strategy=strategy, calibration=calibration, at_least_one=True)  # type: ignore[arg-type]
+    chosen = ThresholdsSection(strategy=strategy, calibration=calibration, at_least_one=True)  # type: ignore[arg-type]
     rule = fit_decision(Y, P, chosen, groups=["a", "a", "b", "b"])
     again = Decision.from_dict(json.loads(json.dumps(rule.to_dict())))
     assert again.to_dict() == rule.to_dict()
@@ -54,9 +55,9 @@ def test_json_keeps_the_rule(strategy: Strategy, calibration: str) -> None:
 
 def test_thresholds_are_those_of_choose() -> None:
     Y, P = rows(120, 5)
-    plain = Thresholds(calibration="none")
+    plain = ThresholdsSection(calibration="none")
     for strategy in ("fixed", "global", "per_label", "coordinate_ascent"):
-        rule = fit_decision(Y, P, plain, Metric(primary="micro"), strategy=strategy)
+        rule = fit_decision(Y, P, plain, MetricSection(primary="micro"), strategy=strategy)
         wanted = thresholds.choose(Y, P, strategy, metric="micro")  # type: ignore[arg-type]
         assert rule.thresholds is not None
         np.testing.assert_array_equal(rule.thresholds, wanted)
@@ -66,16 +67,16 @@ def test_thresholds_are_those_of_choose() -> None:
 def test_the_fixed_threshold_means_the_probabilities_as_they_are() -> None:
     Y, P = rows(100, 3)
     P = P**2
-    rule = fit_decision(Y, P, Thresholds(strategy="fixed", fixed=0.25, calibration="platt"))
+    rule = fit_decision(Y, P, ThresholdsSection(strategy="fixed", fixed=0.25, calibration="platt"))
     np.testing.assert_array_equal(rule.decide(P), np.float32(0.25) <= P)
 
 
 def test_an_image_without_a_label_gets_its_most_probable_one() -> None:
     Y, P = rows(40, 3)
     P[0] = [0.01, 0.03, 0.02]
-    rule = fit_decision(Y, P, Thresholds(strategy="fixed", fixed=0.9, at_least_one=True))
+    rule = fit_decision(Y, P, ThresholdsSection(strategy="fixed", fixed=0.9, at_least_one=True))
     assert rule.decide(P[:1]).tolist() == [[False, True, False]]
-    never = fit_decision(Y, P, Thresholds(strategy="fixed", fixed=0.9))
+    never = fit_decision(Y, P, ThresholdsSection(strategy="fixed", fixed=0.9))
     assert not never.decide(P[:1]).any()
 
 
@@ -99,7 +100,7 @@ def test_raw_probabilities_are_calibrated_before_decoding() -> None:
     timid = P**3  # the same order, much too low
     new_Y, new_P = rows(2000, 8, seed=1)
     none, platt = (
-        fit_decision(Y, timid, Thresholds(strategy="expected_f", calibration=c)).decide(new_P**3)
+        fit_decision(Y, timid, ThresholdsSection(strategy="expected_f", calibration=c)).decide(new_P**3)
         for c in ("none", "beta")
     )  # type: ignore[arg-type]
     assert f_beta(new_Y, platt, average="samples") > f_beta(new_Y, none, average="samples")
@@ -108,32 +109,32 @@ def test_raw_probabilities_are_calibrated_before_decoding() -> None:
 @pytest.mark.parametrize("primary", AVERAGES)
 def test_auto_takes_a_candidate_and_tells_all_scores(primary: Average) -> None:
     Y, P = one_label_each(300, 4)
-    metric = Metric(primary=primary)
-    rule = fit_decision(Y, P, Thresholds(), metric)
-    names = Thresholds().candidates
+    metric = MetricSection(primary=primary)
+    rule = fit_decision(Y, P, ThresholdsSection(), metric)
+    names = ThresholdsSection().candidates
     assert list(rule.scores) == names
     assert rule.strategy in names
-    labels = cross_fitted(Y, P, Thresholds(), metric)
+    labels = cross_fitted(Y, P, ThresholdsSection(), metric)
     for name in names:
         assert rule.scores[name] == pytest.approx(f_beta(Y, labels[name], average=primary))
-    alone = fit_decision(Y, P, Thresholds(), metric, strategy=rule.strategy)
+    alone = fit_decision(Y, P, ThresholdsSection(), metric, strategy=rule.strategy)
     np.testing.assert_array_equal(alone.decide(P), rule.decide(P))
 
 
 def test_auto_takes_what_is_clearly_better_and_otherwise_the_first() -> None:
     Y, P = one_label_each(500, 5)
-    last = Thresholds(candidates=["fixed", "expected_f"], fixed=0.9)
+    last = ThresholdsSection(candidates=["fixed", "expected_f"], fixed=0.9)
     assert fit_decision(Y, P, last).strategy == "expected_f"
-    assert fit_decision(Y, P, Thresholds(candidates=["expected_f", "fixed"], fixed=0.9)).strategy == "expected_f"
+    assert fit_decision(Y, P, ThresholdsSection(candidates=["expected_f", "fixed"], fixed=0.9)).strategy == "expected_f"
     for candidates in (["global", "per_group"], ["per_group", "global"]):  # one group is global: the same scores
-        assert fit_decision(Y, P, Thresholds(candidates=candidates)).strategy == candidates[0]  # type: ignore[arg-type]
+        assert fit_decision(Y, P, ThresholdsSection(candidates=candidates)).strategy == candidates[0]  # type: ignore[arg-type]
 
 
 def test_auto_for_macro_tunes_each_label() -> None:
     rng = np.random.default_rng(0)
     Y = rng.random((600, 5)) < np.linspace(0.02, 0.4, 5)
     P = (1 / (1 + np.exp(-(1.5 * Y + rng.normal(0, 1, Y.shape) + np.linspace(2, -3, 5))))).astype(np.float32)
-    assert fit_decision(Y, P, Thresholds(calibration="none"), Metric(primary="macro")).strategy in (
+    assert fit_decision(Y, P, ThresholdsSection(calibration="none"), MetricSection(primary="macro")).strategy in (
         "per_label",
         "coordinate_ascent",
     )
@@ -142,21 +143,21 @@ def test_auto_for_macro_tunes_each_label() -> None:
 def test_folds_given_are_the_ones_used() -> None:
     Y, P = rows(60, 3)
     folds = np.repeat([0, 1, 3], 20)  # some rows' folds only, as inside a cross-fitting
-    rule = fit_decision(Y, P, Thresholds(), folds=folds)
-    labels = cross_fitted(Y, P, Thresholds(), Metric(), folds=folds)
+    rule = fit_decision(Y, P, ThresholdsSection(), folds=folds)
+    labels = cross_fitted(Y, P, ThresholdsSection(), MetricSection(), folds=folds)
     assert rule.scores["global"] == pytest.approx(f_beta(Y, labels["global"], average="samples"))
     part = folds != 3
-    inner = Thresholds(strategy="global")
+    inner = ThresholdsSection(strategy="global")
     np.testing.assert_array_equal(labels["global"][~part], fit_decision(Y[part], P[part], inner).decide(P[~part]))
 
 
 def test_cross_fitted_labels_do_not_see_their_own_answers() -> None:
     Y, P = rows(90, 4)
     folds = np.arange(90) % 3
-    before = cross_fitted(Y, P, Thresholds(), Metric(), folds=folds)
+    before = cross_fitted(Y, P, ThresholdsSection(), MetricSection(), folds=folds)
     flipped = Y.copy()
     flipped[folds == 1] = ~flipped[folds == 1]
-    after = cross_fitted(flipped, P, Thresholds(), Metric(), folds=folds)
+    after = cross_fitted(flipped, P, ThresholdsSection(), MetricSection(), folds=folds)
     for name in before:
         np.testing.assert_array_equal(before[name][folds == 1], after[name][folds == 1])
 
@@ -182,7 +183,7 @@ def test_more_than_a_thousand_labels() -> None:
     rng = np.random.default_rng(0)
     P = (rng.random((60, 1103)) ** 30).astype(np.float32)
     Y = rng.random(P.shape) < P
-    rule = fit_decision(Y, P, Thresholds(candidates=["expected_f", "global"]))
+    rule = fit_decision(Y, P, ThresholdsSection(candidates=["expected_f", "global"]))
     assert rule.decide(P).shape == P.shape
 
 
@@ -194,7 +195,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="P holds NaN"):
         fit_decision([[1]], [[np.nan]], strategy="expected_f")
     with pytest.raises(ValueError, match="P has 2 labels"):
-        fit_decision([[1], [0]], [[0.5], [0.2]], Thresholds(strategy="global", calibration="platt")).decide(
+        fit_decision([[1], [0]], [[0.5], [0.2]], ThresholdsSection(strategy="global", calibration="platt")).decide(
             [[0.5, 0.5]]
         )
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from labelstack.metrics import f_of_counts
-from labelstack.stacking.expected_f import decode
-from labelstack.stacking.label_counts import count_distribution, fit_count_weights, largest_count
+from labelstack.scoring.metrics import f_of_counts
+from labelstack.stacking.deciding.expected_f import decode
+from labelstack.stacking.deciding.label_counts import count_distribution, fit_count_weights, largest_count
 
 Weights = NDArray[np.float64] | None
 

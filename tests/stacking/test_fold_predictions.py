@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelstack.errors import UserError
 from labelstack.stacking import FoldEnsemble, FoldPredictions, XGBoostStacker, assign_folds, load_stacker, out_of_fold
+from labelstack.support.errors import UserError
 
 from .conftest import Data, make_data
 

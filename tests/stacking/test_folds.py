@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from counting import calls_in
-from labelstack.errors import UserError
 from labelstack.stacking import assign_folds
+from labelstack.support.errors import UserError
 
 
 @settings(max_examples=150, deadline=None)

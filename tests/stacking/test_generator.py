@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from labelstack.errors import InputProblems
-from labelstack.metrics import mean_average_precision
-from labelstack.stacking.cubes import Cube
-from labelstack.stacking.generator import generate
+from labelstack.scoring.metrics import mean_average_precision
+from labelstack.stacking.bench.cubes import Cube
+from labelstack.stacking.bench.generator import generate
+from labelstack.support.errors import InputProblems
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from labelstack.cores import cores
-from labelstack.errors import UserError
-from labelstack.metrics import f_beta
-from labelstack.stacking import linear
-from labelstack.stacking.linear import LogisticStacker, RidgeStacker
-from labelstack.stacking.logit_features import Columns, Context, own_inputs, rivals
-from labelstack.stacking.newton import LOGISTIC, SQUARED, fit_labels, fit_shared, leave_one_out
-from labelstack.stacking.xgb_training import thread_count
+from labelstack.scoring.metrics import f_beta
+from labelstack.stacking.stackers import linear
+from labelstack.stacking.stackers.linear import LogisticStacker, RidgeStacker
+from labelstack.stacking.stackers.logit_features import Context, LogitColumns, own_inputs, rivals
+from labelstack.stacking.stackers.newton import LOGISTIC, SQUARED, fit_labels, fit_shared, leave_one_out
+from labelstack.stacking.stackers.xgb_training import thread_count
+from labelstack.support.cores import cores
+from labelstack.support.errors import UserError
 
 from .conftest import make_data
 
@@ -149,7 +149,7 @@ def test_a_context_of_lower_rank_keeps_the_strongest_directions():
 
 
 def test_blocks_cover_all_labels_in_order():
-    columns = Columns(np.zeros((7, 5, 3), np.float32), np.ones((5, 2)))
+    columns = LogitColumns(np.zeros((7, 5, 3), np.float32), np.ones((5, 2)))
     blocks = list(columns.blocks(size=60))
     assert [label for block in blocks for label in range(7)[block]] == list(range(7))
     assert len(blocks) == 4
@@ -160,8 +160,8 @@ def test_blocks_cover_all_labels_in_order():
 def test_block_size_does_not_change_the_answer(data, cls, monkeypatch):
     cube, Y = data
     whole = cls().fit(cube, Y).predict_proba(cube)
-    blocks = Columns.blocks
-    monkeypatch.setattr(Columns, "blocks", lambda self: blocks(self, size=1))
+    blocks = LogitColumns.blocks
+    monkeypatch.setattr(LogitColumns, "blocks", lambda self: blocks(self, size=1))
     np.testing.assert_allclose(cls().fit(cube, Y).predict_proba(cube), whole, atol=1e-5)
 
 

@@ -3,9 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelstack.metrics import f_beta
-from labelstack.stacking import means, search_weights, thresholds
-from labelstack.stacking.means import (
+from labelstack.scoring.metrics import f_beta
+from labelstack.stacking import search_weights
+from labelstack.stacking.deciding import thresholds
+from labelstack.stacking.stackers import means
+from labelstack.stacking.stackers.catalogue import load_stacker
+from labelstack.stacking.stackers.means import (
     GreedyStacker,
     MeanStacker,
     PerLabelWeightsStacker,
@@ -13,7 +16,6 @@ from labelstack.stacking.means import (
     WeightedMeanStacker,
     convex_weights,
 )
-from labelstack.stacking.stackers import load_stacker
 
 from .conftest import make_data
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelstack import params_stacking as params
-from labelstack.metrics import f_beta
+from labelstack.params.blend import BlendSection
+from labelstack.scoring.metrics import f_beta
 from labelstack.stacking import CNNStacker, StackedEnsemble, XGBoostStacker
 
 from .conftest import Data, make_data
@@ -40,10 +40,10 @@ def test_fitted_predictions_are_the_blend_of_stackers_and_models(data: Data) -> 
 
 
 def test_the_blend_takes_the_members_named(data: Data) -> None:
-    fitted = ensemble(blend=params.Blend(members=["trees"])).fit(*data)
+    fitted = ensemble(blend=BlendSection(members=["trees"])).fit(*data)
     assert fitted.blended_.weights == {"trees": 1.0}
     with pytest.raises(ValueError, match=r"blend.members forest unknown \(there are: trees, model_0"):
-        ensemble(blend=params.Blend(members=["forest"])).fit(*data)
+        ensemble(blend=BlendSection(members=["forest"])).fit(*data)
 
 
 def test_equal_runs_are_equal(data: Data) -> None:

@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from counting import calls_in
-from labelstack.metrics import AVERAGES, Average, f_beta
-from labelstack.stacking import thresholds
+from labelstack.scoring.metrics import AVERAGES, Average, f_beta
+from labelstack.stacking.deciding import thresholds
 
 Case = tuple[NDArray[np.uint8], NDArray[np.float32]]
 

@@ -16,11 +16,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputRegressor
 
-from labelstack import params_stacking as params
-from labelstack.errors import UserError
+from labelstack.params.stackers import XGBoostStackerSection
 from labelstack.stacking import XGBoostStacker, load_stacker, make_stacker
-from labelstack.stacking.xgb_features import related_labels
-from labelstack.stacking.xgb_training import _Matrices, each_label, held_out
+from labelstack.stacking.stackers.xgb_features import related_labels
+from labelstack.stacking.stackers.xgb_training import _Matrices, each_label, held_out
+from labelstack.support.errors import UserError
 
 from .conftest import Data, make_data
 
@@ -111,7 +111,7 @@ def test_threads_do_not_change_the_result(features: str) -> None:
 
 def test_copies_of_the_shared_matrix_are_bounded(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     cube, Y = data
-    monkeypatch.setattr("labelstack.stacking.xgb_training._SHARED_BYTES", 2 * cube.size)
+    monkeypatch.setattr("labelstack.stacking.stackers.xgb_training._SHARED_BYTES", 2 * cube.size)
     seen: list[int] = []
     monkeypatch.setattr(_Matrices, "__del__", lambda self: seen.append(self.parallel), raising=False)
     bounded = XGBoostStacker(features="all", n_jobs=4, n_estimators=3).fit(cube, Y)
@@ -336,7 +336,7 @@ def test_bad_parameters_and_another_cube_are_refused(data: Data) -> None:
 
 
 def test_made_from_params_with_the_same_defaults() -> None:
-    assert make_stacker(params.XGBoostStacker()).get_params() == XGBoostStacker().get_params()
-    made = make_stacker(params.XGBoostStacker(features="own", max_depth=9))
+    assert make_stacker(XGBoostStackerSection()).get_params() == XGBoostStacker().get_params()
+    made = make_stacker(XGBoostStackerSection(features="own", max_depth=9))
     assert isinstance(made, XGBoostStacker)
     assert (made.features, made.max_depth) == ("own", 9)

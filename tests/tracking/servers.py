@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tracking.conftest import answers, free_port, wait_for
+from stores import answers, free_port, wait_for
 
 
 class Server:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labelstack.errors import UserError
+from labelstack.support.errors import UserError
 from labelstack.tracking.lineage import experiment_tags, lineage_tags, read_lock, results_commit
 
 LOCK = """

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from labelstack.errors import UserError
-from labelstack.params import Tracking
-from labelstack.params_stacking import Metric
+from labelstack.params.metric import MetricSection
+from labelstack.params.tracking import TrackingSection
+from labelstack.support.errors import UserError
 from labelstack.tracking import entries, outbox
 from labelstack.tracking.datasets import Dataset
 from labelstack.tracking.journal import Journal
@@ -164,7 +164,7 @@ def mortal(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
 def test_what_a_dead_server_did_not_take_is_uploaded_once(
     mortal: Server, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = connect(Tracking(uri=mortal.uri), tmp_path)
+    tracker = connect(TrackingSection(uri=mortal.uri), tmp_path)
     with tracker.run("stack", "trees") as run:
         mortal.kill()
         log(run, weights)
@@ -173,7 +173,7 @@ def test_what_a_dead_server_did_not_take_is_uploaded_once(
     (left,) = outbox.pending(tmp_path)
     shutil.copytree(left, tmp_path / "copy")
     mortal.start()
-    again = connect(Tracking(uri=mortal.uri), tmp_path)
+    again = connect(TrackingSection(uri=mortal.uri), tmp_path)
     check(again, run.run_id)
     shutil.copytree(tmp_path / "copy", left)  # as if the last upload had been killed before it was remembered
     assert outbox.upload_folder(again.client, again.uri, left)
@@ -220,7 +220,7 @@ def test_a_server_without_logged_models_gets_the_files_with_the_run(
 ) -> None:  # fmt: skip
     caplog.set_level(logging.WARNING)
     with proxy(mortal.port, lambda _, path: any(word in path for word in words), status=status) as uri:
-        tracker = connect(Tracking(uri=uri), tmp_path)
+        tracker = connect(TrackingSection(uri=uri), tmp_path)
         for _ in range(2):
             with tracker.run("stack", "trees") as run:
                 log(run, weights)
@@ -259,16 +259,16 @@ def test_the_view_of_the_scores_is_saved_once(tracker: Tracker) -> None:
         tags = tracker.client.get_experiment(tracker.experiment_id).tags
         return dict(json.loads(tags["mlflow.sharedViewState.labelstack"]))
 
-    save_view(tracker, Metric(primary="macro", beta=2))
+    save_view(tracker, MetricSection(primary="macro", beta=2))
     first = saved()
     state = json.loads(first["state"])
     assert state["orderByKey"] == "metrics.`macro_f2_cross_fitted`"
     assert "metrics.`samples_f2_cross_fitted`" in state["selectedColumns"]
-    save_view(tracker, Metric(primary="macro", beta=2))
+    save_view(tracker, MetricSection(primary="macro", beta=2))
     assert saved() == first
-    save_view(tracker, Metric())
+    save_view(tracker, MetricSection())
     assert "metrics.`samples_f1_cross_fitted`" in saved()["state"]
     tracker.client.set_experiment_tag(tracker.experiment_id, "mlflow.sharedViewState.labelstack", "{damaged")
-    save_view(tracker, Metric())
+    save_view(tracker, MetricSection())
     assert saved()["name"] == "Cross-fitted scores"
     assert view_url("3", "http://h:1/").startswith("http://h:1/#/experiments/3/runs?viewStateShareKey=labelstack")

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from labelstack.errors import UserError
-from labelstack.params import Tracking
+from labelstack.params.tracking import TrackingSection
+from labelstack.support.errors import UserError
 from labelstack.tracking import outbox, store
 from labelstack.tracking.journal import Busy, Journal
 from labelstack.tracking.runs import Tracker, connect
@@ -75,7 +75,7 @@ def counted_tries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_server_killed_in_the_middle_of_a_run(
     mortal: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracking = Tracking(uri=mortal.uri)
+    tracking = TrackingSection(uri=mortal.uri)
     tracker = connect(tracking, tmp_path)
     tries = counted_tries(monkeypatch)
     work = tmp_path / "model"
@@ -137,7 +137,7 @@ def test_a_server_that_comes_back_during_the_run(
 ) -> None:
     away = []
     with proxy(mortal.port, lambda *_: bool(away), status=503) as uri:
-        tracker = connect(Tracking(uri=uri), tmp_path)
+        tracker = connect(TrackingSection(uri=uri), tmp_path)
         with tracker.run("train", "back") as run:
             run.log_metrics({"loss": 3.0}, step=0)
             away.append(1)
@@ -171,7 +171,7 @@ def test_lost_answers_double_nothing(mortal: Server, tmp_path: Path) -> None:
 
     (tmp_path / "a.txt").write_text("a")
     with proxy(mortal.port, lose) as uri:
-        tracker = connect(Tracking(uri=uri), tmp_path)
+        tracker = connect(TrackingSection(uri=uri), tmp_path)
         with tracker.run("train", "lossy", params={"a": 1}) as run:
             for epoch in range(4):
                 run.log_metrics({"loss": float(epoch)}, step=epoch)
@@ -181,8 +181,8 @@ def test_lost_answers_double_nothing(mortal: Server, tmp_path: Path) -> None:
         for _ in range(30):
             if not outbox.pending(tmp_path):
                 break
-            connect(Tracking(uri=uri), tmp_path)  # gets some entries further each time
-    direct = connect(Tracking(uri=mortal.uri), tmp_path)
+            connect(TrackingSection(uri=uri), tmp_path)  # gets some entries further each time
+    direct = connect(TrackingSection(uri=mortal.uri), tmp_path)
     assert len(lost) >= 10
     assert not (tmp_path / "mlpending").exists()
     assert history(direct, run.run_id, "loss") == [(epoch, float(epoch)) for epoch in range(4)]
@@ -280,17 +280,17 @@ def test_two_uploads_at_once(tracker: Tracker, left: Path) -> None:
 def test_a_journal_that_another_process_holds_is_left_to_it(tracker: Tracker, left: Path) -> None:
     journal = Journal.open(left, None)
     assert outbox.upload_folder(tracker.client, tracker.uri, left) is None
-    connect(Tracking(), tracker.root)
+    connect(TrackingSection(), tracker.root)
     assert left.exists()
     with pytest.raises(Busy, match="another process is writing or uploading"):
         Journal.open(left, HEADER, patience=0.2)
     journal.close()
-    connect(Tracking(), tracker.root)
+    connect(TrackingSection(), tracker.root)
     check(tracker, left.name)
 
 
 def test_a_resumed_run_sees_what_was_kept(tracker: Tracker, left: Path) -> None:
-    again = connect(Tracking(), tracker.root)
+    again = connect(TrackingSection(), tracker.root)
     with again.run("train", "m", params={"p": 1}, run_id=left.name) as run:
         assert run.logged_steps("loss") == {0, 1, 2, 3, 7}
         run.log_metrics({"loss": 2.0}, step=1)
@@ -325,7 +325,7 @@ def test_a_journal_without_a_whole_line_is_dropped(tracker: Tracker) -> None:
     folder = outbox.folder_of(tracker.root, tracker.public_uri, "0" * 32)
     folder.mkdir(parents=True)
     (folder / "journal.jsonl").write_text('{"kind": "ru')
-    connect(Tracking(), tracker.root)
+    connect(TrackingSection(), tracker.root)
     assert not (tracker.root / "mlpending").exists()
 
 
@@ -334,7 +334,7 @@ def test_a_damaged_line_in_the_middle_is_named(tracker: Tracker, left: Path, cap
     (left / "journal.jsonl").write_text("".join([*lines[:2], "garbage\n", *lines[2:]]))
     with pytest.raises(UserError, match=r"journal\.jsonl: line 3 is damaged"):
         outbox.upload_folder(tracker.client, tracker.uri, left)
-    connect(Tracking(), tracker.root)  # says so, and works
+    connect(TrackingSection(), tracker.root)  # says so, and works
     assert "line 3 is damaged" in caplog.text
 
 
@@ -344,10 +344,10 @@ def test_entries_of_a_deleted_run_are_refused_and_kept(
     tracker.client.delete_run(left.name)
     with pytest.raises(UserError, match=rf"upload {left}.*Where the run was deleted, restore it, or delete"):
         outbox.upload_folder(tracker.client, tracker.uri, left)
-    again = connect(Tracking(), tracker.root)
+    again = connect(TrackingSection(), tracker.root)
     assert "restore it, or delete" in caplog.text
     tracker.client.restore_run(left.name)
-    connect(Tracking(), tracker.root)
+    connect(TrackingSection(), tracker.root)
     check(again, left.name)
 
 
@@ -386,13 +386,13 @@ def test_a_locked_database_is_waited_for(tracker: Tracker, monkeypatch: pytest.M
 
 
 def test_a_resumed_run_whose_history_cannot_be_read(mortal: Server, tmp_path: Path) -> None:
-    direct = connect(Tracking(uri=mortal.uri), tmp_path)
+    direct = connect(TrackingSection(uri=mortal.uri), tmp_path)
     with direct.run("train", "blind", params={"a": 1}) as first:
         first.log_history([{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}])
         first.log_metrics({"f1": 0.5})
     away: list[int] = []
     with proxy(mortal.port, lambda *_: bool(away), status=500) as uri:
-        tracker = connect(Tracking(uri=uri), tmp_path)
+        tracker = connect(TrackingSection(uri=uri), tmp_path)
         with tracker.run("train", "blind", params={"a": 1}, run_id=first.run_id) as run:
             away.append(1)
             run.log_history([{"epoch": e, "loss": 2.0 - e} for e in range(3)])
@@ -483,13 +483,13 @@ def test_the_first_stall_is_bounded_when_packets_vanish(
         return False
 
     with proxy(mortal.port, hang) as uri, caplog.at_level(logging.WARNING):
-        tracker = connect(Tracking(uri=uri), tmp_path)
+        tracker = connect(TrackingSection(uri=uri), tmp_path)
         with tracker.run("train", "slow") as run:
             away.append(1)
             run.log_metrics({"loss": 1.0}, step=0)
             assert 1 <= len(held) <= 2, held
         away.clear()
-    direct = connect(Tracking(uri=mortal.uri), tmp_path)
+    direct = connect(TrackingSection(uri=mortal.uri), tmp_path)
     (folder,) = outbox.pending(tmp_path)
     assert outbox.upload_folder(direct.client, mortal.uri, folder) == 2
     assert history(direct, run.run_id, "loss") == [(0, 1.0)]

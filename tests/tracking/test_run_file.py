@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labelstack.errors import UserError
+from labelstack.support.errors import UserError
 from labelstack.tracking.run_file import read_run_json, write_run_json
 from labelstack.tracking.runs import Tracker
 

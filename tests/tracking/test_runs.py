@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from labelstack.errors import UserError
-from labelstack.params import Tracking, digest
+from labelstack.params import digest
+from labelstack.params.tracking import TrackingSection
+from labelstack.support.errors import UserError
 from labelstack.tracking.runs import Tracker, connect, runs_of_experiment
 
 PNG = b"\x89PNG\r\n\x1a\n picture"
@@ -212,18 +213,19 @@ def test_digest_of_params_is_the_default(tracker: Tracker) -> None:
 def test_a_deleted_experiment_is_explained(tracker: Tracker) -> None:
     tracker.client.delete_experiment(tracker.experiment_id)
     with pytest.raises(UserError, match="was deleted: restore it"):
-        connect(Tracking(), tracker.root)
+        connect(TrackingSection(), tracker.root)
 
 
 def test_connecting_again_finds_the_experiment(tracker: Tracker) -> None:
-    assert connect(Tracking(), tracker.root).experiment_id == tracker.experiment_id
-    assert connect(Tracking(experiment="other"), tracker.root).experiment_id != tracker.experiment_id
+    assert connect(TrackingSection(), tracker.root).experiment_id == tracker.experiment_id
+    assert connect(TrackingSection(experiment="other"), tracker.root).experiment_id != tracker.experiment_id
 
 
 def test_several_processes_may_begin_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from labelstack.tracking.runs import connect; from labelstack.params import Tracking\n"
-        "tracker = connect(Tracking(experiment='new'), sys.argv[1])\n"
+        "import sys; from labelstack.tracking.runs import connect\n"
+        "from labelstack.params.tracking import TrackingSection\n"
+        "tracker = connect(TrackingSection(experiment='new'), sys.argv[1])\n"
         "with tracker.run('train', 'm') as run: run.log_metrics({'f1': 0.5})\n"
         "print(tracker.experiment_id)"
     )
@@ -233,14 +235,14 @@ def test_several_processes_may_begin_at_once(tmp_path: Path) -> None:
     assert [process.returncode for process in started] == [0, 0, 0], outputs
     assert len({out for out, _ in outputs}) == 1
     assert {err for _, err in outputs} == {b""}  # no chatter from MLflow or alembic
-    tracker = connect(Tracking(experiment="new"), tmp_path)
+    tracker = connect(TrackingSection(experiment="new"), tmp_path)
     assert len(tracker.client.search_runs([tracker.experiment_id])) == 3
 
 
 def test_importing_is_light() -> None:
     code = (
-        "import sys, labelstack.tracking.runs, labelstack.tracking.registry, labelstack.tracking.lineage, "
-        "labelstack.tracking.run_file, labelstack.tracking.ensemble\n"
+        "import sys, labelstack.tracking.runs, labelstack.registry.versions, labelstack.tracking.lineage, "
+        "labelstack.tracking.run_file, labelstack.ensemble.ensemble\n"
         "print(sorted({'mlflow', 'tensorflow', 'pandas', 'xgboost', 'dvc', 'cv2'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

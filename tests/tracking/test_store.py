@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from labelstack.errors import UserError
-from labelstack.params import Tracking
+from labelstack.params.tracking import TrackingSection
+from labelstack.support.errors import UserError
 from labelstack.tracking import sqlite_uri, store
 from labelstack.tracking.runs import connect
 
@@ -66,9 +66,9 @@ def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
     root = tmp_path / os.fsdecode(b"ro\xff")
     root.mkdir()
     with pytest.raises(UserError, match=r"a folder whose name is not UTF-8: rename the folder, or set tracking\.uri"):
-        connect(Tracking(), root)
+        connect(TrackingSection(), root)
     with pytest.raises(UserError, match=r"whose name is not UTF-8: .* tracking\.artifacts"):
-        connect(Tracking(uri=f"sqlite:///{tmp_path}/m.db"), root)
+        connect(TrackingSection(uri=f"sqlite:///{tmp_path}/m.db"), root)
     assert os.listdir(root) == []
 
 
@@ -116,7 +116,7 @@ def test_a_file_that_is_no_database_is_refused_at_once(tmp_path: Path, monkeypat
     engines = counted(monkeypatch, "mlflow.store.db.utils", "create_sqlalchemy_engine")
     (tmp_path / "mlflow.db").write_text("something the user wrote")
     with pytest.raises(UserError, match="not a sqlite database"):
-        connect(Tracking(), tmp_path)
+        connect(TrackingSection(), tmp_path)
     assert engines == []  # MLflow would make one again and again
     assert (tmp_path / "mlflow.db").read_text() == "something the user wrote"
 
@@ -124,7 +124,7 @@ def test_a_file_that_is_no_database_is_refused_at_once(tmp_path: Path, monkeypat
 def test_a_folder_in_the_place_of_the_database(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").mkdir()
     with pytest.raises(UserError, match="can't be written"):
-        connect(Tracking(), tmp_path)
+        connect(TrackingSection(), tmp_path)
 
 
 def test_server_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_server_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:  # bound, not listening: refuses connections, and nobody else gets the port
         listener.bind(("127.0.0.1", 0))
         with pytest.raises(UserError, match=r"no answer within .* tracking\.uri") as raised:
-            connect(Tracking(uri=f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}"))
+            connect(TrackingSection(uri=f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}"))
     assert [(call["max_retries"], call["timeout"]) for call in asked] == [(0, 5)]
     assert "secret" not in str(raised.value)
 
@@ -141,7 +141,7 @@ def test_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_REACH_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with pytest.raises(UserError, match="no answer within 1 s"):
-            connect(Tracking(uri=f"http://127.0.0.1:{listener.getsockname()[1]}"))
+            connect(TrackingSection(uri=f"http://127.0.0.1:{listener.getsockname()[1]}"))
         listener.setblocking(False)
         listener.accept()[0].close()
         with pytest.raises(BlockingIOError):  # it was asked once
@@ -151,12 +151,12 @@ def test_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("status", "text"), [(401, "MLFLOW_TRACKING_USERNAME"), (403, "refused"), (502, "HTTP 502")])
 def test_server_that_refuses(status: int, text: str) -> None:
     with web_server(status) as address, pytest.raises(UserError, match=text):
-        connect(Tracking(uri=f"http://{address}"))
+        connect(TrackingSection(uri=f"http://{address}"))
 
 
 def test_something_else_than_mlflow_answers() -> None:
     with web_server(404) as address, pytest.raises(UserError, match="could not open the experiment") as raised:
-        connect(Tracking(uri=f"http://user:secret@{address}"))
+        connect(TrackingSection(uri=f"http://user:secret@{address}"))
     assert "secret" not in str(raised.value)
 
 
@@ -200,14 +200,14 @@ def test_runs_in_such_a_copy_are_in_the_workspace_s_store(
     monkeypatch.setenv("DVC_ROOT", str(root))
     copy = root / ".dvc" / "tmp" / "exps" / "tmp123"
     copy.mkdir(parents=True)
-    tracker = connect(Tracking(experiment="new"), copy)
+    tracker = connect(TrackingSection(experiment="new"), copy)
     with tracker.run("train", "m") as run:
         run.log_text("x", "a.txt")
     assert tracker.root == root
     assert tracker.public_uri == "sqlite:///mlflow.db"
     assert (root / "mlartifacts" / run.run_id / "artifacts" / "a.txt").exists()
     assert not list(copy.iterdir())
-    assert connect(Tracking(), root).client.get_run(run.run_id).info.status == "FINISHED"
+    assert connect(TrackingSection(), root).client.get_run(run.run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_runs_in_such_a_copy_are_in_the_workspace_s_store(
     [("s3://bucket/prefix", "s3://bucket/prefix"), ("other/place", "file://{root}/other/place"), (None, None)],
 )
 def test_where_artifacts_of_a_new_experiment_go(root: Path, place: str | None, expected: str | None) -> None:
-    tracker = connect(Tracking(experiment="new", artifacts=place), root)
+    tracker = connect(TrackingSection(experiment="new", artifacts=place), root)
     location = tracker.client.get_experiment(tracker.experiment_id).artifact_location
     assert location == (expected or "file://{root}/mlartifacts").format(root=root.as_uri().removeprefix("file://"))
 
@@ -228,7 +228,7 @@ def test_a_database_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
         uri = f"postgresql+psycopg2://user:secret@127.0.0.1:{listener.getsockname()[1]}/mlflow"
         assert not store.answers(uri)
         with pytest.raises(UserError, match="nothing answers at") as raised:
-            connect(Tracking(uri=uri))
+            connect(TrackingSection(uri=uri))
     assert knocks == [{"timeout": 5}] * 2
     assert engines == []  # MLflow would try for minutes
     assert "secret" not in str(raised.value)

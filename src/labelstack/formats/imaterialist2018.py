@@ -20,31 +20,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labelstack.errors import InputProblems, UserError
 from labelstack.formats.collector import collector_paused
-from labelstack.formats.files import LABEL_TABLE, SAMPLE_SUBMISSION
 from labelstack.formats.json_file import load_list, load_object, records_of
 from labelstack.formats.label_table import LabelName, read_label_table
 from labelstack.formats.problems import FileProblems
-from labelstack.formats.records import (
-    INT32_MAX,
-    AllowedLabels,
-    Images,
-    cross_check,
-    read_annotations,
-    read_images,
-)
+from labelstack.formats.reading import LABEL_TABLE, SAMPLE_SUBMISSION
+from labelstack.formats.records import INT32_MAX, AllowedLabels, Images, cross_check, read_annotations, read_images
 from labelstack.formats.sample_submission import read_sample
 from labelstack.formats.shared import shared_counts
 from labelstack.formats.spelling import Spelling
 from labelstack.formats.submission import Form
+from labelstack.support.errors import InputProblems, UserError
 
 SPLITS = ("train", "validation", "test")
 ANNOTATED = ("train", "validation")
 
 
 @dataclass(frozen=True)
-class Dataset:
+class CompetitionData:
     """A whole data set.
 
     Attributes
@@ -62,7 +55,7 @@ class Dataset:
 
 
 @collector_paused()
-def read_dataset(root: str | Path, label_ids: tuple[int, int] | None = None, folds: int = 0) -> Dataset:
+def read_dataset(root: str | Path, label_ids: tuple[int, int] | None = None, folds: int = 0) -> CompetitionData:
     """Read and check all files of a data set.
 
     Parameters
@@ -100,7 +93,7 @@ def read_dataset(root: str | Path, label_ids: tuple[int, int] | None = None, fol
     if problems:
         raise InputProblems(str(root), problems)
     labels = _label_table(manifests, names, declared)
-    return Dataset(manifests, labels, form, _counts(manifests, labels, repeated, ignored))
+    return CompetitionData(manifests, labels, form, _counts(manifests, labels, repeated, ignored))
 
 
 @collector_paused()

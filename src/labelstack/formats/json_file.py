@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from labelstack.errors import InputProblems
-from labelstack.formats.files import hint
+from labelstack.formats.reading import hint
+from labelstack.support.errors import InputProblems
 
 _AT_ONCE = 10_000
 _BOM = b"\xef\xbb\xbf"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelstack.formats.csv_file import read_csv
-from labelstack.formats.files import LABEL_TABLE
 from labelstack.formats.json_file import found
 from labelstack.formats.problems import FileProblems
+from labelstack.formats.reading import LABEL_TABLE
 from labelstack.formats.records import INT32_MAX, parse_id
 
 PLAIN = ("label_id", "name")

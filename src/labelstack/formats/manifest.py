@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from labelstack.errors import UserError
 from labelstack.formats.collector import collector_paused
-from labelstack.storage import replacing
+from labelstack.support.errors import UserError
+from labelstack.support.storage import replacing
 
 SCHEMA = pa.schema(
     [

@@ -9,7 +9,7 @@ from typing import Any
 from labelstack.formats.json_file import found, kind
 from labelstack.formats.problems import FileProblems
 from labelstack.formats.spelling import Shape, Spelling, absent
-from labelstack.progress import bar
+from labelstack.support.progress import bar
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from labelstack.formats.csv_file import read_csv
-from labelstack.formats.files import SAMPLE_SUBMISSION
 from labelstack.formats.json_file import found
 from labelstack.formats.problems import FileProblems
+from labelstack.formats.reading import SAMPLE_SUBMISSION
 from labelstack.formats.records import INT64_MAX, parse_id
 from labelstack.formats.submission import HEADER_WANTED, Form, is_header
 

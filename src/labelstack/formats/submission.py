@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelstack import storage
-from labelstack.errors import UserError
-from labelstack.storage import replacing
+from labelstack.support import storage
+from labelstack.support.errors import UserError
+from labelstack.support.storage import replacing
 
 HEADER = ("id", "predicted")
 HEADER_WANTED = "a header of two names, the first of them the image's id (image_id,label_id or id,predicted)"

@@ -1,1 +1,1 @@
-"""Image URLs to training batches: fetch, shards, decode, augment, test-time augmentation."""
+"""Image URLs to training batches: fetched, kept in shards, decoded, augmented; the loader reads shards in processes."""

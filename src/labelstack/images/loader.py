@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labelstack.cores import cores
-from labelstack.errors import UserError
-from labelstack.images.decode import decode
-from labelstack.images.shards import read_jpegs, shard_paths, status_frame
+from labelstack.images.pixels.decode import decode
+from labelstack.images.shards.shard_files import read_jpegs, shard_paths, status_frame
 from labelstack.images.workers import Augmenter, Buffer, Task, WorkerPool, make_images
-from labelstack.params import Augment, Resize
-from labelstack.progress import bar
+from labelstack.params.augment import AugmentSection
+from labelstack.params.models import Resize
+from labelstack.support.cores import cores
+from labelstack.support.errors import UserError
+from labelstack.support.progress import bar
 
 CACHE_BYTES = 512 * 2**20
 _SHUFFLE, _AUGMENT = 1, 2  # separate random streams
@@ -50,7 +51,7 @@ class TrainingBatches:
     size : int
         Side of the square images in pixels.
     batch_size, seed : int
-    augment : Augment or None
+    augment : AugmentSection or None
     resize : ``stretch`` or ``letterbox``, see ``decode``
     workers : int or None
         Processes that decode and augment; None for one per core, 0 for none.
@@ -73,7 +74,7 @@ class TrainingBatches:
         size: int,
         batch_size: int,
         seed: int,
-        augment: Augment | None,
+        augment: AugmentSection | None,
         resize: Resize = "stretch",
         workers: int | None = None,
         shuffle_shards: int = 8,
@@ -149,7 +150,7 @@ class TrainingBatches:
             self._pool = self._pool or WorkerPool(self.workers, self.size, self.augment, self.resize)
             return self._pool.submit, max(2, -(-2 * self.workers * _PIECE // self.batch_size))
         if self.augment is not None and self._augmenter is None:
-            from labelstack.images.augment import build_augmenter
+            from labelstack.images.pixels.augment import build_augmenter
 
             self._augmenter = build_augmenter(self.augment)
         return self._here, 0

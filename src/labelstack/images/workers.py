@@ -23,9 +23,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.errors import UserError
-from labelstack.images.decode import decode
-from labelstack.params import Augment, Resize
+from labelstack.images.pixels.decode import decode
+from labelstack.params.augment import AugmentSection
+from labelstack.params.models import Resize
+from labelstack.support.errors import UserError
 
 Buffer = bytes | memoryview
 Pixels = NDArray[np.uint8]
@@ -67,11 +68,11 @@ class WorkerPool:
     n : int
     size : int
         Side of the square images in pixels.
-    augment : Augment or None
+    augment : AugmentSection or None
     resize : how images become squares
     """
 
-    def __init__(self, n: int, size: int, augment: Augment | None, resize: Resize = "stretch") -> None:
+    def __init__(self, n: int, size: int, augment: AugmentSection | None, resize: Resize = "stretch") -> None:
         self.size = size
         policy = None if augment is None else augment.model_dump(mode="json")
         config = json.dumps({"size": size, "resize": resize, "augment": policy})
@@ -137,11 +138,11 @@ def main() -> None:
     os.dup2(2, 1)  # a stray print must not get between the frames
     import cv2
 
-    from labelstack.images.augment import build_augmenter
+    from labelstack.images.pixels.augment import build_augmenter
 
     cv2.setNumThreads(1)
     config = json.loads(sys.argv[2])
-    augmenter = None if config["augment"] is None else build_augmenter(Augment(**config["augment"]))
+    augmenter = None if config["augment"] is None else build_augmenter(AugmentSection(**config["augment"]))
     for head, ids, *images in _frames(sys.stdin.buffer):
         seed, decoded = struct.unpack("<Q?", head)
         task = Task(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded)

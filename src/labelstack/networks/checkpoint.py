@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.metrics import found_holdout_column
 from labelstack.networks.schedules import best_epoch
-from labelstack.storage import replacing
+from labelstack.scoring.metrics import found_holdout_column
+from labelstack.support.storage import replacing
 
 Arrays = dict[str, NDArray[Any]]
 Record = dict[str, float]

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from labelstack.params import Head
+from labelstack.params.models import HeadSection
 
 _POOLING = {
     "max": layers.GlobalMaxPooling2D,
@@ -16,7 +16,7 @@ _POOLING = {
 }
 
 
-def add_head(features: Any, head: Head, n_labels: int) -> tuple[Any, Any]:
+def add_head(features: Any, head: HeadSection, n_labels: int) -> tuple[Any, Any]:
     """Pooling → (Dense relu → Dropout) for each of ``head.units`` → Dense(n_labels) → sigmoid.
 
     Without hidden units one dropout follows the pooling. Logits and probabilities are always float32.
@@ -24,7 +24,7 @@ def add_head(features: Any, head: Head, n_labels: int) -> tuple[Any, Any]:
     Parameters
     ----------
     features : keras tensor [b, h, w, c]
-    head : params.Head
+    head : HeadSection
     n_labels : int
 
     Returns

@@ -17,11 +17,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from labelstack.backbone_names import MODULES
-from labelstack.errors import UserError
 from labelstack.networks import backbones  # noqa: F401 - what all saved models may hold decides predictions
-from labelstack.progress import bar
-from labelstack.storage import replacing
+from labelstack.params.backbone_names import MODULES
+from labelstack.support.errors import UserError
+from labelstack.support.progress import bar
+from labelstack.support.storage import replacing
 
 Images = NDArray[np.uint8]
 Transform = Callable[[Images], Images]

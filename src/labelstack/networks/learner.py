@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from labelstack.networks.heads import logits_model
 from labelstack.networks.losses import Loss
-from labelstack.params import Model
+from labelstack.params.models import ModelSection
 
 _NO_DECAY = ["bias", "gamma", "beta"]
 
 
-def make_optimizer(params: Model, mixed_precision: bool) -> keras.optimizers.Optimizer:
+def make_optimizer(params: ModelSection, mixed_precision: bool) -> keras.optimizers.Optimizer:
     """Adam, AdamW or SGD (Nesterov momentum 0.9).
 
     Weight decay is decoupled for all three (Loshchilov & Hutter 2019) and leaves biases and normalization alone; under

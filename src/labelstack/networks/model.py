@@ -12,20 +12,24 @@ from numpy.typing import NDArray
 
 from labelstack.networks.backbones import build_backbone
 from labelstack.networks.heads import add_head
-from labelstack.params import Model
+from labelstack.params.models import ModelSection
 
 # A label that no training image carries, or that all carry, still gets a finite bias.
 _RAREST = 1e-4
 
 
 def build_model(
-    params: Model, n_labels: int, *, prior: NDArray[np.floating[Any]] | None = None, mixed_precision: bool = False
+    params: ModelSection,
+    n_labels: int,
+    *,
+    prior: NDArray[np.floating[Any]] | None = None,
+    mixed_precision: bool = False,
 ) -> keras.Model:
     """Backbone and head as one Keras model.
 
     Parameters
     ----------
-    params : params.Model
+    params : ModelSection
         Backbone, weights, image size S, options and head.
     n_labels : int
     prior : float [n_labels], optional

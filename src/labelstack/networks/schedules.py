@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from labelstack.metrics import found_holdout_column
-from labelstack.params import Schedule
+from labelstack.params.models import ScheduleSection
+from labelstack.scoring.metrics import found_holdout_column
 
 History = Sequence[Mapping[str, float]]
 
 
-def learning_rate(schedule: Schedule, base: float, epochs: int, position: float, history: History) -> float:
+def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position: float, history: History) -> float:
     """Learning rate at a place in training.
 
     Parameters
     ----------
-    schedule : params.Schedule
+    schedule : ScheduleSection
         ``minimum`` is the lowest rate as a share of ``base``. ``warm_restarts`` is SGDR (Loshchilov & Hutter 2017)
         with a constant period; ``plateau`` multiplies by ``factor`` after ``patience`` epochs without a better score.
     base : float
@@ -60,7 +60,7 @@ def stopped(history: History, patience: int | None) -> bool:
     return patience is not None and len(history) - best_epoch(history) >= patience
 
 
-def _plateau_share(schedule: Schedule, history: History) -> float:
+def _plateau_share(schedule: ScheduleSection, history: History) -> float:
     share, best, waited = 1.0, -math.inf, 0
     for record in history:
         if score(record) > best:

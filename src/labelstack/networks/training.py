@@ -17,8 +17,6 @@ import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from labelstack.errors import UserError
-from labelstack.metrics import f_beta, holdout_column
 from labelstack.networks.checkpoint import Checkpoint, CheckpointFolder, Record
 from labelstack.networks.determinism import make_deterministic
 from labelstack.networks.feeding import EpochBatches, ahead, mixed_up
@@ -27,9 +25,13 @@ from labelstack.networks.learner import Learner, make_optimizer
 from labelstack.networks.losses import make_loss
 from labelstack.networks.model import build_model
 from labelstack.networks.schedules import best_epoch, learning_rate, stopped
-from labelstack.params import Model, Training, digest
-from labelstack.params_stacking import Metric
-from labelstack.progress import bar
+from labelstack.params import digest
+from labelstack.params.metric import MetricSection
+from labelstack.params.models import ModelSection
+from labelstack.params.training import TrainingSection
+from labelstack.scoring.metrics import f_beta, holdout_column
+from labelstack.support.errors import UserError
+from labelstack.support.progress import bar
 
 Holdout = tuple[NDArray[np.uint8] | Callable[[], Iterable[NDArray[np.uint8]]], NDArray[Any]]
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -61,8 +63,8 @@ class TrainResult:
 
 
 def train(
-    params: Model,
-    training: Training,
+    params: ModelSection,
+    training: TrainingSection,
     batches: EpochBatches,
     holdout: Holdout | None,
     *,
@@ -70,14 +72,14 @@ def train(
     prior: NDArray[np.floating[Any]] | None,
     seed: int,
     work: Path,
-    metric: Metric | None = None,
+    metric: MetricSection | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
     """Train a base model, or go on from the last finished epoch found in ``work``.
 
     Parameters
     ----------
-    params, training : params.Model, params.Training
+    params, training : ModelSection, TrainingSection
         ``batch_size`` is that of ``batches``; under multi_gpu it is divided among the GPUs.
     batches : EpochBatches
         Such as ``images.loader.TrainingBatches``.
@@ -91,7 +93,7 @@ def train(
         With params, data and machine it fixes the result, interrupted or not.
     work : Path
         Folder for checkpoints. Those of a training with other params, metric, seed or shape of data are passed over.
-    metric : params.Metric, optional
+    metric : MetricSection, optional
         What is measured on the holdout; default: samples F1.
     on_epoch : callable (epoch from 1, record), optional
         Called after each epoch's checkpoint is on disk; not again for epochs found in ``work``.
@@ -101,7 +103,7 @@ def train(
     UserError
         Options or weights that do not fit, or a loss that is no longer finite.
     """
-    metric = metric or Metric()
+    metric = metric or MetricSection()
     make_deterministic(seed)
     strategy = tf.distribute.MirroredStrategy() if training.multi_gpu else None
     with strategy.scope() if strategy else nullcontext():
@@ -141,7 +143,7 @@ def _resumed(folder: CheckpointFolder, learner: Learner) -> tuple[list[Record], 
     return list(found.history), found.best
 
 
-def _epoch(params: Model, learner: Learner, batches: EpochBatches, seed: int, history: list[Record]) -> Record:
+def _epoch(params: ModelSection, learner: Learner, batches: EpochBatches, seed: int, history: list[Record]) -> Record:
     """One pass over the training images; its record without the holdout's part."""
     number, steps, started = len(history), batches.steps_per_epoch, time.monotonic()
     learner.reseed(seed, number)
@@ -179,7 +181,7 @@ def _epoch(params: Model, learner: Learner, batches: EpochBatches, seed: int, hi
 class _Judge:
     """Scores the model on the holdout: cross-entropy, and the metric at the best single threshold of a grid."""
 
-    def __init__(self, model: keras.Model, holdout: Holdout, metric: Metric, batch_size: int) -> None:
+    def __init__(self, model: keras.Model, holdout: Holdout, metric: MetricSection, batch_size: int) -> None:
         self._predict = compile_predict(model)
         self._images, targets = holdout
         self._targets = np.asarray(targets).astype(bool)
@@ -213,11 +215,11 @@ def _weights(model: keras.Model) -> dict[str, NDArray[Any]]:
 
 
 def _fingerprint(
-    params: Model,
-    training: Training,
+    params: ModelSection,
+    training: TrainingSection,
     batches: EpochBatches,
     holdout: Holdout | None,
-    metric: Metric,
+    metric: MetricSection,
     prior: NDArray[np.floating[Any]] | None,
     seed: int,
     replicas: int,

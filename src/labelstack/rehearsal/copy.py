@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from labelstack.dvc_file import read_pipeline
-from labelstack.errors import UserError
+from labelstack.params.dvc_file import read_pipeline
+from labelstack.support.errors import UserError
 
 LOG = "rehearsal.log"
 _FILES = ("dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from labelstack.params import Sample
+from labelstack.params.sample import SampleSection
 from labelstack.rehearsal.shrink import N_IMAGES, PICTURE
 from labelstack.sample import draw_dataset
 
@@ -29,7 +29,7 @@ class Image(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnData:
     """Pictures on disk (``<split>/<number>``), the rows of each split, and the labels' names (``group::value``)."""
 
     rows: Mapping[str, list[Image]]
@@ -37,10 +37,10 @@ class Drawn:
 
 
 Url = Callable[[str], str]
-Writer = Callable[[Path, Drawn, Url], None]
+Writer = Callable[[Path, DrawnData, Url], None]
 
 
-def draw(pictures: Path, label_ids: tuple[int, int] | None) -> Drawn:
+def draw(pictures: Path, label_ids: tuple[int, int] | None) -> DrawnData:
     """Draw the pictures into a new folder.
 
     Parameters
@@ -52,7 +52,7 @@ def draw(pictures: Path, label_ids: tuple[int, int] | None) -> Drawn:
     """
     sizes = {f"n_{split}": n for split, n in N_IMAGES.items()}
     work = pictures.parent / f".{pictures.name}.drawn"
-    draw_dataset(work, Sample(**sizes, image_size=PICTURE), SEED, workers=0)
+    draw_dataset(work, SampleSection(**sizes, image_size=PICTURE), SEED, workers=0)
     (work / "images").rename(pictures)
     for picture in pictures.glob("*/*.jpg"):
         picture.rename(picture.with_suffix(""))  # as in URLs of the real data
@@ -70,10 +70,10 @@ def draw(pictures: Path, label_ids: tuple[int, int] | None) -> Drawn:
         ]
     shutil.rmtree(work)
     names = {label: f"label::{label}" for label in range(first, last + 1)} | {new[k]: v for k, v in drawn.items()}
-    return Drawn(rows, names)
+    return DrawnData(rows, names)
 
 
-def write_described(root: Path, drawn: Drawn, url: Url) -> None:
+def write_described(root: Path, drawn: DrawnData, url: Url) -> None:
     """As the competition's page describes the files: ``image_id``, ``label_id``, whole numbers, a list of URLs."""
     root.mkdir(parents=True, exist_ok=True)
     for split, rows in drawn.rows.items():
@@ -85,7 +85,7 @@ def write_described(root: Path, drawn: Drawn, url: Url) -> None:
         csv.writer(file, lineterminator="\n").writerows([("label_id", "name"), *sorted(drawn.names.items())])
 
 
-def write_published(root: Path, drawn: Drawn, url: Url) -> None:
+def write_published(root: Path, drawn: DrawnData, url: Url) -> None:
     """As the competition published the files.
 
     ``imageId``, ``labelId``: text, in test.json whole numbers; one URL; labels unsorted and here and there twice; the
@@ -120,7 +120,7 @@ def published_test(rows: Mapping[str, Sequence[Image]]) -> list[Image]:
 WRITERS: dict[str, Writer] = {"imaterialist2018": write_published}
 
 
-def write(recipe: str, root: Path, drawn: Drawn, url: Url) -> None:
+def write(recipe: str, root: Path, drawn: DrawnData, url: Url) -> None:
     """Write the files of a recipe's data set into ``root``, and the answers to its test images beside them.
 
     Parameters

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from labelstack.params import Model, Params
+from labelstack.params import Params
+from labelstack.params.models import ModelSection
 from labelstack.rehearsal.twins import small_options, small_size
 
 A_KIND = 2  # models of a backbone and stackers of a kind, at most
@@ -82,7 +83,7 @@ def kept_stackers(params: Params) -> list[str]:
     return kept
 
 
-def _traits(model: Model) -> Iterator[Hashable]:
+def _traits(model: ModelSection) -> Iterator[Hashable]:
     """What a model shows of the code: one value for each thing that decides which way it goes."""
     augment = model.augment if isinstance(model.augment, bool) else "own"
     yield from {
@@ -102,7 +103,7 @@ def _traits(model: Model) -> Iterator[Hashable]:
         yield model.backbone, key, value if isinstance(value, bool) else None
 
 
-def _small_model(model: dict[str, Any], checked: Model) -> dict[str, Any]:
+def _small_model(model: dict[str, Any], checked: ModelSection) -> dict[str, Any]:
     options = small_options(checked.backbone, checked.options)
     small = model | {
         "weights": "none",

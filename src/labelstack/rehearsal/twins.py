@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from labelstack.params import BACKBONE_MIN_SIZE
+from labelstack.params.models import BACKBONE_MIN_SIZE
 
 # Options that make the twin. A published network is built whole, as in the real run, and cut off early.
 TWINS: dict[str, Mapping[str, Any]] = {

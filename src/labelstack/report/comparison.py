@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from labelstack import bootstrap, metrics
-from labelstack.bootstrap import Interval
-from labelstack.progress import bar
 from labelstack.report.content import AVERAGES, Average
-from labelstack.scored import Scored
+from labelstack.scoring import bootstrap, metrics
+from labelstack.scoring.bootstrap import Interval
+from labelstack.scoring.scored import Scored
+from labelstack.support.progress import bar
 
 Basis = Literal["paired", "plain", "other data"]
 _UNKNOWN = "…"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from labelstack.report import page
 from labelstack.report.comparison import SideBySide
 from labelstack.report.content import AVERAGES
-from labelstack.storage import replacing
+from labelstack.support.storage import replacing
 
 _LEFT, _RIGHT = 5.0, 185.0  # of a drawn interval, in the units of its viewBox
 

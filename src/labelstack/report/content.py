@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from labelstack.threshold_curve import ThresholdCurve
+from labelstack.scoring.threshold_curve import ThresholdCurve
 
 Average = Literal["samples", "micro", "macro"]
 Kind = Literal["base model", "stacker", "blend"]

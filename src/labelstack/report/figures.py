@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from labelstack.metrics import found_holdout_column, holdout_score_name
 from labelstack.report.content import Average, LeaderboardRow, ThresholdCurve, ranked
+from labelstack.scoring.metrics import found_holdout_column, holdout_score_name
 
 WIDE, NARROW = 11.0, 3.9  # inches: at these widths 9 pt type is about 12 px on a desktop page and on a phone
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")

@@ -14,10 +14,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
-from labelstack.progress import bar
 from labelstack.report import figures, page
 from labelstack.report.content import AVERAGES, GalleryItem, LeaderboardRow, ReportContent, ranked
-from labelstack.storage import replacing
+from labelstack.support.progress import bar
+from labelstack.support.storage import replacing
 
 GALLERY_SIDE = 320  # pixels
 _HIDDEN_USER = re.compile(r"//[^/@\s]*@")

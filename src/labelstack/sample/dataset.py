@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from labelstack.errors import UserError
-from labelstack.params import Sample
-from labelstack.progress import bar
+from labelstack.params.sample import SampleSection
 from labelstack.sample.labels import NAMES, annotate, sample_outfit
 from labelstack.sample.scene import encode_jpeg, photograph
-from labelstack.storage import replacing_dir
+from labelstack.support.errors import UserError
+from labelstack.support.progress import bar
+from labelstack.support.storage import replacing_dir
 
 SPLITS = ("train", "validation", "test")
 LABEL_ID = {name: number for number, name in enumerate(NAMES, start=1)}
@@ -40,7 +40,7 @@ class _Chunk(NamedTuple):
     seed: int
 
 
-def draw_dataset(root: str | Path, params: Sample, seed: int, workers: int | None = None) -> dict[str, Any]:
+def draw_dataset(root: str | Path, params: SampleSection, seed: int, workers: int | None = None) -> dict[str, Any]:
     """Draw the garment data set; equal params and seed give byte-identical files.
 
     Writes ``train.json`` and ``validation.json`` (with label noise of rate ``params.label_noise``, as annotators
@@ -148,7 +148,7 @@ def _write_json(path: Path, content: dict[str, list[dict[str, Any]]]) -> None:
     path.write_text("{\n" + ",\n".join(lists) + "\n}\n", encoding="utf-8", newline="\n")
 
 
-def _summary(labels: dict[str, list[list[int]]], params: Sample) -> dict[str, Any]:
+def _summary(labels: dict[str, list[list[int]]], params: SampleSection) -> dict[str, Any]:
     seen = Counter(chain.from_iterable(labels["train"]))
     rarest = min(LABEL_ID.values(), key=lambda label: (seen[label], label))
     return {

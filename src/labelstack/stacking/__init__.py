@@ -11,17 +11,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labelstack.stacking import thresholds
     from labelstack.stacking.blending import blend, fit_weights, search_weights
-    from labelstack.stacking.cnn import CNNStacker
     from labelstack.stacking.crossfit import cross_fit, fit_blend, scores, strategy_scores
-    from labelstack.stacking.decisions import Decision, fit_decision
-    from labelstack.stacking.fold_ensemble import FoldEnsemble
+    from labelstack.stacking.deciding import thresholds
+    from labelstack.stacking.deciding.decisions import Decision, fit_decision
     from labelstack.stacking.fold_predictions import FoldPredictions, OutOfFold, out_of_fold
     from labelstack.stacking.folds import assign_folds
     from labelstack.stacking.second_level import StackedEnsemble
-    from labelstack.stacking.stackers import Stacker, load_stacker, make_stacker
-    from labelstack.stacking.xgb import XGBoostStacker
+    from labelstack.stacking.stackers.catalogue import load_stacker, make_stacker
+    from labelstack.stacking.stackers.cnn import CNNStacker
+    from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
+    from labelstack.stacking.stackers.stacker import Stacker
+    from labelstack.stacking.stackers.xgb import XGBoostStacker
 
 __all__ = [
     "CNNStacker",
@@ -52,24 +53,24 @@ _FILES = {
     "blend": "blending",
     "fit_weights": "blending",
     "search_weights": "blending",
-    "CNNStacker": "cnn",
+    "CNNStacker": "stackers.cnn",
     "cross_fit": "crossfit",
     "fit_blend": "crossfit",
     "scores": "crossfit",
     "strategy_scores": "crossfit",
-    "Decision": "decisions",
-    "fit_decision": "decisions",
-    "FoldEnsemble": "fold_ensemble",
+    "Decision": "deciding.decisions",
+    "fit_decision": "deciding.decisions",
+    "FoldEnsemble": "stackers.fold_ensemble",
     "assign_folds": "folds",
     "FoldPredictions": "fold_predictions",
     "OutOfFold": "fold_predictions",
     "out_of_fold": "fold_predictions",
     "StackedEnsemble": "second_level",
-    "Stacker": "stackers",
-    "load_stacker": "stackers",
-    "make_stacker": "stackers",
-    "XGBoostStacker": "xgb",
-    "thresholds": "",
+    "Stacker": "stackers.stacker",
+    "load_stacker": "stackers.catalogue",
+    "make_stacker": "stackers.catalogue",
+    "XGBoostStacker": "stackers.xgb",
+    "thresholds": "deciding",
 }
 
 
@@ -77,6 +78,6 @@ def __getattr__(name: str) -> Any:
     """What the package hands out, imported when it is first asked for."""
     if name not in _FILES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not _FILES[name]:
-        return importlib.import_module(f"{__name__}.{name}")
+    if name == "thresholds":
+        return importlib.import_module(f"{__name__}.{_FILES[name]}.{name}")
     return getattr(importlib.import_module(f"{__name__}.{_FILES[name]}"), name)

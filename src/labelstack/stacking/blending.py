@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from labelstack import params_stacking as params
-from labelstack.errors import UserError
-from labelstack.metrics import AVERAGES, Average, f_of_counts
-from labelstack.progress import bar
-from labelstack.stacking.checks import check_answers, check_members
+from labelstack.params.blend import BlendSection
+from labelstack.params.metric import MetricSection
+from labelstack.scoring.metrics import AVERAGES, Average, f_of_counts
+from labelstack.stacking.array_checks import check_answers, check_members
+from labelstack.support.errors import UserError
+from labelstack.support.progress import bar
 
 _BINS = 100  # thresholds 0, 0.01, …, 0.99
 
@@ -44,8 +45,8 @@ def blend(members: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> NDA
 def fit_weights(
     members: Mapping[str, ArrayLike],
     Y: ArrayLike,
-    settings: params.Blend,
-    metric: params.Metric,
+    settings: BlendSection,
+    metric: MetricSection,
     *,
     folds: NDArray[np.int64] | None = None,
     progress: str = "",

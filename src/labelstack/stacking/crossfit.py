@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelstack import bootstrap
-from labelstack import params_stacking as params
-from labelstack.metrics import AVERAGES, f_beta
+from labelstack.params.blend import BlendSection
+from labelstack.params.metric import MetricSection
+from labelstack.params.thresholds import ThresholdsSection
+from labelstack.scoring import bootstrap
+from labelstack.scoring.metrics import AVERAGES, f_beta
+from labelstack.stacking.array_checks import check_answers, check_folds, check_probability
 from labelstack.stacking.blending import blend, fit_weights
-from labelstack.stacking.checks import check_answers, check_folds, check_probability
-from labelstack.stacking.decisions import STRATEGIES, Decision, fit_decision
+from labelstack.stacking.deciding.decisions import STRATEGIES, Decision, fit_decision
+from labelstack.stacking.deciding.thresholds import apply
 from labelstack.stacking.fold_predictions import FoldPredictions
-from labelstack.stacking.thresholds import apply
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ def fit_blend(
     Y: ArrayLike,
     folds: ArrayLike,
     *,
-    blend_params: params.Blend | None = None,
-    metric: params.Metric | None = None,
-    thresholds: params.Thresholds | None = None,
+    blend_params: BlendSection | None = None,
+    metric: MetricSection | None = None,
+    thresholds: ThresholdsSection | None = None,
     groups: Sequence[str] | None = None,
 ) -> Blended:
     """Choose weights and a decision rule on all rows, and cross-fit the same choice.
@@ -79,8 +81,8 @@ def fit_blend(
     Weights and rule for new images are chosen on ``FoldPredictions.like_new``: means of models, as new images have
     them, so that a stacker's averaging counts when it is weighed against a base model, which has no such gain.
     """
-    blend_params, metric = blend_params or params.Blend(), metric or params.Metric()
-    thresholds = thresholds or params.Thresholds()
+    blend_params, metric = blend_params or BlendSection(), metric or MetricSection()
+    thresholds = thresholds or ThresholdsSection()
     checked = _members(members)
     answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
@@ -97,24 +99,24 @@ def cross_fit(
     Y: ArrayLike,
     folds: ArrayLike,
     *,
-    metric: params.Metric | None = None,
-    thresholds: params.Thresholds | None = None,
+    metric: MetricSection | None = None,
+    thresholds: ThresholdsSection | None = None,
     groups: Sequence[str] | None = None,
 ) -> CrossFitted:
     """Labels of one member, those of each fold by a decision rule that was chosen on the other folds."""
     checked = _members({"member": P})
     answers = check_answers(Y, checked["member"].oof.shape, of="P")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
-    metric, thresholds = metric or params.Metric(), thresholds or params.Thresholds()
-    return _cross_fit(checked, answers, assigned, params.Blend(), metric, thresholds, groups)
+    metric, thresholds = metric or MetricSection(), thresholds or ThresholdsSection()
+    return _cross_fit(checked, answers, assigned, BlendSection(), metric, thresholds, groups)
 
 
 def scores(
     Y: ArrayLike,
     P: FoldPredictions | ArrayLike,
     folds: ArrayLike,
-    metric: params.Metric,
-    thresholds: params.Thresholds,
+    metric: MetricSection,
+    thresholds: ThresholdsSection,
     *,
     groups: Sequence[str] | None = None,
     fitted: CrossFitted | None = None,
@@ -157,7 +159,7 @@ def scores(
     return found | {f"{primary}_low": bounds.low, f"{primary}_high": bounds.high}
 
 
-def primary_key(metric: params.Metric) -> str:
+def primary_key(metric: MetricSection) -> str:
     """The name of the score that everything is chosen for, such as ``samples_f1_cross_fitted``."""
     return f"{metric.primary}_f{metric.beta:g}_cross_fitted"
 
@@ -168,8 +170,8 @@ def strategy_scores(
     Y: ArrayLike,
     folds: ArrayLike,
     *,
-    metric: params.Metric,
-    thresholds: params.Thresholds,
+    metric: MetricSection,
+    thresholds: ThresholdsSection,
     groups: Sequence[str] | None = None,
     strategies: Sequence[str] = STRATEGIES,
 ) -> dict[str, dict[str, float]]:
@@ -209,9 +211,9 @@ def _cross_fit(
     members: Mapping[str, FoldPredictions],
     answers: NDArray[np.bool_],
     folds: NDArray[np.int64],
-    blend_params: params.Blend,
-    metric: params.Metric,
-    thresholds: params.Thresholds,
+    blend_params: BlendSection,
+    metric: MetricSection,
+    thresholds: ThresholdsSection,
     groups: Sequence[str] | None,
 ) -> CrossFitted:
     probability, labels = np.empty(answers.shape, np.float32), np.empty_like(answers)
@@ -242,8 +244,8 @@ def _decide_without(
     P: NDArray[np.float32],
     folds: NDArray[np.int64],
     fold: int,
-    thresholds: params.Thresholds,
-    metric: params.Metric,
+    thresholds: ThresholdsSection,
+    metric: MetricSection,
     groups: Sequence[str] | None,
     strategy: str | None,
 ) -> Decision:

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelstack.stacking.checks import check_cube, check_folds, check_targets
-from labelstack.stacking.fold_ensemble import FoldEnsemble, mean_of
-from labelstack.stacking.stackers import Stacker, kind_of, load_stacker, new_stacker
-from labelstack.storage import read_json, replacing, replacing_dir, write_json
+from labelstack.stacking.array_checks import check_cube, check_folds, check_targets
+from labelstack.stacking.stackers.averaging import mean_of
+from labelstack.stacking.stackers.catalogue import kind_of, load_stacker, new_stacker
+from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
+from labelstack.stacking.stackers.stacker import Stacker
+from labelstack.support.storage import read_json, replacing, replacing_dir, write_json
 
 _ROOM = __name__.rpartition(".")[0]
 
 if TYPE_CHECKING:
-    from labelstack.engine import Map
+    from labelstack.compute.tasks import Map
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelstack.errors import UserError
-from labelstack.stacking.checks import check_answers
+from labelstack.stacking.array_checks import check_answers
+from labelstack.support.errors import UserError
 
 
 def assign_folds(Y: ArrayLike, k: int, seed: int) -> NDArray[np.int64]:

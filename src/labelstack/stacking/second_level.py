@@ -10,15 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from labelstack import params_stacking as params
-from labelstack.params_second_level import default_second_level
+from labelstack.params.blend import BlendSection
+from labelstack.params.metric import MetricSection
+from labelstack.params.second_level_file import default_second_level
+from labelstack.params.thresholds import ThresholdsSection
+from labelstack.stacking.array_checks import check_cube, check_folds, check_targets
 from labelstack.stacking.blending import blend
-from labelstack.stacking.checks import check_cube, check_folds, check_targets
 from labelstack.stacking.crossfit import Blended, fit_blend, scores, strategy_scores
-from labelstack.stacking.fold_ensemble import FoldEnsemble
 from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
 from labelstack.stacking.folds import assign_folds
-from labelstack.stacking.stackers import Stacker, make_stacker
+from labelstack.stacking.stackers.catalogue import make_stacker
+from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
+from labelstack.stacking.stackers.stacker import Stacker
 
 
 class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
@@ -45,9 +48,9 @@ class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
         self,
         stackers: Mapping[str, Stacker] | None = None,
         *,
-        blend: params.Blend | None = None,
-        thresholds: params.Thresholds | None = None,
-        metric: params.Metric | None = None,
+        blend: BlendSection | None = None,
+        thresholds: ThresholdsSection | None = None,
+        metric: MetricSection | None = None,
         k: int = 5,
         seed: int = 0,
         nested: bool = True,

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from labelstack.errors import UserError
-from labelstack.storage import replacing
+from labelstack.support.errors import UserError
+from labelstack.support.storage import replacing
 
 _FILE, _FILES, _SENT = "journal.jsonl", "files", "sent"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from labelstack.support.yaml_file import parse_yaml, read_yaml
 from labelstack.tracking.texts import without_credentials
-from labelstack.yaml_file import parse_yaml, read_yaml
 
 INCOMPLETE = "lineage.incomplete"
 EXPERIMENT, BASELINE = "labelstack.experiment", "labelstack.experiment_baseline"

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labelstack.errors import UserError
 from labelstack.params import digest as digest_of
+from labelstack.support.errors import UserError
 from labelstack.tracking import store
 from labelstack.tracking.entries import METRICS_BATCH, apply
 from labelstack.tracking.journal import Busy, Journal

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from labelstack.errors import UserError
+from labelstack.support.errors import UserError
 from labelstack.tracking import store
+from labelstack.tracking.connection import Connection
 from labelstack.tracking.datasets import Dataset
 from labelstack.tracking.logged_models import model_name
 from labelstack.tracking.outbox import Outbox, Value, folder_of, same
@@ -20,7 +21,6 @@ from labelstack.tracking.texts import clean_key, clean_params, clean_tags
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
-    from labelstack.tracking.runs import Tracker
 
 MEMBER_TAG = "labelstack.member."
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -41,7 +41,7 @@ class Run:
     """
 
     def __init__(
-        self, tracker: Tracker, run: MlflowRun, *, tags: Mapping[str, str], digest: str, resumed: bool
+        self, tracker: Connection, run: MlflowRun, *, tags: Mapping[str, str], digest: str, resumed: bool
     ) -> None:
         self.tracker = tracker
         self.run_id: str = run.info.run_id

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labelstack.errors import UserError
-from labelstack.storage import read_json, write_json
+from labelstack.support.errors import UserError
+from labelstack.support.storage import read_json, write_json
 from labelstack.tracking.run import Run
 
 _KEYS = ("run_id", "name", "experiment", "experiment_id", "tracking_uri", "params_digest", "metrics", "tags")

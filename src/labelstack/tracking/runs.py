@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelstack import params as params_
-from labelstack.errors import UserError
+from labelstack.params.tracking import TrackingSection
+from labelstack.support.errors import UserError
 from labelstack.tracking import outbox, sqlite_uri, store
+from labelstack.tracking.connection import Connection
 from labelstack.tracking.entries import BATCH, batches
 from labelstack.tracking.lineage import EXPERIMENT, experiment_tags
 from labelstack.tracking.run import Run
@@ -24,39 +26,11 @@ if TYPE_CHECKING:
 
 DIGEST_TAG = "params.digest"
 CONTINUES_TAG = "labelstack.continues"
-UI_BASE = "http://127.0.0.1:5000"
 _logger = logging.getLogger(__name__)
 
 
-class Tracker:
-    """An MLflow experiment that answers. Made by ``connect``.
-
-    Attributes
-    ----------
-    client : mlflow.MlflowClient
-    uri : str
-        The resolved tracking URI; may hold credentials. ``public_uri`` doesn't.
-    root : Path
-        The main workspace, also where a DVC experiment runs in a copy of it.
-    experiment, experiment_id : str
-    registered_model : str
-    """
-
-    def __init__(
-        self, client: MlflowClient, tracking: params_.Tracking, root: Path, uri: str, experiment_id: str
-    ) -> None:
-        self.client = client
-        self.uri = uri
-        self.public_uri = store.public_uri(uri, root)
-        self.root = root
-        self.experiment = tracking.experiment
-        self.experiment_id = experiment_id
-        self.registered_model = tracking.registered_model
-
-    def url(self, run_id: str, ui_base: str | None = None) -> str:
-        """A run's page in the MLflow UI."""
-        base = ui_base or (self.public_uri if self.uri.startswith("http") else UI_BASE)
-        return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+class Tracker(Connection):
+    """An MLflow experiment that answers, and its runs. Made by ``connect``."""
 
     def has_run(self, run_id: str) -> bool:
         """Whether a run of this experiment exists in this store and isn't deleted."""
@@ -218,7 +192,7 @@ def runs_of_experiment(tracker: Tracker, name: str) -> list[MlflowRun]:
                 return found
 
 
-def connect(tracking: params_.Tracking, root: str | Path = ".", *, create: bool = True) -> Tracker:
+def connect(tracking: TrackingSection, root: str | Path = ".", *, create: bool = True) -> Tracker:
     """Open the tracking store and its experiment; create what is missing, unless ``create`` is false.
 
     Without ``create`` nothing is made, and a sqlite file that is not there is an error.
@@ -255,10 +229,10 @@ def connect(tracking: params_.Tracking, root: str | Path = ".", *, create: bool 
         else:
             found = client.get_experiment_by_name(tracking.experiment)
             experiment_id = str(found.experiment_id) if found else ""
-    return Tracker(client, tracking, root, uri, experiment_id)
+    return Tracker(client, uri, shown, root, tracking.experiment, experiment_id, tracking.registered_model)
 
 
-def artifact_place(tracking: params_.Tracking, root: Path) -> str:
+def artifact_place(tracking: TrackingSection, root: Path) -> str:
     """The URI below which a new experiment's artifacts go; a relative folder lies under ``root``."""
     place = tracking.artifacts or "mlartifacts"
     return place if "://" in place else store.utf8((root / place).resolve()).as_uri()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote
 
-from labelstack.errors import UserError
+from labelstack.support.errors import UserError
 
 
 def is_sqlite(uri: str) -> bool:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from labelstack.errors import UserError
-from labelstack.storage import WITHOUT_CHECKSUMS
+from labelstack.support.errors import UserError
+from labelstack.support.storage import WITHOUT_CHECKSUMS
 from labelstack.tracking import sqlite_uri
 from labelstack.tracking.texts import without_credentials
 

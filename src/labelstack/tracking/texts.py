@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from labelstack.credentials import without_credentials
+from labelstack.support.credentials import without_credentials
 
 _MAX_PARAM, _MAX_TAG, _MAX_KEY = 6000, 8000, 250
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import time
 
-from labelstack.metrics import AVERAGES
-from labelstack.params_stacking import Metric
+from labelstack.params.metric import MetricSection
+from labelstack.scoring.metrics import AVERAGES
 from labelstack.tracking import store
 from labelstack.tracking.runs import Tracker
 
@@ -19,7 +19,7 @@ _TAG = f"mlflow.sharedViewState.{KEY}"
 _ATTRIBUTES = ("Dataset", "Models")
 
 
-def save_view(tracker: Tracker, metric: Metric) -> None:
+def save_view(tracker: Tracker, metric: MetricSection) -> None:
     """Keep a view with the cross-fitted scores, ordered by the primary one; one that shows the same is left alone."""
     columns = {name: f"metrics.`{name}_f{metric.beta:g}_cross_fitted`" for name in AVERAGES}
     state = {

@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 
-from labelstack.backbone_names import MODULES
-from labelstack.errors import InputProblems, UserError
 from labelstack.networks.backbones.architecture import Architecture, OptionDefault
 from labelstack.networks.backbones.weights import is_published_file, load_backbone_weights
+from labelstack.params.backbone_names import MODULES
+from labelstack.support.errors import InputProblems, UserError
 
 
 class _Architectures(Mapping[str, Architecture]):

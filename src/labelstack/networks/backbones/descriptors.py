@@ -9,9 +9,9 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from labelstack.errors import UserError
 from labelstack.networks.backbones.architecture import Architecture
 from labelstack.networks.backbones.descriptor_layers import ForegroundMap, LabColour, OrientedGradients
+from labelstack.support.errors import UserError
 
 # Descriptors of unit length per block are small numbers beside a dense layer's initial weights.
 _GRADIENT_GAIN, _MAP_GAIN = 4.0, 3.0

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from labelstack.errors import UserError
 from labelstack.networks.backbones.architecture import Architecture, plus_minus_one
+from labelstack.support.errors import UserError
 
 
 def colour_map(image: Any, filters: list[int], centre: float) -> Any:

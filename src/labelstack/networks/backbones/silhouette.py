@@ -11,10 +11,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from labelstack.errors import UserError
 from labelstack.networks.backbones.architecture import Architecture, plus_minus_one
 from labelstack.networks.backbones.descriptor_layers import ForegroundMap, ForegroundOdds, LabColour
 from labelstack.networks.backbones.pixels import colour_map
+from labelstack.support.errors import UserError
 
 
 def _silhouette(image: Any, filters: list[int], odds: bool, dropout: float) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from labelstack.errors import UserError
 from labelstack.networks.backbones.architecture import Architecture, plus_minus_one
+from labelstack.support.errors import UserError
 
 
 def _body(

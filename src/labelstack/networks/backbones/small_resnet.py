@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from labelstack.errors import UserError
 from labelstack.networks.backbones.architecture import Architecture, plus_minus_one
+from labelstack.support.errors import UserError
 
 
 def _body(image_size: int, weights: str | None, *, filters: list[int], blocks: int, dropout: float) -> keras.Model:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from labelstack.errors import UserError
+from labelstack.support.errors import UserError
 
 
 def load_backbone_weights(backbone: keras.Model, path: str | Path) -> None:

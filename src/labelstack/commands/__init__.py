@@ -1,0 +1,1 @@
+"""What a person types, a file for each command; the stages of dvc.yaml lie in `stages`."""

@@ -1,0 +1,92 @@
+"""`labelstack check`: what is wrong with params.yaml, or with recipes, for labelstack and for DVC."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from labelstack.formats.reading import missing_files
+from labelstack.params import Params, load_params
+from labelstack.params.dataset import DatasetSection
+from labelstack.params.dvc_file import conflicts, read_pipeline
+from labelstack.support.credentials import cleaned
+from labelstack.support.errors import InputProblems, UserError
+from labelstack.support.yaml_file import read_yaml
+
+PARAMS, DVC, RECIPES = Path("params.yaml"), Path("dvc.yaml"), Path("recipes")
+
+
+def run(recipe: str | None = None) -> None:
+    """Say for each file that it is valid; raise ``UserError`` with all problems of all files.
+
+    Parameters
+    ----------
+    recipe : str, optional
+        The name of a file in recipes/ without its ending, or ``all``; else params.yaml is checked.
+    """
+    faults = []
+    for file in [PARAMS] if recipe is None else recipes(recipe):
+        try:
+            params = checked(file)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        print(
+            f"{file} is valid: {len(params.models)} base models, {len(params.stackers)} stackers, "
+            f"data set {params.dataset.root}"
+        )
+        if recipe is None:
+            print(
+                "".join(f"{line}\n" for line in missing_files(params.dataset.root, unless=DatasetSection().root)),
+                end="",
+            )
+    if faults:
+        raise UserError("\n".join(faults))
+    if not DVC.exists():
+        print("no dvc.yaml in this folder: what DVC needs was not looked at")
+
+
+def recipes(name: str) -> list[Path]:
+    """The file of one recipe, or of ``all``; raise ``UserError`` with those there are."""
+    files = sorted(RECIPES.glob("*.yaml"))
+    if not files:
+        raise UserError("no recipes/ in this folder: recipes lie in the clone of the repository, beside dvc.yaml")
+    chosen = files if name == "all" else [file for file in files if file.stem == name]
+    if not chosen:
+        raise UserError(f"{name}: no such recipe (there are: {', '.join(file.stem for file in files)}, or all)")
+    return chosen
+
+
+def checked(file: Path) -> Params:
+    """The params of a file; raise ``InputProblems`` with all that labelstack and DVC have against it."""
+    params, problems = None, []
+    try:
+        params = load_params(file)
+    except InputProblems as error:
+        problems = error.problems
+    if DVC.exists():
+        problems += dvc_problems(cleaned(read_yaml(file)), params)
+    if problems or params is None:
+        raise InputProblems(str(file), problems)
+    return params
+
+
+def dvc_problems(content: dict[str, Any], params: Params | None) -> list[str]:
+    """What DVC has against a params.yaml with the dvc.yaml here: keys that it lacks, paths that cross."""
+    pipeline = read_pipeline(DVC, content)
+    problems = [
+        f"{key}: is missing, and DVC does not run {', '.join(stages)} without it (dvc.yaml){_default(key, params)}"
+        for key, stages in pipeline.missing.items()
+    ]
+    return problems + conflicts(pipeline.stages)
+
+
+def _default(key: str, params: Params | None) -> str:
+    """The words that name the default of a key."""
+    found: Any = params.model_dump(mode="json") if params else {}
+    for part in key.split("."):
+        if not isinstance(found, dict) or part not in found:
+            return ""
+        found = found[part]
+    return "; {} stands for its defaults" if isinstance(found, dict) else f"; its default is {json.dumps(found)}"

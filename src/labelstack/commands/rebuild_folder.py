@@ -1,0 +1,158 @@
+"""A registered ensemble laid out like the workspace that made it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labelstack.ensemble import record
+from labelstack.ensemble.folder import Spec
+from labelstack.ensemble.recompute import Members, ensemble_predictions, shard_predictions
+from labelstack.formats.submission import Form
+from labelstack.params import load_params
+from labelstack.predictions import read_predictions
+from labelstack.stages import paths
+from labelstack.stages.label_sets import load_decision
+from labelstack.stages.submit import write_labels
+from labelstack.support import storage
+from labelstack.support.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+SUBMISSION = Path("submission")
+_NOTE = "REBUILD.md"
+
+
+def restore(ensemble: Path, code: Path, spec: Spec, workspace: Path) -> None:
+    """Copy every file of an ensemble's folder to where its stage wrote it, and labelstack's source to src/."""
+    for source, target in _places(ensemble, spec):
+        if ".." in target.parts or target.is_absolute():
+            raise UserError(f"ensemble.json: the name in {target} leads out of the folder; nothing is restored")
+        if source.is_dir():
+            shutil.copytree(source, workspace / target)
+        elif source.is_file():
+            (workspace / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, workspace / target)
+    if code.is_dir():
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")  # nobody registered these: see source_digest
+        shutil.copytree(code, workspace / "src" / "labelstack", ignore=ignored)
+
+
+def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
+    for file in sorted((ensemble / "files").glob("*")):
+        yield file, Path(file.name)
+    for name in spec.views:
+        yield ensemble / "members" / name / "model.keras", paths.base(name) / "model.keras"
+        yield record.predictions_file(ensemble, name), paths.predictions(name, "test")
+    for name in spec.stackers:
+        yield ensemble / "stackers" / name, paths.stacker(name) / "folds"
+        yield record.predictions_file(ensemble, name), paths.stacked(name, "test")
+    yield ensemble / "blend.json", paths.ENSEMBLE / "blend.json"
+    yield ensemble / "thresholds.json", paths.ENSEMBLE / "thresholds.json"
+    yield record.predictions_file(ensemble, record.BLEND), paths.BLENDED / "test.npz"
+    yield ensemble / record.FOLDER / "labels.parquet", paths.LABELS
+    yield ensemble / record.FOLDER / "evaluation.json", paths.EVALUATION
+    for name in ("probe.parquet", "test.parquet", "scored.npz", "submission.json", "machine.json"):
+        yield ensemble / record.FOLDER / name, Path(record.FOLDER) / name
+
+
+def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> tuple[Path, list[str]]:
+    """Write the submission again; its path in the restored workspace, and in what it is not the recorded one.
+
+    Parameters
+    ----------
+    images : Path, optional
+        Folder of the test shards, for predicting every image anew; otherwise the recorded predictions of the base
+        models are taken.
+    """
+    import pandas as pd
+
+    params, written = load_params(workspace / "params.yaml"), record.read_submission(ensemble)
+    members = Members.of(ensemble, spec)
+    kept = {name: read_predictions(record.predictions_file(ensemble, name)) for name in spec.needed_models}
+    base, problems = kept, []
+    if images is not None:
+        base = {name: shard_predictions(members, spec, images, name) for name in spec.needed_models}
+        first = spec.needed_models[0]
+        absent = np.setdiff1d(kept[first].image_id, base[first].image_id)
+        added = np.setdiff1d(base[first].image_id, kept[first].image_id)
+        if len(absent) or len(added):
+            problems.append(
+                f"{images}: not the images of that day, {len(absent)} are absent and {len(added)} are new "
+                f"(ids {', '.join(str(i) for i in [*absent, *added][:5])})"
+            )
+    labels = pd.read_parquet(workspace / paths.LABELS)
+    decision = load_decision(workspace / paths.ENSEMBLE / "thresholds.json")
+    blended = ensemble_predictions(members, spec, base)
+    path = workspace / SUBMISSION / params.submission.filename
+    first, second = written["header"]
+    write_labels(path, params, blended, decision, Form(record.read_test_id(ensemble), (first, second)), labels)
+    if storage.sha256(path) != written["sha256"]:
+        problems.append(f"{path.name}: SHA-256 {storage.sha256(path)}, recorded is {written['sha256']}")
+    return path, problems
+
+
+def note(version: ModelVersion, told: Sequence[str], workspace: Path) -> None:
+    """Write REBUILD.md: what the folder is, how it was checked, and how to go on."""
+    tags: Mapping[str, str] = version.tags
+    commit, results = tags.get("git.commit"), tags.get("git.results_commit")
+    state = " with changes that were not committed" if tags.get("git.dirty") == "true" else ""
+    came = f"made at git commit `{commit}`{state}" if commit else "made outside of git"
+    go_on = [
+        "git clone <your repository> && cd <it>",
+        f"git checkout {results or commit or '<commit>'}",
+        "dvc pull",
+        f"dvc repro   # {'nothing to do' if results else 'runs what the dvc.lock of that commit does not have'}",
+    ]
+    lines = [
+        f"# {version.name} version {version.version}, rebuilt",
+        "",
+        f"Restored by `labelstack rebuild` from the MLflow registry; {came}, run `{version.run_id}`.",
+        "",
+        *(f"- {sentence}" for sentence in told),
+        "",
+        "`params.yaml`, `dvc.yaml`, `dvc.lock`, `requirements.lock`, the trained models, the test predictions of that "
+        "day and, in `src/`, the source that made them. `record/` holds the images and figures for checking. The data "
+        "set and its images are not in the registry.",
+        "",
+        "To go on with data and pipeline, take the repository at the commit "
+        + (
+            "that holds the results:"
+            if results
+            else "of the run. Which later commit holds its results was not recorded (`labelstack sync` does that):"
+        ),
+        "",
+        *(f"    {line}" for line in go_on),
+        "",
+        "To label images with this version, where the registry can be reached:",
+        "",
+        f"    labelstack predict --model models:/{version.name}/{version.version} photo.jpg",
+        "",
+    ]
+    (workspace / _NOTE).write_text("\n".join(lines), encoding="utf-8")
+
+
+def free_folder(to: Path) -> Path:
+    """The absolute path of a folder that can be made; raise ``UserError`` when something is there already."""
+    try:
+        target = to.resolve()
+        if target == Path.cwd():
+            raise UserError(f"--to {to}: is the current folder; name a new one")
+        if target.is_dir():
+            inside = sorted(file.name for file in target.iterdir())
+            if inside:
+                shown = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
+                raise UserError(f"--to {to}: the folder is not empty ({shown}); name a new one, nothing is overwritten")
+        elif target.exists():
+            raise UserError(f"--to {to}: is a file; name a new folder")
+    except OSError as error:
+        raise UserError(f"--to {to}: can't be made ({error.strerror})") from None
+    except RuntimeError:  # of pathlib
+        raise UserError(f"--to {to}: a link that leads to itself; name a new folder") from None
+    storage.writable_folder(target.parent, f"--to {to}")
+    return target

@@ -1,0 +1,1 @@
+"""Where tasks run: here, or on a Dask cluster; jobs and results are JSON, files travel as files."""

@@ -1,0 +1,1 @@
+"""The ensemble as one thing: images in, labels out; its folder, its record, its form in MLflow."""

@@ -1,0 +1,198 @@
+"""The ensemble as one thing: images in, labels out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelstack.ensemble.folder import Spec, View, read_spec
+from labelstack.ensemble.image_sources import ImageSources
+from labelstack.predictions import Predictions, assemble_cube
+from labelstack.support.errors import UserError
+from labelstack.support.progress import bar
+from labelstack.support.quiet import load_tensorflow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("label_id", "labels", "probability", "error")
+_AHEAD = 2  # batches that are fetched and decoded while one is predicted
+Images = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """The functions that an ensemble calls, so that its own logic needs none of them imported.
+
+    Attributes
+    ----------
+    decode : stored image's bytes, view → uint8 [size, size, 3]; raises on what is no image
+    models : by name, uint8 [n, size, size, 3] → float32 [n, n_labels], test-time augmentation included
+    stackers : by name, cube float32 [n, n_models, n_labels] → float32 [n, n_labels]
+    blend : predictions by member, weights by member → float32 [n, n_labels]
+    decide : float32 [n, n_labels] → bool [n, n_labels]
+    store : any image file's bytes → bytes as the shards store them; raises on what is no image
+    """
+
+    decode: Callable[[bytes, View], Images]
+    models: Mapping[str, Callable[[Images], Floats]]
+    stackers: Mapping[str, Callable[[Floats], Floats]]
+    blend: Callable[[Mapping[str, Floats], Mapping[str, float]], Floats]
+    decide: Callable[[Floats], NDArray[np.bool_]]
+    store: Callable[[bytes], bytes] = bytes
+
+
+class Ensemble:
+    """Base models, stackers, blend and thresholds, from image to labels; safe to share between threads.
+
+    Parameters
+    ----------
+    spec : Spec
+    rooms : Rooms
+    sources : ImageSources, optional
+        Where images are read from; default: as the spec's settings and this process's environment say.
+    """
+
+    def __init__(self, spec: Spec, rooms: Rooms, sources: ImageSources | None = None) -> None:
+        self.spec = spec
+        self.rooms = rooms
+        self.sources = sources or ImageSources.from_settings(spec.settings.fetch)
+        self._views = list({spec.views[name]: None for name in spec.needed_models})
+        self._turn = threading.Lock()  # a batch at a time: the models use all cores, and memory stays bounded
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Ensemble:
+        """Load the models that the blend needs from a folder that ``assemble_folder`` made."""
+        folder = Path(folder)
+        spec = read_spec(folder)
+        return cls(spec, _real_rooms(folder, spec))
+
+    def predict(
+        self,
+        images: Iterable[Any],
+        *,
+        all_probabilities: bool = False,
+        patience_s: float | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Labels of images.
+
+        Parameters
+        ----------
+        images : iterable of str, path or bytes
+            A path, an http, https or s3 URL, base64 of an image file (a ``data:`` URL too), or the file's bytes.
+        all_probabilities : bool
+            Add the column ``probabilities``: of every label, in the order of ``spec.label_id``.
+        patience_s : float, optional
+            Seconds after which no URL is waited for any longer.
+        progress : bool
+            Show a bar where standard error is a terminal.
+
+        Returns
+        -------
+        DataFrame
+            A row for each image: ``label_id`` (list of int), ``labels`` (names), ``probability`` (of those labels),
+            ``error`` (None, or why this image has no labels).
+        """
+        import pandas as pd
+
+        todo, rows = list(images), []
+        deadline = None if patience_s is None else time.monotonic() + patience_s
+        with bar(total=len(todo), desc="predict", unit="image") if progress else nullcontext() as shown:
+            for batch in self._batches(todo, deadline):
+                rows += self._rows(batch)
+                if shown is not None:
+                    shown.update(len(batch))
+        columns = [*COLUMNS, *["probabilities"] * all_probabilities]
+        return pd.DataFrame({column: pd.Series([row[column] for row in rows], dtype=object) for column in columns})
+
+    def probabilities(self, pixels: Mapping[View, Images]) -> Floats:
+        """Blended probabilities float32 [n, n_labels] of decoded images uint8 [n, size, size, 3] by view."""
+        spec, views = self.spec, self.spec.views
+        ids = np.arange(len(next(iter(pixels.values()))))
+        base = {name: Predictions(ids, self.rooms.models[name](pixels[views[name]])) for name in spec.needed_models}
+        members = {name: prediction.probability for name, prediction in base.items()}
+        if spec.needed_stackers:
+            cube = assemble_cube(base, ids)
+            members |= {name: self.rooms.stackers[name](cube) for name in spec.needed_stackers}
+        return self.rooms.blend({name: members[name] for name in spec.blended}, spec.blended)
+
+    def _batches(self, todo: Sequence[Any], deadline: float | None) -> Iterator[list[Future[list[Images]]]]:
+        size, begun = self.spec.settings.batch_size, deque[list[Future[list[Images]]]]()
+        for start in range(0, len(todo), size):
+            begun.append(self.sources.each(todo[start : start + size], self._decoded, deadline))
+            if len(begun) > _AHEAD:
+                yield begun.popleft()
+        yield from begun
+
+    def _decoded(self, data: bytes) -> list[Images]:
+        stored = self.rooms.store(data)
+        return [self.rooms.decode(stored, view) for view in self._views]
+
+    def _rows(self, batch: Sequence[Future[list[Images]]]) -> list[dict[str, Any]]:
+        decoded: list[list[Images]] = []
+        errors: list[str | None] = []
+        for image in batch:
+            try:
+                decoded.append(image.result())
+                errors.append(None)
+            except UserError as error:  # whatever one image does, the others get their labels
+                errors.append(str(error))
+        if not decoded:
+            return [_row(error) for error in errors]
+        pixels = {view: np.stack(seen) for view, seen in zip(self._views, zip(*decoded, strict=True), strict=True)}
+        with self._turn:
+            P = self.probabilities(pixels)
+            found = iter(zip(P, self.rooms.decide(P), strict=True))
+        return [_row(error) if error else self._labelled(*next(found)) for error in errors]
+
+    def _labelled(self, probability: Floats, chosen: NDArray[np.bool_]) -> dict[str, Any]:
+        columns = np.flatnonzero(chosen)
+        return {
+            "label_id": [self.spec.label_id[i] for i in columns],
+            "labels": [self.spec.labels[i] for i in columns],
+            "probability": [float(probability[i]) for i in columns],
+            "error": None,
+            "probabilities": [float(p) for p in probability],
+        }
+
+
+def _row(error: str | None) -> dict[str, Any]:
+    return {"label_id": [], "labels": [], "probability": [], "error": error, "probabilities": None}
+
+
+def _real_rooms(folder: Path, spec: Spec) -> Rooms:
+    load_tensorflow()
+    from labelstack.images.pixels.decode import decode, to_stored_jpeg
+    from labelstack.images.pixels.tta import TRANSFORMS
+    from labelstack.networks.inference import compile_predict, load_model
+    from labelstack.stacking.blending import blend
+    from labelstack.stacking.deciding.decisions import Decision
+    from labelstack.stacking.stackers.catalogue import load_fold_ensemble
+
+    settings = spec.settings
+    transforms = [TRANSFORMS[name] for name in settings.tta]
+
+    def base_model(name: str) -> Callable[[Images], Floats]:
+        forward = compile_predict(load_model(folder / "members" / name / "model.keras"))
+        return lambda x: np.mean([forward(transform(x)) for transform in transforms], axis=0, dtype=np.float32)
+
+    return Rooms(
+        store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality, settings.damaged)[0],
+        decode=lambda stored, view: decode(stored, view.image_size, view.resize),
+        models={name: base_model(name) for name in spec.needed_models},
+        stackers={name: load_fold_ensemble(folder / "stackers" / name).predict_proba for name in spec.needed_stackers},
+        blend=blend,
+        decide=Decision.from_dict(spec.decision).decide,
+    )

@@ -1,0 +1,180 @@
+"""The folder of an ensemble that the registry keeps.
+
+It holds everything that prediction needs::
+
+    ensemble.json                   models with their views (in the cube's order), stackers, settings
+    members/<model>/model.keras     base models
+    stackers/<stacker>/             fold models of each stacker
+    blend.json                      {"weights": {member: weight}}
+    thresholds.json                 the decision rule: {"strategy", "thresholds": {label_id: …} or null, "decision"}
+    labels.json                     [{"label_id": …, "name": …}] in the order of the probability columns
+    files/                          params.yaml, dvc.lock, requirements.lock and the like, for rebuilding
+    record/                         what the ensemble predicted on the day it was registered: see ``record.Record``
+    checksums.json                  {file: SHA-256} of every other file
+
+``Ensemble`` needs neither ``files/``, ``record/`` nor ``checksums.json``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import labelstack
+from labelstack.ensemble.record import Record, write_checksums, write_record
+from labelstack.params.images import Damaged
+from labelstack.params.models import Resize
+from labelstack.predictions import other_columns
+from labelstack.support.errors import InputProblems
+from labelstack.support.storage import read_json, write_json
+
+
+@dataclass(frozen=True)
+class EnsembleSettings:
+    """How images are fetched, read and predicted: ``prediction`` and part of ``images`` in params.yaml.
+
+    What a version does not name takes the default here: versions from before ``damaged`` refuse damaged images too.
+    """
+
+    tta: tuple[str, ...] = ("identity", "hflip")
+    batch_size: int = 64
+    store_size: int = 256
+    jpeg_quality: int = 90
+    damaged: Damaged = "refuse"
+    fetch: Mapping[str, Any] = field(default_factory=dict)  # from sources.fetch_settings
+
+
+@dataclass(frozen=True)
+class View:
+    """How a base model sees an image: side in pixels, and ``stretch`` or ``letterbox``."""
+
+    image_size: int
+    resize: Resize = "stretch"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an ensemble is made of.
+
+    Attributes
+    ----------
+    models : mapping of name to (model.keras, image size, ``stretch`` or ``letterbox``), in the order of the cube
+    stackers : mapping of name to the folder that ``FoldEnsemble.save`` wrote
+    blend, thresholds : the JSON files of the stage ``blend``
+    labels : sequence of (label_id, name), in the order of the probability columns
+    files : mapping of file name to file, kept for rebuilding
+    record : what the ensemble predicted, kept for comparing and rebuilding
+    """
+
+    models: Mapping[str, tuple[Path, int, Resize]]
+    stackers: Mapping[str, Path]
+    blend: Path
+    thresholds: Path
+    labels: Sequence[tuple[int, str]]
+    settings: EnsembleSettings = EnsembleSettings()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    record: Record | None = None
+
+
+def assemble_folder(folder: Path, parts: Parts) -> None:
+    """Lay out an ensemble in an empty folder; raise ``InputProblems`` naming everything that is missing."""
+    needed = [file for file, *_ in parts.models.values()] + [parts.blend, parts.thresholds, *parts.files.values()]
+    needed += [parts.record.labels] if parts.record else []
+    problems = [f"{path}: not found" for path in needed if not Path(path).is_file()]
+    problems += [f"{path}: no such folder" for path in parts.stackers.values() if not Path(path).is_dir()]
+    if problems:
+        raise InputProblems("ensemble", problems)
+    for name, (file, *_) in parts.models.items():
+        _link(file, folder / "members" / name / "model.keras")
+    for name, source in parts.stackers.items():
+        shutil.copytree(source, folder / "stackers" / name, copy_function=_link)
+    _link(parts.blend, folder / "blend.json")
+    _link(parts.thresholds, folder / "thresholds.json")
+    for name, file in parts.files.items():
+        _link(file, folder / "files" / name)
+    write_json(folder / "labels.json", [{"label_id": int(i), "name": name} for i, name in parts.labels])
+    description = {
+        "labelstack": labelstack.__version__,
+        "models": {name: asdict(View(size, resize)) for name, (_, size, resize) in parts.models.items()},
+        "stackers": list(parts.stackers),
+        "settings": asdict(parts.settings),
+    }
+    write_json(folder / "ensemble.json", description)
+    if parts.record:
+        write_record(folder, parts.record)
+    read_spec(folder)
+    write_checksums(folder)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What ``Ensemble`` reads from the folder; ``decision`` is a rule as ``Decision.to_dict`` wrote it."""
+
+    views: dict[str, View]
+    stackers: list[str]
+    weights: dict[str, float]
+    decision: dict[str, Any]
+    label_id: list[int]
+    labels: list[str]
+    settings: EnsembleSettings
+
+    @property
+    def blended(self) -> dict[str, float]:
+        """Members with a weight above 0."""
+        return {name: weight for name, weight in self.weights.items() if weight > 0}
+
+    @property
+    def needed_stackers(self) -> list[str]:
+        """Stackers that have a say in the blend."""
+        return [name for name in self.stackers if name in self.blended]
+
+    @property
+    def needed_models(self) -> list[str]:
+        """Base models to run: all of them as soon as a stacker needs the cube, else those in the blend."""
+        return [name for name in self.views if self.needed_stackers or name in self.blended]
+
+
+def read_spec(folder: Path) -> Spec:
+    """Read an ensemble's folder; raise ``InputProblems`` when its files contradict each other."""
+    content = read_json(folder / "ensemble.json")
+    labels = read_json(folder / "labels.json")
+    weights = read_json(folder / "blend.json")["weights"]
+    rule = read_json(folder / "thresholds.json")
+    thresholds = rule["thresholds"]
+    label_id = [int(entry["label_id"]) for entry in labels]
+    known = {*content["models"], *content["stackers"]}
+    problems = [f"blend.json: the member {n!r} is neither a base model nor a stacker" for n in set(weights) - known]
+    if thresholds is not None and set(thresholds) != {str(i) for i in label_id}:
+        problems.append(f"thresholds.json: expected a threshold for each of the {len(label_id)} labels")
+    if not any(weight > 0 for weight in weights.values()):
+        problems.append("blend.json: no member has a weight above 0")
+    for name in content["stackers"]:
+        file = folder / "stackers" / name / "config.json"
+        columns = read_json(file).get("columns") if file.exists() else None  # versions of before name none
+        if problem := other_columns(columns, list(content["models"])):
+            problems.append(f"stacker {name}: {problem}")
+    if problems:
+        raise InputProblems("ensemble", sorted(problems))
+    settings = content["settings"]
+    return Spec(
+        views={name: View(**entry) for name, entry in content["models"].items()},
+        stackers=list(content["stackers"]),
+        weights={name: float(weight) for name, weight in weights.items()},
+        decision=rule["decision"],
+        label_id=label_id,
+        labels=[str(entry["name"]) for entry in labels],
+        settings=EnsembleSettings(**{**settings, "tta": tuple(settings["tta"])}),
+    )
+
+
+def _link(source: Any, target: Any) -> None:
+    """A hard link where the file system allows it, else a copy: weights are large."""
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,194 @@
+"""Bytes of images given in any way: a path, a web or S3 URL, base64, or the bytes themselves."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from labelstack.images.fetching.status import reason
+from labelstack.params.images import ImagesSection
+from labelstack.support.cores import cores
+from labelstack.support.errors import UserError
+
+if TYPE_CHECKING:
+    from labelstack.ensemble.remote_images import Fetching
+
+MAX_IMAGE_BYTES = 100_000_000
+FETCH_KEYS = (
+    "concurrency",
+    "concurrency_per_host",
+    "http2",
+    "connect_timeout_s",
+    "first_byte_timeout_s",
+    "timeout_s",
+    "retries",
+    "max_bytes",
+    "allow_schemes",
+    "allow_hosts",
+    "s3_endpoint_url",
+)
+_LONGEST_PATH = 4096
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):(?=//)|\s*(file):", re.IGNORECASE)
+_FETCHED = frozenset({"http", "https", "s3"})
+_NOTHING = frozenset({"NAType", "NaTType"})  # pandas' words for it, beside NaN
+T = TypeVar("T")
+
+
+def fetch_settings(images: ImagesSection) -> dict[str, Any]:
+    """What an ensemble keeps of the section ``images``, to fetch images as the training data was fetched."""
+    return images.model_dump(mode="json", include=set(FETCH_KEYS))
+
+
+class ImageSources:
+    """Reads images, many at a time; safe to share between threads.
+
+    Web and S3 images go through labelstack's fetcher, with its checks of addresses, its limits and its retries.
+
+    Parameters
+    ----------
+    images : ImagesSection
+        Limits, allowed schemes and hosts.
+    paths : bool
+        Whether local paths are read.
+    """
+
+    def __init__(self, images: ImagesSection | None = None, *, paths: bool = True) -> None:
+        images = images or ImagesSection()
+        self.images = images.model_copy(update={"allow_schemes": sorted(_FETCHED & set(images.allow_schemes))})
+        self.paths = paths
+        self._lock = threading.Lock()
+        self._process = 0
+        self._workers: ThreadPoolExecutor
+        self._fetching: Fetching | None = None
+
+    @classmethod
+    def from_settings(cls, fetch: Mapping[str, Any]) -> ImageSources:
+        """Sources as ``fetch_settings`` kept them, and as the environment of this process says.
+
+        ``LABELSTACK_ALLOW_HOSTS`` (``host`` or ``host:port``, with commas) opens hosts with private addresses;
+        ``LABELSTACK_ALLOW_PATHS=0`` closes the local files.
+        """
+        images = ImagesSection(**{key: value for key, value in fetch.items() if key in FETCH_KEYS})
+        hosts = [host.strip() for host in os.environ.get("LABELSTACK_ALLOW_HOSTS", "").split(",") if host.strip()]
+        paths = os.environ.get("LABELSTACK_ALLOW_PATHS", "").strip().lower() not in {"0", "false", "no"}
+        return cls(images.model_copy(update={"allow_hosts": [*images.allow_hosts, *hosts]}), paths=paths)
+
+    def each(self, given: Sequence[Any], work: Callable[[bytes], T], deadline: float | None = None) -> list[Future[T]]:
+        """Start to read images and to do ``work`` on the bytes of each, in threads.
+
+        Parameters
+        ----------
+        given : sequence of str, path or bytes
+        work : callable
+        deadline : float, optional
+            The moment of ``time.monotonic`` after which URLs are waited for no longer.
+
+        Returns
+        -------
+        list of Future
+            In the order of ``given``; what is no image raises ``UserError`` with a sentence that may be shown.
+        """
+        with self._lock:
+            self._start(any(_scheme(image) in _FETCHED for image in given))
+        return [self._one(image, work, deadline) for image in given]
+
+    def _one(self, image: Any, work: Callable[[bytes], T], deadline: float | None) -> Future[T]:
+        scheme = _scheme(image)
+        if not scheme:
+            return self._workers.submit(self._local, image, work)
+        if scheme in _FETCHED and self._fetching is not None:
+            left = None if deadline is None else deadline - time.monotonic()
+            return self._fetching.submit(image.strip(), work, self._workers, left)
+        refused: Future[T] = Future()
+        advice = "give the path itself" if scheme == "file" else "http, https and s3 are"
+        refused.set_exception(UserError(f"{scheme}: URLs are not taken; {advice}"))
+        return refused
+
+    def _local(self, image: Any, work: Callable[[bytes], T]) -> T:
+        data = read_local(image, paths=self.paths)
+        try:
+            return work(data)
+        except Exception as error:  # parsers of hostile input raise nearly everything
+            if isinstance(image, str) and len(image) < _LONGEST_PATH and not image.startswith("data:"):
+                if not (self.paths and os.path.exists(image)):
+                    raise UserError(f"{shown(image)}: {_neither(self.paths)}") from None
+                raise UserError(f"{shown(image)}: {reason(error)}") from None
+            raise UserError(f"the given bytes: {reason(error)}") from None
+
+    def _start(self, fetching: bool) -> None:
+        if self._process != os.getpid():  # threads don't outlive a fork, so a child process gets its own
+            self._workers = ThreadPoolExecutor(min(8, cores()), thread_name_prefix="images")
+            self._fetching, self._process = None, os.getpid()
+        if fetching and self._fetching is None:
+            from labelstack.ensemble.remote_images import Fetching
+
+            self._fetching = Fetching(self.images)
+            weakref.finalize(self, self._fetching.stop)
+
+
+def read_local(image: Any, *, paths: bool = True) -> bytes:
+    """The bytes of an image file given as bytes, path, base64 or ``data:`` URL; raise ``UserError`` otherwise."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        data = bytes(image)
+    elif isinstance(image, str | os.PathLike):
+        data = _file_or_base64(os.fsdecode(image), paths)
+    elif image is None or type(image).__name__ in _NOTHING or (isinstance(image, float) and isnan(image)):
+        raise UserError("no image is given")
+    else:
+        raise UserError(f"expected a path, a URL, base64 or bytes, not {type(image).__name__}")
+    if not data:
+        raise UserError("the image is empty")
+    if len(data) > MAX_IMAGE_BYTES:
+        raise UserError(f"the image is larger than {MAX_IMAGE_BYTES} bytes")
+    return data
+
+
+def shown(text: str) -> str:
+    """A path as an error may show it: short, and without what may be a password or a token."""
+    text = text.strip().rpartition("@")[2]
+    cut = min(len(text.partition("?")[0]), 80)
+    return text if cut == len(text) else f"{text[:cut]}…"
+
+
+def _scheme(image: Any) -> str:
+    found = _SCHEME.match(image[:40]) if isinstance(image, str) else None
+    return (found[1] or found[2]).lower() if found else ""
+
+
+def _file_or_base64(text: str, paths: bool) -> bytes:
+    is_data = text.startswith("data:")
+    if paths and not is_data and len(text) < _LONGEST_PATH:
+        try:
+            if (path := Path(text)).is_file():
+                with path.open("rb") as file:
+                    return file.read(MAX_IMAGE_BYTES + 1)
+        except PermissionError:
+            raise UserError(f"{shown(text)}: the file may not be read") from None
+        except (OSError, ValueError):  # no name of a file: perhaps base64
+            pass
+    encoded = text.partition(",")[2] if is_data else text
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    try:
+        return base64.b64decode("".join(encoded.split()), validate=True)
+    except (binascii.Error, ValueError):
+        place = "the data: URL" if is_data else shown(text)
+        raise UserError(f"{place}: {_neither(paths)}") from None
+
+
+def _neither(paths: bool) -> str:
+    return (
+        "neither a readable image file nor base64 of one" if paths else "no base64 of an image; paths are not read here"
+    )

@@ -1,0 +1,45 @@
+"""The registered model's entry point (models from code): MLflow runs this file to load an ensemble.
+
+``python_model="…/pyfunc_model.py"`` stores this text beside the artifacts, so nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from labelstack.ensemble.ensemble import Ensemble
+
+# MLflow's server gives a request up after so many seconds, with all its images; half of them go to the fetch.
+_SERVER_LIMIT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
+
+
+class EnsembleModel(mlflow.pyfunc.PythonModel):
+    """MLflow's wrapper of ``Ensemble``."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the models from the artifact ``ensemble``."""
+        limit = os.environ.get(_SERVER_LIMIT)
+        self.patience_s = float(limit) / 2 if limit else None
+        self.ensemble = Ensemble.load(context.artifacts["ensemble"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Labels of the images in the column ``image``: see ``Ensemble.predict``."""
+        if not isinstance(model_input, pd.DataFrame) or "image" not in model_input:
+            found = list(model_input) if isinstance(model_input, pd.DataFrame) else type(model_input).__name__
+            raise MlflowException.invalid_parameter_value(
+                f"expected a table with the column `image` (a path, URL or base64 in each row), not {found}"
+            )
+        return self.ensemble.predict(
+            model_input["image"],
+            all_probabilities=bool((params or {}).get("all_probabilities")),
+            patience_s=self.patience_s,
+            progress=False,
+        )
+
+
+mlflow.models.set_model(EnsembleModel())

@@ -1,0 +1,117 @@
+"""The members of a registered ensemble, each predicting as the pipeline's stages do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelstack.ensemble.folder import Spec, View
+from labelstack.ensemble.record import ProbeImages
+from labelstack.predictions import Predictions, assemble_cube
+from labelstack.stacking.blending import blend
+from labelstack.support.errors import UserError
+from labelstack.support.progress import bar
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Images = NDArray[np.uint8]
+Batches = Iterable[tuple[Ids, Images]]
+
+
+@dataclass(frozen=True)
+class Members:
+    """How members are loaded: each when it is its turn, so that one of them is in memory at a time.
+
+    Attributes
+    ----------
+    base : name → a function of batches (ids, uint8 [b, size, size, 3]) → ids, float32 [n, n_labels]
+    stacker : name → a function of a cube float32 [n, n_models, n_labels] → float32 [n, n_labels]
+    decode : a stored JPEG, view → uint8 [size, size, 3]
+    """
+
+    base: Callable[[str], Callable[[Batches], tuple[Ids, Floats]]]
+    stacker: Callable[[str], Callable[[Floats], Floats]]
+    decode: Callable[[bytes, View], Images]
+
+    @classmethod
+    def of(cls, folder: Path, spec: Spec) -> Members:
+        """The members in an ensemble's folder."""
+        from labelstack.images.pixels.decode import decode
+        from labelstack.stacking.stackers.catalogue import load_fold_ensemble
+
+        return cls(
+            base=lambda name: _base_model(folder / "members" / name / "model.keras", spec.settings.tta),
+            stacker=lambda name: load_fold_ensemble(folder / "stackers" / name).predict_proba,
+            decode=lambda jpeg, view: decode(jpeg, view.image_size, view.resize),
+        )
+
+
+def probe_predictions(members: Members, spec: Spec, probe: ProbeImages, name: str) -> Floats:
+    """What a base model says of the probe images, in the batches in which the pipeline predicted them."""
+    predict, view = members.base(name), spec.views[name]
+
+    def batches() -> Iterator[tuple[Ids, Images]]:
+        for number in np.unique(probe.batch):
+            rows = np.flatnonzero(probe.batch == number)
+            yield probe.image_id[rows], np.stack([members.decode(probe.jpeg[row], view) for row in rows.tolist()])
+
+    return predict(batches())[1]
+
+
+def shard_predictions(members: Members, spec: Spec, folder: Path, name: str) -> Predictions:
+    """What a base model says of all images in a folder of shards; batches end with the shard.
+
+    Raises
+    ------
+    UserError
+        When there is no shard, or one is not complete.
+    """
+    from labelstack.images.loader import evaluation_batches
+    from labelstack.images.shards.shard_files import shard_paths
+
+    shards = shard_paths(folder)
+    if not shards:
+        raise UserError(f"{folder}: no shards (shard-00000.parquet …) there; `dvc pull data/images/test` fetches them")
+    predict, view = members.base(name), spec.views[name]
+    parts = []
+    for shard in bar(shards, desc=f"predict {name}", unit="shard"):
+        batches = evaluation_batches(shard, None, view.image_size, spec.settings.batch_size, view.resize)
+        parts.append(predict(batches))
+    return Predictions(np.concatenate([ids for ids, _ in parts]), np.concatenate([rows for _, rows in parts]))
+
+
+def test_cube(spec: Spec, base: Mapping[str, Predictions]) -> tuple[Ids, Floats]:
+    """Ids and cube of the base models' test predictions, as the stage `stack` puts them together."""
+    image_id = base[next(iter(spec.views))].image_id
+    return image_id, assemble_cube({name: base[name] for name in spec.views}, image_id)
+
+
+def ensemble_predictions(members: Members, spec: Spec, base: Mapping[str, Predictions]) -> Predictions:
+    """Blended probabilities of test images, from the predictions of the base models that are needed."""
+    image_id = base[spec.needed_models[0]].image_id
+    answers: dict[str, Floats] = {name: base[name].rows_of(image_id) for name in spec.needed_models}
+    if spec.needed_stackers:
+        _, cube = test_cube(spec, base)
+        for name in bar(spec.needed_stackers, desc="stackers", unit="stacker"):
+            answers[name] = members.stacker(name)(cube)
+    return Predictions(image_id, blended(spec, answers))
+
+
+def blended(spec: Spec, members: Mapping[str, Floats]) -> Floats:
+    """The blend of base models and stackers, in the order in which the stage `blend` adds them up."""
+    return blend({name: members[name] for name in spec.blended}, spec.blended)
+
+
+def _base_model(file: Path, tta: Iterable[str]) -> Callable[[Batches], tuple[Ids, Floats]]:
+    from labelstack.images.pixels.tta import TRANSFORMS
+    from labelstack.networks.determinism import deterministic_operations
+    from labelstack.networks.inference import compile_predict, load_model, predict
+
+    deterministic_operations()
+    network = load_model(file)
+    forward, transforms = compile_predict(network), [TRANSFORMS[name] for name in tta]
+    return lambda batches: predict(network, batches, transforms, forward=forward)

@@ -1,0 +1,1 @@
+"""One image over the web, from S3 or from a file, within the policy."""

@@ -1,0 +1,1 @@
+"""From stored bytes to arrays and back: decoding, augmentation, test-time augmentation."""

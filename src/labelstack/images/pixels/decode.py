@@ -1,0 +1,210 @@
+"""Image bytes of any kind to stored JPEGs, and stored JPEGs to square arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+import warnings
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from labelstack.images.fetching.status import RefusedError
+from labelstack.images.pixels import tones, whole
+from labelstack.images.pixels.whole import MAX_PIXELS
+from labelstack.params.images import Damaged
+from labelstack.params.models import Resize
+
+MAX_SIDE = 65_500  # libjpeg's limit
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+_ORIENTATION = 0x0112
+BIG_PIXELS = 12_000_000
+_BIG = threading.Lock()  # one big image at a time: its pixels may take a gigabyte
+_REDUCED = ((16, 8), (8, 4), (4, 2))  # least factor to shrink by, and by how much the JPEG decoder does it
+
+# Dimensions are checked here, before any pixel is decoded.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+Pixels = NDArray[np.uint8]
+
+
+def decode(data: bytes | memoryview, size: int, resize: Resize = "stretch") -> Pixels:
+    """Decode a stored JPEG and bring the whole image to a square.
+
+    ``stretch`` changes the sides' ratio; ``letterbox`` keeps it and repeats the border pixels outwards. The JPEG is
+    decoded at its full size: libjpeg's reduced sizes would save a third of the time, and cost 1 to 7 dB.
+
+    Returns
+    -------
+    uint8 [size, size, 3], RGB
+
+    Raises
+    ------
+    ValueError
+        When the bytes are no image.
+    """
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if len(data) else None
+    if image is None:
+        raise ValueError("not an image")
+    pixels = np.asarray(image, np.uint8)
+    if resize == "stretch":
+        return _fit(pixels, size, size)
+    height, width = pixels.shape[:2]
+    longest = max(height, width)
+    inner = _fit(pixels, max(1, round(width * size / longest)), max(1, round(height * size / longest)))
+    top, left = (size - inner.shape[0]) // 2, (size - inner.shape[1]) // 2
+    bottom, right = size - inner.shape[0] - top, size - inner.shape[1] - left
+    return np.asarray(cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def to_stored_jpeg(data: bytes, store_size: int, quality: int, damaged: Damaged = "refuse") -> tuple[bytes, int, int]:
+    """Normalise an image to an RGB JPEG whose short side is at most ``store_size`` pixels.
+
+    Transparency is laid over white, the orientation is applied, of an animation the first frame is taken, white is
+    found as ``tones`` says. A baseline RGB JPEG that is small enough and upright keeps its bytes. With ``damaged``
+    ``keep``, what can be decoded of a damaged image is stored, and the rest of it is grey or black.
+
+    Returns
+    -------
+    jpeg : bytes
+    width, height : int
+
+    Raises
+    ------
+    RefusedError
+        ``not_an_image``; ``damaged`` for an image that does not decode completely or without a warning, see ``whole``;
+        ``unsupported`` when its white is not known; ``too_large`` beyond 100 million pixels.
+    """
+    data, sound = whole.mended(data)
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise RefusedError("too_large") from None
+    except Exception:  # parsers of hostile input raise nearly everything: OSError, SyntaxError, struct.error, …
+        raise RefusedError("not_an_image" if sound else "damaged") from None
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise RefusedError("too_large")
+        if not sound and damaged == "refuse":
+            raise RefusedError("damaged")
+        try:
+            return _normalise(image, data, store_size, quality, strict=damaged == "refuse")
+        except Image.DecompressionBombError:
+            raise RefusedError("too_large") from None
+        except RefusedError:
+            raise
+        except Exception:
+            raise RefusedError("damaged") from None
+
+
+def _normalise(
+    image: Image.Image, data: bytes, store_size: int, quality: int, *, strict: bool
+) -> tuple[bytes, int, int]:
+    width, height = image.width, image.height
+    scale = min(1.0, store_size / min(width, height), MAX_SIDE / max(width, height))
+    target = max(1, round(width * scale)), max(1, round(height * scale))
+    with _BIG if width * height > BIG_PIXELS else contextlib.nullcontext():
+        pixels = _jpeg_bgr(data, image, min(width / target[0], height / target[1]), strict)
+        if pixels is None:
+            _load(image, data, strict)
+            pixels = np.ascontiguousarray(tones.to_rgb(image, tones.bits_per_sample(image, data))[..., ::-1])
+        orientation = _orientation(image)
+        as_it_is = (
+            scale == 1.0
+            and orientation == 1
+            and image.format == "JPEG"
+            and image.mode == "RGB"
+            and not image.info.get("progressive")
+            and len(data) <= 3 * width * height + 65_536  # no megabytes of metadata
+            and (strict or whole.jpeg_is_whole(data))
+        )
+        if as_it_is:
+            return data, width, height
+        pixels = _upright(_resize(pixels, *target), orientation)
+    written, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not written:
+        raise RefusedError("damaged")
+    return encoded.tobytes(), pixels.shape[1], pixels.shape[0]
+
+
+def _jpeg_bgr(data: bytes, image: Image.Image, factor: float, strict: bool) -> Pixels | None:
+    """A JPEG's pixels, at 1/2, 1/4 or 1/8 when it is to shrink by ``factor`` ≥ 4, 8, 16; None if Pillow has to read it.
+
+    Only RGB in a file of its own is read at a reduced size: as it is with any other, so its stored bytes stay.
+    """
+    if image.format not in {"JPEG", "MPO"}:
+        return None
+    if image.mode not in {"RGB", "L"}:
+        if strict and not whole.jpeg_is_whole(data):
+            raise RefusedError("damaged")
+        return None
+    plain = image.format == "JPEG" and image.mode == "RGB"
+    part = next((part for least, part in _REDUCED if factor >= least), 1) if plain else 1
+    return whole.jpeg_bgr(data, -(-image.width // part), -(-image.height // part), strict=strict)
+
+
+def _load(image: Image.Image, data: bytes, strict: bool) -> None:
+    """Decode with Pillow; a decoder's fault is told once and then forgotten, so nothing else may load the image."""
+    try:
+        image.load()
+        sound = not strict or whole.is_whole(image, data)
+    except Exception:
+        if strict:
+            raise
+        image.tile = []  # type: ignore[attr-defined]  # what has been decoded up to the fault is there
+        image.load()
+        return
+    if not sound:
+        raise RefusedError("damaged")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation that is still to be undone; Pillow turns TIFFs itself while it loads them."""
+    if image.format == "TIFF":
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken metadata does not make a broken image
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _fit(image: Pixels, width: int, height: int) -> Pixels:
+    """Resize for a network: bilinear where fewer than three pixels become one, else as ``_resize``.
+
+    Against the original photographs, resampled with Lanczos's filter, bilinear is as close there as area averages
+    (37.3 and 37.1 dB from 256 × 341 to 224 px, 39.2 and 39.1 dB from 331 × 441), and takes a third of the time.
+    """
+    few = image.shape[0] * image.shape[1] < 3 * width * height
+    if few and width <= image.shape[1] and height <= image.shape[0]:
+        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return _resize(image, width, height)
+
+
+def _resize(image: Pixels, width: int, height: int) -> Pixels:
+    """Shrink by area averages, then enlarge what is still too small, linearly; cv2 alone does not mix the two."""
+    smaller = min(width, image.shape[1]), min(height, image.shape[0])
+    if smaller != (image.shape[1], image.shape[0]):
+        image = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), np.uint8)
+    if smaller != (width, height):
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return image
+
+
+def _upright(image: Pixels, orientation: int) -> Pixels:
+    """Undo the EXIF orientation (Exif 2.32, tag 0x0112)."""
+    if orientation == 1:
+        return image
+    turned = {
+        2: image[:, ::-1],
+        3: image[::-1, ::-1],
+        4: image[::-1],
+        5: image.transpose(1, 0, 2),
+        6: np.rot90(image, -1),
+        7: np.rot90(image, 2).transpose(1, 0, 2),
+        8: np.rot90(image, 1),
+    }
+    return np.ascontiguousarray(turned.get(orientation, image))

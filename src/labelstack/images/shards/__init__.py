@@ -1,0 +1,1 @@
+"""Shards: their form, how they are filled and by whom."""

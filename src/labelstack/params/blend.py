@@ -1,0 +1,17 @@
+"""`blend`: the weighted average of stackers and base models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from labelstack.params.section import Section
+
+
+class BlendSection(Section):
+    """Weighted average of stackers and base models; weights are searched on out-of-fold predictions."""
+
+    members: list[str] = []
+    method: Literal["log_loss", "greedy", "equal"] = "log_loss"
+    step: float = Field(0.05, gt=0, le=0.5)

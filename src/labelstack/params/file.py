@@ -1,0 +1,114 @@
+"""The whole of params.yaml: read, checked, flattened and digested."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from labelstack.params.augment import AugmentSection
+from labelstack.params.dataset import DatasetSection
+from labelstack.params.engine import EngineSection
+from labelstack.params.images import ImagesSection
+from labelstack.params.messages import explain, name_problems, raw_name_problems
+from labelstack.params.models import ModelSection
+from labelstack.params.prediction import PredictionSection
+from labelstack.params.sample import SampleSection
+from labelstack.params.second_level_file import SecondLevel
+from labelstack.params.section import Seed
+from labelstack.params.submission import SubmissionSection
+from labelstack.params.tracking import TrackingSection
+from labelstack.params.training import TrainingSection
+from labelstack.support.credentials import cleaned, credential_problems
+from labelstack.support.errors import InputProblems, UserError
+from labelstack.support.yaml_file import read_yaml
+
+
+class Params(SecondLevel):
+    """The whole of params.yaml."""
+
+    seed: Seed = 2018
+    dataset: DatasetSection = DatasetSection()
+    sample: SampleSection = SampleSection()
+    images: ImagesSection = ImagesSection()
+    augment: AugmentSection = AugmentSection()
+    training: TrainingSection = TrainingSection()
+    models: dict[str, ModelSection] = Field(min_length=1)
+    prediction: PredictionSection = PredictionSection()
+    submission: SubmissionSection = SubmissionSection()
+    tracking: TrackingSection = TrackingSection()
+    engine: EngineSection = EngineSection()
+
+    @model_validator(mode="after")
+    def _names(self) -> Params:
+        problems = name_problems(self.models, self.stackers, self.blend.members)
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def policy(self, model: ModelSection) -> AugmentSection | None:
+        """The augmentation of one base model: the shared policy, its own, or none."""
+        if isinstance(model.augment, AugmentSection):
+            return model.augment
+        return self.augment if model.augment else None
+
+    def blend_members(self) -> list[str]:
+        """Members of the blend in order: as named by ``blend.members``, or every stacker and base model."""
+        return list(self.blend.members) or [*self.stackers, *self.models]
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml; raise ``InputProblems`` with every problem in it at once.
+
+    Credentials in a URI are a problem too, and no message shows them.
+    """
+    path = Path(path)
+    try:
+        content = read_yaml(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: not found. Run from the folder that holds dvc.yaml, or copy a file from recipes/ to {path}."
+        ) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping of sections (seed, dataset, models, …)")
+    problems = credential_problems(content)
+    content = cleaned(content)
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        told = {problem.partition(":")[0] for problem in problems}
+        problems += [problem for problem in explain(error, Params) if problem.partition(":")[0] not in told]
+        # Pydantic compares names only when all sections are valid.
+        problems += [problem for problem in raw_name_problems(content) if problem not in problems]
+    if problems:
+        raise InputProblems(str(path), problems)
+    return params
+
+
+def flatten(section: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as one level of dotted keys, the way MLflow wants params; lists become JSON text."""
+    content = section.model_dump(mode="json") if isinstance(section, BaseModel) else section
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = json.dumps(value) if isinstance(value, list | dict) else value
+    return flat
+
+
+def digest(content: Any) -> str:
+    """First 16 hex digits of the SHA-256 of canonical JSON; equal content gives an equal digest."""
+    if isinstance(content, BaseModel):
+        content = content.model_dump(mode="json")
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=_jsonable)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"cannot digest {type(value).__name__}")

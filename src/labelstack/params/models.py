@@ -1,0 +1,108 @@
+"""`models`: one section for each base model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from labelstack.params.augment import AugmentSection
+from labelstack.params.messages import one_of
+from labelstack.params.rules import Folder
+from labelstack.params.section import Section, Seed
+
+# Name -> smallest image side in pixels that the architecture accepts (keras.applications' own minima;
+# for our small ones: what is left after their strides).
+BACKBONE_MIN_SIZE: dict[str, int] = {
+    "densenet201": 32,
+    "inception_v3": 75,
+    "inception_resnet_v2": 75,
+    "resnet50": 32,
+    "nasnet": 32,
+    "xception": 71,
+    "resnet152_v2": 32,
+    "mobilenet": 32,
+    "mobilenet_v2": 32,
+    "densenet121": 32,
+    "efficientnet_b0": 32,
+    "small_cnn": 16,
+    "small_resnet": 16,
+    "descriptors": 32,
+    "pixels": 16,
+    "silhouette": 32,
+    "silhouette_pixels": 32,
+}
+LOSSES = ("bce", "balanced_bce", "focal")
+
+Resize = Literal["stretch", "letterbox"]
+
+
+class ScheduleSection(Section):
+    """Learning rate over epochs."""
+
+    kind: Literal["constant", "cosine", "warm_restarts", "plateau"] = "cosine"
+    warmup_epochs: int = Field(0, ge=0, le=1000)
+    restart_epochs: int = Field(10, ge=1, le=1000)
+    minimum: float = Field(0.01, ge=0, le=1)
+    factor: float = Field(0.5, gt=0, lt=1)
+    patience: int = Field(3, ge=1, le=1000)
+
+
+class HeadSection(Section):
+    """Pooling and dense layers on top of a backbone; the default is the flagship's head."""
+
+    pooling: Literal["max", "average", "flatten"] = "max"
+    units: list[Annotated[int, Field(ge=1, le=65536)]] = [2048, 2048]
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+
+class ModelSection(Section):
+    """One base model."""
+
+    backbone: str
+    weights: Folder = "none"
+    image_size: int = Field(64, ge=16, le=2048, validate_default=True)
+    resize: Resize = "stretch"
+    options: dict[str, float | int | str | bool | list[int]] = {}
+    head: HeadSection = HeadSection()
+    batch_size: int = Field(32, ge=1, le=8192)
+    epochs: int = Field(10, ge=1, le=10_000)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    weight_decay: float = Field(0, ge=0, le=1)
+    label_smoothing: float = Field(0, ge=0, lt=0.5)
+    mixup: float = Field(0, ge=0, le=10)
+    ema: float | None = Field(None, gt=0, lt=1)
+    schedule: ScheduleSection = ScheduleSection()
+    loss: str = "bce"
+    augment: bool | AugmentSection = True
+    seed: Seed = 0
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, value: str) -> str:
+        return one_of(value, BACKBONE_MIN_SIZE, "backbone")
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, value: str) -> str:
+        return one_of(value, LOSSES, "loss")
+
+    @field_validator("image_size")
+    @classmethod
+    def _large_enough(cls, value: int, info: ValidationInfo) -> int:
+        backbone = info.data.get("backbone", "")
+        if value < BACKBONE_MIN_SIZE.get(backbone, 0):
+            raise ValueError(
+                f"{value} px is below the minimum of {backbone}, which is {BACKBONE_MIN_SIZE[backbone]} px"
+            )
+        return value
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _own_policy(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return AugmentSection.model_validate(value)
+        if not isinstance(value, bool | AugmentSection):
+            raise ValueError(f"must be true, false or a section like augment, not {value!r}")
+        return value

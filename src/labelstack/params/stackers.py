@@ -1,0 +1,129 @@
+"""`stackers`: one section for each stacker; `kind` says which it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from labelstack.params.section import Section, Seed
+
+
+class StackerSection(Section):
+    """What every section under ``stackers`` has; ``kind`` says which stacker it is."""
+
+    kind: str
+
+
+class CNNStackerSection(StackerSection):
+    """The convolutional stacker: windows over models, dense layers over labels."""
+
+    kind: Literal["cnn"] = "cnn"
+    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([8, 16, 32, 64], min_length=1)
+    kernel: int = Field(3, ge=1, le=15)
+    padding: Literal["fit", "same"] = "fit"
+    units: int = Field(1024, ge=1, le=65536)
+    dropout: float = Field(0, ge=0, lt=1)
+    epochs: int = Field(30, ge=1, le=10_000)
+    batch_size: int | None = Field(None, ge=1, le=8192)
+    early_stopping: int | None = Field(3, ge=1, le=10_000)
+    holdout: float = Field(0.1, gt=0, le=0.5)
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    weight_decay: float = Field(0, ge=0, le=1)
+    inputs: Literal["probability", "logit"] = "probability"
+    seeds: int = Field(1, ge=1, le=100)
+    seed: Seed = 0
+
+
+class XGBoostStackerSection(StackerSection):
+    """Gradient-boosted trees, one booster per label."""
+
+    kind: Literal["xgboost"] = "xgboost"
+    features: Literal["all", "own", "own+context", "own+top_k"] = "own+top_k"
+    top_k: int = Field(16, ge=1, le=1000)
+    base: Literal["prior", "mean"] = "prior"
+    n_estimators: int = Field(50, ge=1, le=10_000)
+    max_depth: int = Field(4, ge=1, le=20)
+    learning_rate: float = Field(0.1, gt=0, le=1)
+    subsample: float = Field(1, gt=0, le=1)
+    colsample_bytree: float = Field(1, gt=0, le=1)
+    min_child_weight: float = Field(1, ge=0)
+    reg_lambda: float = Field(1, ge=0)
+    early_stopping_rounds: int | None = Field(None, ge=1, le=10_000)
+    holdout: float = Field(0.2, gt=0, le=0.5)
+    min_positives: int = Field(2, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    seed: Seed = 0
+
+
+class LogisticStackerSection(StackerSection):
+    """Logistic regression per label that leans on weights shared by all labels."""
+
+    kind: Literal["logistic"] = "logistic"
+    inputs: Literal["logit", "probability", "both"] = "logit"
+    pooled: bool = True
+    rivals: bool = True
+    context: float | None = Field(None, ge=0, le=10)
+    context_rank: int = Field(40, ge=1, le=10_000)
+    strength: float | None = Field(None, gt=0, le=1e6)
+    clip: float = Field(1e-3, gt=0, lt=0.5)
+
+
+class RidgeStackerSection(LogisticStackerSection):
+    """Ridge regression per label, otherwise the same."""
+
+    kind: Literal["ridge"] = "ridge"  # type: ignore[assignment]
+    inputs: Literal["logit", "probability", "both"] = "probability"
+    rivals: bool = False
+    context: float | None = Field(0, ge=0, le=10)
+
+
+class MeanStackerSection(StackerSection):
+    """Mean of the models."""
+
+    kind: Literal["mean"] = "mean"
+    space: Literal["probability", "logit"] = "probability"
+
+
+class RankMeanStackerSection(StackerSection):
+    """Mean of the models' ranks."""
+
+    kind: Literal["rank_mean"] = "rank_mean"
+
+
+class WeightedMeanStackerSection(StackerSection):
+    """Convex weights by scipy.optimize."""
+
+    kind: Literal["weighted_mean"] = "weighted_mean"
+    objective: Literal["log_loss", "f"] = "log_loss"
+    metric: Literal["samples", "micro", "macro"] = "samples"
+    beta: float = Field(1, gt=0, le=10)
+
+
+class GreedyStackerSection(StackerSection):
+    """Greedy selection with replacement."""
+
+    kind: Literal["greedy"] = "greedy"
+    step: float = Field(0.05, gt=0, le=0.5)
+    metric: Literal["samples", "micro", "macro"] = "samples"
+    beta: float = Field(1, gt=0, le=10)
+
+
+class PerLabelWeightsStackerSection(StackerSection):
+    """Convex weights per label, drawn to shared ones."""
+
+    kind: Literal["per_label_weights"] = "per_label_weights"
+    shrinkage: float = Field(50, ge=0, le=1e9)
+
+
+STACKERS: dict[str, type[StackerSection]] = {
+    "cnn": CNNStackerSection,
+    "xgboost": XGBoostStackerSection,
+    "logistic": LogisticStackerSection,
+    "ridge": RidgeStackerSection,
+    "mean": MeanStackerSection,
+    "rank_mean": RankMeanStackerSection,
+    "weighted_mean": WeightedMeanStackerSection,
+    "greedy": GreedyStackerSection,
+    "per_label_weights": PerLabelWeightsStackerSection,
+}

@@ -1,1 +1,0 @@
-"""One file per DVC stage: read inputs, call a room, write outputs, log the run."""

@@ -1,0 +1,1 @@
+"""Versions of ensembles in MLflow's registry: champion, promotion, model card, rebuild."""

@@ -1,0 +1,246 @@
+"""Whether an ensemble from the registry is the one that was registered, and still predicts what it predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from labelstack.ensemble import machine, record
+from labelstack.ensemble.folder import Spec, read_spec
+from labelstack.ensemble.log import MODEL_NAME
+from labelstack.ensemble.recompute import Floats, Ids, Members, blended, probe_predictions, test_cube
+from labelstack.ensemble.record import BLEND
+from labelstack.predictions import Predictions, read_predictions
+from labelstack.stacking.deciding.decisions import Decision
+from labelstack.support.errors import UserError
+from labelstack.support.progress import bar
+from labelstack.tracking import store
+from labelstack.tracking.runs import Tracker
+
+# On another processor sums run in another order and logarithms end in another last bit: 1e-7 of a probability, which
+# whatever is built on it may amplify. Other weights, or another member in its place, differ by far more.
+TOLERANCE = 1e-4
+# Share of the images whose labels may differ there: those with a probability next to a threshold.
+LABELS_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class AgreementRow:
+    """One line of the comparison.
+
+    Attributes
+    ----------
+    member : a name or ``blend``
+    kind : ``base model``, ``stacker``, ``blend`` or ``label sets``
+    images : how many were compared
+    difference : the largest absolute one of probabilities; of label sets the number of images that differ. None when
+        there is nothing to compare.
+    problem : empty when it passes
+    """
+
+    member: str
+    kind: str
+    images: int
+    difference: float | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What came out of ``recompute``.
+
+    Attributes
+    ----------
+    rows : base models, stackers, the blend and its label sets, in this order
+    exact : whether not a bit may differ, because machine and packages are the recorded ones
+    other : what differs between the machines, in words
+    """
+
+    rows: list[AgreementRow]
+    exact: bool
+    other: list[str]
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for every row that does not pass."""
+        return [f"{row.kind} `{row.member}`: {row.problem}" for row in self.rows if row.problem]
+
+
+@dataclass(frozen=True)
+class FetchedVersion:
+    """The parts of a downloaded model: the ensemble's folder, and labelstack's source as it was then."""
+
+    ensemble: Path
+    code: Path
+
+
+def fetch(tracker: Tracker, uri: str, to: Path) -> FetchedVersion:
+    """Download a version, ``models:/<name>/<version>``, into a new folder.
+
+    Raises
+    ------
+    UserError
+        When its files can't be had, or are no ensemble.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    to.mkdir(parents=True)
+    with store.explained(tracker.uri, f"fetch {uri}"), tracker.as_default():
+        try:
+            model = Path(download_artifacts(artifact_uri=uri, dst_path=str(to)))
+        except OSError as error:
+            raise UserError(f"{uri}: its files could not be fetched ({error})") from None
+    ensemble = model / "artifacts" / MODEL_NAME
+    if not ensemble.is_dir():
+        raise UserError(f"{uri}: not an ensemble of labelstack, or its files are gone (no artifacts/{MODEL_NAME})")
+    return FetchedVersion(ensemble, model / "code" / "labelstack")
+
+
+def integrity(folder: Path, digest: str | None, code: Path | None = None) -> list[str]:
+    """Sentences about files that are not the registered ones, with the member they belong to; none when all are.
+
+    Parameters
+    ----------
+    digest : str or None
+        The version's tag ``labelstack.files_digest``: it lies in the registry's database and not among the files.
+    code : Path, optional
+        The copy of labelstack's source beside the ensemble.
+    """
+    problems = []
+    try:
+        if not digest:
+            problems.append(
+                "the version has no tag labelstack.files_digest, so nothing says which checksums.json was registered"
+            )
+        elif record.files_digest(folder) != digest:
+            problems.append("checksums.json was changed: its SHA-256 is not the version's tag labelstack.files_digest")
+        found = record.changes(folder)
+    except (UserError, OSError):
+        return [f"{record.CHECKSUMS} is missing or damaged"]
+    problems += [f"{owner(name)}{name} was changed" for name in found.changed]
+    problems += [f"{owner(name)}{name} is missing" for name in found.missing]
+    problems += [f"{owner(name)}{name} was added" for name in found.extra]
+    return problems + ([] if code is None else _code_problems(folder, code))
+
+
+def _code_problems(folder: Path, code: Path) -> list[str]:
+    try:
+        recorded = record.read_machine(folder).get("code")
+    except UserError:
+        return []  # said above: the file is missing or was changed
+    return [] if machine.source_digest(code) == recorded else ["code/labelstack, the source, was changed"]
+
+
+def owner(name: str) -> str:
+    """The member that a file of the folder belongs to, as the beginning of a sentence; empty for the other files."""
+    match name.split("/"):
+        case ["members", member, *_]:
+            return f"base model `{member}`: "
+        case ["stackers", member, *_]:
+            return f"stacker `{member}`: "
+        case [record.FOLDER, "predictions", file]:
+            return f"recorded predictions of `{Path(file).stem}`: "
+    return ""
+
+
+def recompute(folder: Path, members: Members | None = None, here: Mapping[str, str] | None = None) -> Agreement:
+    """Let every member predict again and compare with the record: all of them, whatever one does.
+
+    Base models predict the probe images, in the same batches. Stackers, blend and decision rule take all test images,
+    never a part (the last bits of a matrix product may depend on the number of rows), from the base models' recorded
+    predictions. On the recorded machine with the recorded packages not a bit may differ; elsewhere probabilities by at
+    most ``TOLERANCE``, and the labels of at most ``LABELS_TOLERANCE`` of the images.
+
+    Parameters
+    ----------
+    folder : Path
+        Of an ensemble with a record.
+    members : Members, optional
+        Default: those in the folder.
+    here : mapping, optional
+        Default: this machine.
+
+    Raises
+    ------
+    UserError
+        When the folder's spec, the probe images or the machine's description can't be read.
+    """
+    spec = read_spec(folder)
+    run = members or Members.of(folder, spec)
+    probe = record.read_probe(folder)
+    other = machine.differences(record.read_machine(folder), here or machine.machine())
+    compare = _Compare(folder, exact=not other)
+    for name in bar(list(spec.views), desc="verify base models", unit="model"):
+        compare("base model", name, probe.image_id, partial(probe_predictions, run, spec, probe, name))
+    try:
+        image_id, cube = test_cube(spec, {name: compare.recorded(name) for name in spec.views})
+    except UserError as error:
+        compare.impossible("stacker", spec.stackers, f"the base models' recorded predictions can't be read: {error}")
+        compare.impossible("blend", [BLEND], "there are no recorded predictions of all base models")
+        return Agreement(compare.rows, not other, other)
+    answers: dict[str, Floats] = dict(zip(spec.views, cube.transpose(1, 0, 2), strict=True))
+    for name in bar(spec.stackers, desc="verify stackers", unit="stacker"):
+        answer = compare("stacker", name, image_id, partial(_stacked, run, name, cube))
+        if answer is not None:
+            answers[name] = answer
+    whole = compare("blend", BLEND, image_id, partial(_blended, spec, answers))
+    if whole is not None and compare.rows[-1].difference is not None:
+        compare.labels(spec, image_id, whole)
+    return Agreement(compare.rows, not other, other)
+
+
+class _Compare:
+    """Compares answers one by one with what was recorded, and keeps a row of each."""
+
+    def __init__(self, folder: Path, *, exact: bool) -> None:
+        self.folder, self.exact = folder, exact
+        self.rows: list[AgreementRow] = []
+
+    def recorded(self, name: str) -> Predictions:
+        return read_predictions(record.predictions_file(self.folder, name))
+
+    def impossible(self, kind: str, names: Iterable[str], why: str) -> None:
+        self.rows += [AgreementRow(name, kind, 0, None, why) for name in names]
+
+    def __call__(self, kind: str, name: str, image_id: Ids, predict: Callable[[], Floats]) -> Floats | None:
+        """Compare; the member's answer, or None when it gave none."""
+        answer = None
+        try:
+            answer = predict()
+            recorded = self.recorded(name).rows_of(image_id)
+            if recorded.shape != answer.shape:
+                raise UserError(f"predicts {answer.shape[1]} labels, recorded are {recorded.shape[1]}")
+        except Exception as error:  # whatever one member does, the others are compared
+            self.impossible(kind, [name], str(error).split("\n")[0] or type(error).__name__)
+            return answer
+        apart = np.abs(answer.astype(np.float64) - recorded).max(axis=1)
+        difference = float(apart.max(initial=0))
+        problem = ""
+        if not difference <= (0 if self.exact else TOLERANCE):
+            problem = f"{int((apart > 0).sum())} of {len(apart)} images differ, by up to {difference:.2g}"
+        self.rows.append(AgreementRow(name, kind, len(apart), difference, problem))
+        return answer
+
+    def labels(self, spec: Spec, image_id: Ids, whole: Floats) -> None:
+        """Compare the label sets of a blend with those of the recorded one."""
+        decide = Decision.from_dict(spec.decision).decide
+        differ = int((decide(whole) != decide(self.recorded(BLEND).rows_of(image_id))).any(axis=1).sum())
+        allowed = 0 if self.exact else math.ceil(LABELS_TOLERANCE * len(image_id))
+        problem = f"{differ} of {len(image_id)} images get other labels" if differ > allowed else ""
+        self.rows.append(AgreementRow(BLEND, "label sets", len(image_id), differ, problem))
+
+
+def _stacked(members: Members, name: str, cube: Floats) -> Floats:
+    return members.stacker(name)(cube)
+
+
+def _blended(spec: Spec, answers: Mapping[str, Floats]) -> Floats:
+    silent = [name for name, weight in spec.weights.items() if weight and name not in answers]
+    if silent:
+        raise UserError(f"nothing to blend: no answer of {', '.join(silent)}")
+    return blended(spec, answers)

@@ -1,0 +1,1 @@
+"""Metrics, intervals over images, and scored label sets; plain NumPy."""

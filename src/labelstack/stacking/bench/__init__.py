@@ -1,0 +1,1 @@
+"""The second level's benchmark: `labelstack bench` alone imports it."""

@@ -1,0 +1,226 @@
+"""Calibration: probabilities that come true as often as they say.
+
+``platt`` is logit p' = a · logit p + b, ``beta`` is logit p' = a · ln p − a₂ · ln (1 − p) + b (Kull et al. 2017).
+Slopes are one for all labels. Each label also has an offset of its own, drawn towards 0; how strongly is learnt from
+the data (empirical Bayes): where the labels' offsets are noise they vanish. ``isotonic`` is one rising function for all
+labels and one of its own for each label, weighted by the label's number of positives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labelstack.stacking.array_checks import check_probability, check_targets
+
+Method = Literal["none", "platt", "isotonic", "beta"]
+METHODS: tuple[Method, ...] = ("none", "platt", "isotonic", "beta")
+_EDGE = 1e-6  # probabilities are held this far from 0 and 1 before logarithms are taken
+_POOLED_ROWS = 1024
+_ROUNDS, _STEPS = 20, 25
+_TRUST = 50.0  # positives at which a label's own step function has half the weight
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A fitted calibration: call it with P [n, n_labels]; ``to_dict`` and ``from_dict`` keep every digit.
+
+    Attributes
+    ----------
+    method : none, platt, isotonic or beta
+    coefficients : float64 [3, n_labels], of ln p, of −ln (1 − p), and 1; empty for none and isotonic
+    steps : isotonic only: for each label the (x, y) knots and the weight of its own function, the shared one first
+    """
+
+    method: Method = "none"
+    coefficients: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 0)))
+    steps: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], float]] = ()
+
+    def __call__(self, P: ArrayLike) -> NDArray[np.float32]:
+        """Calibrated probabilities float32 [n, n_labels]."""
+        probability = check_probability(P)
+        if self.method == "none":
+            return probability
+        n_labels = self.coefficients.shape[1] if self.method != "isotonic" else len(self.steps) - 1
+        if probability.shape[1] != n_labels:
+            raise ValueError(f"P has {probability.shape[1]} labels, the calibration was fitted with {n_labels}")
+        out = np.empty(probability.shape, np.float32)
+        rows = max(1, 1_000_000 // n_labels)
+        for start in range(0, len(out), rows):
+            chunk = probability[start : start + rows]
+            out[start : start + rows] = self._isotonic(chunk) if self.method == "isotonic" else self._curve(chunk)
+        return out
+
+    def _curve(self, P: NDArray[np.float32]) -> NDArray[np.float64]:
+        falling, rising = _logarithms(P)
+        a, a2, b = self.coefficients
+        return _sigmoid(a * falling + a2 * rising + b)
+
+    def _isotonic(self, P: NDArray[np.float32]) -> NDArray[np.float64]:
+        shared = np.interp(P, *self.steps[0][:2])
+        for label, (x, y, weight) in enumerate(self.steps[1:]):
+            if weight:
+                shared[:, label] += weight * (np.interp(P[:, label], x, y) - shared[:, label])
+        return shared
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists for JSON."""
+        found: dict[str, Any] = {"method": self.method}
+        if self.coefficients.size:
+            found["coefficients"] = self.coefficients.tolist()
+        if self.steps:
+            found["steps"] = [[x.tolist(), y.tolist(), weight] for x, y, weight in self.steps]
+        return found
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Calibration:
+        """What ``to_dict`` gave."""
+        coefficients = np.array(kept.get("coefficients", np.zeros((3, 0))), np.float64)
+        steps = [(np.array(x, np.float64), np.array(y, np.float64), float(w)) for x, y, w in kept.get("steps", ())]
+        return cls(kept["method"], coefficients, steps)
+
+
+def fit_calibration(Y: ArrayLike, P: ArrayLike, method: Method = "platt") -> Calibration:
+    """Fit a calibration by cross-entropy (``platt``, ``beta``) or least squares (``isotonic``).
+
+    Parameters
+    ----------
+    Y : float [n, n_labels] in 0 … 1, soft targets allowed
+    P : float [n, n_labels] in 0 … 1, out-of-fold
+    method : see the module; ``none`` gives probabilities back as they are
+
+    Raises
+    ------
+    ValueError
+        On input that does not fit, or an unknown method.
+    """
+    probability = check_probability(P)
+    targets = check_targets(Y, (probability.shape[0], probability.shape[1]), of="P")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    if method == "none":
+        return Calibration()
+    if method == "isotonic":
+        return _fit_isotonic(targets, probability)
+    return Calibration(method, _fit_curve(targets, probability, slopes=1 if method == "platt" else 2))
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Targets ``y`` and logarithms ``x`` [terms, rows, n_labels] of the probabilities, and ``n`` images in each row.
+
+    With many images, those with neighbouring probabilities of a label are pooled: hundreds of rows tell as much.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    n: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, Y: NDArray[np.float32], P: NDArray[np.float32], slopes: int) -> _Pooled:
+        rows = min(len(P), _POOLED_ROWS)
+        starts = np.arange(rows) * len(P) // rows
+        n = np.diff(np.append(starts, len(P))).astype(np.float64)[:, None]
+        x, y = np.ones((slopes + 1, rows, P.shape[1])), np.empty((rows, P.shape[1]))
+        for first in range(0, P.shape[1], 32):
+            part = slice(first, first + 32)
+            order = np.argsort(P[:, part], axis=0, kind="stable")
+            falling, rising = _logarithms(np.take_along_axis(P[:, part], order, 0))
+            for term, values in enumerate([falling + rising] if slopes == 1 else [falling, rising]):
+                x[term, :, part] = np.add.reduceat(values, starts, axis=0) / n
+            y[:, part] = (
+                np.add.reduceat(np.take_along_axis(Y[:, part], order, 0).astype(np.float64), starts, axis=0) / n
+            )
+        return cls(x, y, n)
+
+    def sums(
+        self, shared: NDArray[np.float64], own: NDArray[np.float64]
+    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        """Cross-entropy; of each label the falling gradient [terms, n_labels] and Hessian [terms, terms, n_labels]."""
+        score = np.tensordot(shared, self.x, 1) + own
+        p = _sigmoid(score)
+        loss = float((self.n * (np.logaddexp(0, score) - self.y * score)).sum())
+        error, weight = self.n * (self.y - p), self.n * p * (1 - p)
+        gradient = np.einsum("nl,tnl->tl", error, self.x)
+        hessian = np.stack([np.einsum("nl,tnl->tl", weight * left, self.x) for left in self.x])
+        return loss, gradient, hessian
+
+
+def _fit_curve(Y: NDArray[np.float32], P: NDArray[np.float32], slopes: int) -> NDArray[np.float64]:
+    """Slopes, shared offset and labels' offsets; the offsets' variance by expectation-maximisation."""
+    data = _Pooled.of(Y, P, slopes)
+    shared, own, variance = np.array([1.0] * slopes + [0.0]), np.zeros(P.shape[1]), 0.1
+    for _ in range(_ROUNDS):
+        shared, own, sharpness = _newton(data, shared, own, variance)
+        before = variance
+        variance = max(float(np.mean(own**2 + 1 / (sharpness + 1 / variance))), 1e-4)
+        if abs(variance - before) < 0.02 * before:
+            break
+    both = np.broadcast_to(shared[:-1, None], (2, P.shape[1]))  # Platt's one slope counts for both logarithms
+    return np.vstack([both, shared[-1] + own])
+
+
+def _newton(
+    data: _Pooled, shared: NDArray[np.float64], own: NDArray[np.float64], variance: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Most likely slopes and offset (weak prior: slopes near 1) and labels' offsets (prior: 0 ± √variance)."""
+    slopes = len(shared) - 1
+    centre, pull = np.array([1.0] * slopes + [0.0]), np.array([1.0] * slopes + [1e-6])
+
+    def value_at(shared: NDArray[np.float64], own: NDArray[np.float64]) -> tuple[float, Any, Any]:
+        loss, gradient, hessian = data.sums(shared, own)
+        penalty = (pull * (shared - centre) ** 2).sum() / 2 + (own**2).sum() / (2 * variance)
+        return loss + float(penalty), gradient, hessian
+
+    value, gradient, hessian = value_at(shared, own)
+    for _ in range(_STEPS):
+        # The labels' offsets enter the Hessian on its diagonal only, so they are eliminated.
+        diagonal = hessian[-1, -1] + 1 / variance
+        cross, rest = hessian[:, -1] / diagonal, gradient[-1] - own / variance
+        system = hessian.sum(axis=2) + np.diag(pull) - cross @ hessian[:, -1].T
+        step = np.linalg.solve(system, gradient.sum(axis=1) - pull * (shared - centre) - cross @ rest)
+        own_step = (rest - hessian[:, -1].T @ step) / diagonal
+        scale = min(1.0, 2.0 / max(np.abs(step).max(), np.abs(own_step).max(), 1e-12))
+        before = value
+        while scale > 1e-4:
+            trial = shared + scale * step
+            trial[:-1] = np.maximum(trial[:-1], 0.01)  # a higher probability never becomes a lower one
+            found = value_at(trial, own + scale * own_step)
+            if found[0] <= value:
+                shared, own = trial, own + scale * own_step
+                value, gradient, hessian = found
+                break
+            scale /= 4
+        if before - value <= 1e-7 * abs(value):
+            break
+    return shared, own, hessian[-1, -1]
+
+
+def _fit_isotonic(Y: NDArray[np.float32], P: NDArray[np.float32]) -> Calibration:
+    steps = [(*_rising_steps(P.ravel(), Y.ravel()), 1.0)]
+    for label in range(P.shape[1]):
+        positives = float(Y[:, label].sum())
+        x, y = _rising_steps(P[:, label], Y[:, label]) if positives else (np.zeros(1), np.zeros(1))
+        steps.append((x, y, positives / (positives + _TRUST)))
+    return Calibration("isotonic", steps=steps)
+
+
+def _rising_steps(p: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Knots of the isotonic regression of ``y`` on ``p``, straight lines between them."""
+    from sklearn.isotonic import IsotonicRegression  # here, because it takes seconds to import
+
+    fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p.astype(np.float64), y)
+    return cast(NDArray[np.float64], fitted.X_thresholds_), cast(NDArray[np.float64], fitted.y_thresholds_)
+
+
+def _logarithms(P: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    p = np.clip(P.astype(np.float64), _EDGE, 1 - _EDGE)
+    return np.log(p), -np.log1p(-p)
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * (1 + np.tanh(x / 2))

@@ -1,0 +1,236 @@
+"""Decisions: rules that turn probabilities into labels, chosen on rows with answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labelstack.params.metric import MetricSection
+from labelstack.params.thresholds import Strategy, ThresholdsSection
+from labelstack.scoring.metrics import f_beta, f_beta_per_image
+from labelstack.stacking.array_checks import check_answers, check_probability
+from labelstack.stacking.deciding import thresholds as limits
+from labelstack.stacking.deciding.calibration import Calibration, fit_calibration
+from labelstack.stacking.deciding.context import apply_context, best_context
+from labelstack.stacking.deciding.expected_f import decode
+from labelstack.stacking.deciding.label_counts import count_distribution, fit_count_weights, largest_count
+from labelstack.stacking.folds import assign_folds
+
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+_MARGIN = 1.0  # standard errors
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """A fitted rule from probabilities to labels.
+
+    Attributes
+    ----------
+    strategy : one of ``STRATEGIES``; ``auto`` never, but what it chose
+    calibration : applied first
+    thresholds : float32 [n_labels], for calibrated probabilities; None where the rule has none
+    ratio, floor : of ``context``
+    beta, log_weights : of ``expected_f``
+    at_least_one : an image without a label gets its most probable one
+    scores : of ``auto``: strategy → cross-fitted F of the primary metric
+    """
+
+    strategy: Strategy
+    calibration: Calibration = field(default_factory=Calibration)
+    thresholds: NDArray[np.float32] | None = None
+    ratio: float = 0.0
+    floor: float = 0.0
+    beta: float = 1.0
+    log_weights: NDArray[np.float64] | None = None
+    at_least_one: bool = False
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def decide(self, P: ArrayLike) -> NDArray[np.bool_]:
+        """Labels bool [n, n_labels] of probabilities float [n, n_labels]."""
+        probability = self.calibration(P)
+        if self.strategy == "expected_f":
+            given = decode(probability, self.beta, self.log_weights)
+        elif self.strategy == "context":
+            given = apply_context(probability, self.ratio, self.floor)
+        else:
+            assert self.thresholds is not None
+            given = limits.apply(probability, self.thresholds)
+        if self.at_least_one:
+            empty = np.flatnonzero(~given.any(axis=1))
+            given[empty, probability[empty].argmax(axis=1)] = True
+        return given
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists for JSON; ``from_dict`` gets every digit back."""
+        kept: dict[str, Any] = {"strategy": self.strategy, "calibration": self.calibration.to_dict()}
+        if self.thresholds is not None:
+            kept["thresholds"] = [float(str(t)) for t in self.thresholds]
+        if self.strategy == "context":
+            kept |= {"ratio": self.ratio, "floor": self.floor}
+        if self.strategy == "expected_f":
+            kept["beta"] = self.beta
+            kept["log_weights"] = None if self.log_weights is None else self.log_weights.tolist()
+        return kept | {"at_least_one": self.at_least_one, "scores": dict(self.scores)}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Decision:
+        """What ``to_dict`` gave."""
+        values = dict(kept)
+        values["calibration"] = Calibration.from_dict(values.get("calibration", {"method": "none"}))
+        for name, kind in (("thresholds", np.float32), ("log_weights", np.float64)):
+            if values.get(name) is not None:
+                values[name] = np.array(values[name], kind)
+        return cls(**values)
+
+
+def fit_decision(
+    Y: ArrayLike,
+    P: ArrayLike,
+    settings: ThresholdsSection | None = None,
+    metric: MetricSection | None = None,
+    *,
+    strategy: str | None = None,
+    groups: Sequence[str] | None = None,
+    folds: ArrayLike | None = None,
+) -> Decision:
+    """Fit a rule for a large F-beta.
+
+    Parameters
+    ----------
+    Y : 0/1 [n, n_labels], or soft labels, true from one half
+    P : float [n, n_labels] in 0 … 1, out-of-fold
+    settings, metric : sections of params.yaml; None: their defaults
+    strategy : instead of ``settings.strategy``
+    groups : for each label the name of its group, for ``per_group``
+    folds : int [n], for ``auto``: it scores its candidates by cross-fitting. None deals out five folds.
+
+    Raises
+    ------
+    ValueError
+        On input that does not fit, or an unknown strategy.
+    """
+    settings, metric = settings or ThresholdsSection(), metric or MetricSection()
+    probability = check_probability(P)
+    check_answers(Y, (probability.shape[0], probability.shape[1]), of="P")
+    name = strategy or settings.strategy
+    if name not in (*STRATEGIES, "auto"):
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)} or auto, not {name!r}")
+    if name == "auto":
+        return _auto(np.asarray(Y), probability, settings, metric, groups, folds)
+    return _fit(cast(Strategy, name), np.asarray(Y), probability, settings, metric, groups)
+
+
+def cross_fitted(
+    Y: ArrayLike,
+    P: ArrayLike,
+    settings: ThresholdsSection,
+    metric: MetricSection,
+    *,
+    strategies: Sequence[Strategy] | None = None,
+    groups: Sequence[str] | None = None,
+    folds: ArrayLike | None = None,
+) -> dict[Strategy, NDArray[np.bool_]]:
+    """Labels bool [n, n_labels] by each strategy, those of a fold by a rule that was fitted to the other folds.
+
+    Arguments as in ``fit_decision``; strategies None: the candidates of the settings.
+    """
+    probability, targets = check_probability(P), np.asarray(Y)
+    answers = check_answers(Y, (probability.shape[0], probability.shape[1]), of="P")
+    assigned = _usable_folds(folds, answers)
+    labels = {name: np.zeros_like(answers) for name in strategies or settings.candidates}
+    for fold in np.unique(assigned):
+        scored, others = assigned == fold, assigned != fold
+        known: dict[str, Calibration] = {}
+        for name, given in labels.items():
+            rule = _fit(name, targets[others], probability[others], settings, metric, groups, known)
+            given[scored] = rule.decide(probability[scored])
+    return labels
+
+
+def _fit(
+    strategy: Strategy,
+    Y: NDArray[Any],
+    P: NDArray[np.float32],
+    settings: ThresholdsSection,
+    metric: MetricSection,
+    groups: Sequence[str] | None,
+    known: dict[str, Calibration] | None = None,
+) -> Decision:
+    """One strategy's rule; ``known`` keeps calibrations of the same rows by method."""
+    answers = check_answers(Y, (P.shape[0], P.shape[1]), of="P")
+    # The fixed threshold is a number that the user gave for the probabilities as they are.
+    method = "none" if strategy == "fixed" else settings.calibration
+    known = {} if known is None else known
+    calibration = known.setdefault(method, known.get(method) or fit_calibration(Y, P, method))
+    probability = calibration(P)
+    rule = Decision(strategy, calibration, beta=metric.beta, at_least_one=settings.at_least_one)
+    if strategy == "expected_f":
+        return replace(rule, log_weights=_count_weights(answers, probability))
+    if strategy == "context":
+        ratio, floor = best_context(answers, probability, metric.primary, metric.beta)
+        return replace(rule, ratio=ratio, floor=floor)
+    chosen = limits.choose(answers, probability, strategy, settings.fixed, metric.primary, metric.beta, groups)
+    return replace(rule, thresholds=chosen)
+
+
+def _count_weights(Y: NDArray[np.bool_], P: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Half of the most likely log g: on new images between independence and g it scores better than at either end."""
+    counts = Y.sum(axis=1)
+    most = min(P.shape[1], max(largest_count(P), int(counts.max()) + 3))
+    return fit_count_weights(counts, count_distribution(P, most)) / 2
+
+
+def _auto(
+    Y: NDArray[Any],
+    P: NDArray[np.float32],
+    settings: ThresholdsSection,
+    metric: MetricSection,
+    groups: Sequence[str] | None,
+    folds: ArrayLike | None,
+) -> Decision:
+    """The candidate with the largest cross-fitted F, fitted to all rows.
+
+    An earlier candidate keeps its place unless a later one is better by more than the standard error of their
+    difference over images (the one-standard-error rule of Breiman et al. 1984): less is as often worse on new images.
+    """
+    names = list(dict.fromkeys(settings.candidates))
+    if len(names) == 1 or len(P) == 1:
+        return _fit(names[0], Y, P, settings, metric, groups)
+    answers = check_answers(Y, (P.shape[0], P.shape[1]), of="P")
+    labels = cross_fitted(Y, P, settings, metric, groups=groups, folds=folds)
+    scores: dict[str, float] = {}
+    for name, given in labels.items():
+        scores[name] = f_beta(answers, given, average=metric.primary, beta=metric.beta)
+    shares = {name: _image_shares(answers, labels[name], metric) for name in names}
+    chosen = names[0]
+    for name in names[1:]:
+        error = float((shares[name] - shares[chosen]).std() / np.sqrt(len(P)))
+        if scores[name] > scores[chosen] + _MARGIN * error + 1e-9:
+            chosen = name
+    return replace(_fit(chosen, Y, P, settings, metric, groups), scores=scores)
+
+
+def _image_shares(Y: NDArray[np.bool_], given: NDArray[np.bool_], metric: MetricSection) -> NDArray[np.float64]:
+    """What each image adds to F, to first order: its own F (samples), or its part in the counts of labels or of all.
+
+    F = Σ a / Σ b over images changes by (a − F b) / mean b with an image's weight (infinitesimal jackknife).
+    """
+    if metric.primary == "samples":
+        return f_beta_per_image(Y, given, beta=metric.beta)
+    a, b = (1 + metric.beta**2) * (Y & given), metric.beta**2 * Y.astype(np.float32) + given
+    if metric.primary == "micro":
+        a, b = a.sum(axis=1, keepdims=True), b.sum(axis=1, keepdims=True)
+    mean = b.mean(axis=0)
+    f = np.divide(a.mean(axis=0), mean, out=np.zeros_like(mean, dtype=np.float64), where=mean > 0)
+    return np.asarray(((a - f * b) / np.where(mean > 0, mean, 1)).mean(axis=1), np.float64)
+
+
+def _usable_folds(folds: ArrayLike | None, Y: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The folds given where there are two or more, otherwise five, or as many as there are images."""
+    if folds is not None and len(np.unique(np.asarray(folds))) > 1:
+        return np.asarray(folds, np.int64)
+    return assign_folds(Y, min(5, len(Y)), seed=0)

@@ -1,0 +1,57 @@
+"""Stage `blend`: weights and decision rule of the ensemble, one MLflow run that links to its members'."""
+
+from __future__ import annotations
+
+from labelstack.params import load_params
+from labelstack.report.figures import blend_weights, figure_png, threshold_curves
+from labelstack.stacking.crossfit import primary_key
+from labelstack.stages import paths
+from labelstack.stages.common import done, flat, lineage
+from labelstack.stages.logged_data import test_data, validation_data
+from labelstack.stages.scored_sets import BLEND, log_scored
+from labelstack.stages.work.fit_blend import compute
+from labelstack.tracking.run import MEMBER_TAG
+from labelstack.tracking.run_file import read_run_json, write_run_json
+from labelstack.tracking.runs import connect
+from labelstack.tracking.views import save_view
+
+
+def run() -> None:
+    """Blend the members, choose the decision rule, log both."""
+    params = load_params()
+    members = params.blend_members()
+    sections = {
+        "blend": params.blend,
+        "members": members,
+        "folds": params.folds,
+        "metric": params.metric,
+        "thresholds": params.thresholds,
+    }
+    inputs = [
+        paths.stacked(name, "oof").parent if name in params.stackers else paths.predictions(name, "test").parent
+        for name in members
+    ]
+    tags = lineage([*inputs, paths.manifest("validation"), paths.LABELS], sections)
+    tracker = connect(params.tracking)
+    mixed, out = compute(params), paths.ENSEMBLE
+    links = {}
+    for name in members:
+        folder = paths.stacker(name) if name in params.stackers else paths.base(name)
+        links[f"{MEMBER_TAG}{name}"] = read_run_json(folder / "run.json")["run_id"]
+    with tracker.run("blend", "ensemble", params=flat(sections), tags=tags | links) as run_:
+        run_.log_datasets(validation_data(params, mixed.rows), test_data(params, mixed.test_id))
+        run_.log_metrics(mixed.scores | {f"weight.{name}": weight for name, weight in mixed.weights.items()})
+        primary = f"{params.metric.primary}_f{params.metric.beta:g}"
+        run_.log_metrics({f"decision.{name}.{primary}": row[primary] for name, row in mixed.strategies.items()})
+        run_.set_tags({"labelstack.decision": mixed.strategy})
+        run_.log_figure(figure_png(threshold_curves(mixed.curve)), "plots/threshold_curve.png")
+        run_.log_figure(figure_png(blend_weights(mixed.weights)), "plots/blend_weights.png")
+        run_.log_artifact(out / "blend.json", "model")
+        run_.log_artifact(out / "thresholds.json", "")
+        log_scored(run_, BLEND, mixed.rows, mixed.labels, mixed.chosen)
+        write_run_json(out / "run.json", run_, mixed.scores)
+    save_view(tracker, params.metric)
+    used = sum(weight > 0 for weight in mixed.weights.values())
+    primary = primary_key(params.metric)
+    kept = f"{used} of {len(mixed.weights)} members kept, decision {mixed.strategy}"
+    done("blend", f"{kept}, {primary} {mixed.scores[primary]:.4f}", out)

@@ -1,0 +1,58 @@
+"""Leaderboard rows out of metrics/evaluation.json, for the report, the terminal and the figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labelstack.params import Params
+from labelstack.report.content import Comparison, DecisionRow, LeaderboardRow, Scores
+from labelstack.scoring import metrics
+from labelstack.stages import paths
+from labelstack.support import storage
+from labelstack.tracking.run_file import read_run_json
+
+FOLDERS = {"base model": paths.base, "stacker": paths.stacker, "blend": lambda _: paths.ENSEMBLE}
+
+
+def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any = None) -> list[LeaderboardRow]:
+    """One row for every model, stacker and the blend; with links to MLflow runs when a tracker is given."""
+    weights = storage.read_json(paths.ENSEMBLE / "blend.json")["weights"]
+    score = f"f{params.metric.beta:g}"
+    rows = []
+    for name, row in evaluation["scores"].items():
+        run = read_run_json(FOLDERS[row["kind"]](name) / "run.json")
+        rows.append(
+            LeaderboardRow(
+                name=name,
+                kind=row["kind"],
+                fixed=Scores.from_metrics(row, f"{{average}}_{score}_at_fixed"),
+                cross_fitted=Scores.from_metrics(row, f"{{average}}_{score}_cross_fitted"),
+                in_sample=Scores.from_metrics(row, f"{{average}}_{score}_in_sample"),
+                test=Scores.from_metrics(row, f"test_{{average}}_{score}"),
+                test_fixed=Scores.from_metrics(row, f"test_{{average}}_{score}_at_fixed"),
+                weight=weights.get(name),
+                run_id=run["run_id"],
+                run_url=tracker.url(run["run_id"]) if tracker else None,
+                seconds=run["metrics"].get("train_seconds"),
+            )
+        )
+    return rows
+
+
+def decision_rows(params: Params, evaluation: dict[str, Any]) -> list[DecisionRow]:
+    """Every decision strategy on the blend, with the one in use marked."""
+    chosen = storage.read_json(paths.ENSEMBLE / "thresholds.json")["strategy"]
+    return [
+        DecisionRow(
+            strategy=strategy,
+            scores=Scores(*(row[f"{average}_f{params.metric.beta:g}"] for average in metrics.AVERAGES)),
+            **{key: row[key] for key in ("low", "high", "gain", "gain_low", "gain_high")},
+            chosen=strategy == chosen,
+        )
+        for strategy, row in evaluation["decisions"].items()
+    ]
+
+
+def comparison_rows(evaluation: dict[str, Any]) -> list[Comparison]:
+    """Blend against stackers against base models."""
+    return [Comparison(**row) for row in evaluation["comparisons"]]

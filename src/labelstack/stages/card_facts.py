@@ -1,0 +1,95 @@
+"""What the model card tells, gathered from params, stage outputs and the version's tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from labelstack.ensemble.folder import Parts
+from labelstack.ensemble.record import BLEND, Record
+from labelstack.params import Params
+from labelstack.registry.card import Facts
+from labelstack.registry.versions import DIGEST_TAG, FILES_TAG, Version
+from labelstack.scoring import bootstrap
+from labelstack.scoring.metrics import AVERAGES
+from labelstack.stages import paths
+from labelstack.support import storage
+from labelstack.tracking.lineage import EXPERIMENT
+
+_HARDWARE = ("cpu", "architecture", "flags", "gpu", "code")
+
+
+def card_facts(
+    params: Params,
+    parts: Parts,
+    kept: Record,
+    blended: Mapping[str, Any],
+    version: Version,
+    tags: Mapping[str, str],
+    promotion: str,
+) -> Facts:
+    """Facts about a registered version.
+
+    Parameters
+    ----------
+    blended : content of the blend's run.json
+    tags : of the version
+    promotion : the decision on it in a sentence
+    """
+    machine = kept.machine
+    return Facts(
+        name=version.name,
+        version=version.version,
+        dataset=params.dataset.root,
+        data_digest=kept.scored.digest,
+        images=image_counts(),
+        evaluation=with_intervals(params, kept),
+        weights=storage.read_json(parts.blend)["weights"],
+        decision=storage.read_json(parts.thresholds),
+        labels=parts.labels,
+        promotion=promotion,
+        lineage=[
+            *_git(tags),
+            *([("DVC experiment", tags[EXPERIMENT])] if EXPERIMENT in tags else []),
+            ("MLflow experiment", blended["experiment"]),
+            ("MLflow run", version.run_id),
+            ("params digest", blended["params_digest"]),
+            ("seed", str(params.seed)),
+            ("ensemble digest", tags.get(DIGEST_TAG, "")),
+            ("files digest", tags.get(FILES_TAG, "")),
+            ("submission SHA-256", str(kept.submission["sha256"])),
+            ("machine", f"{machine.get('cpu', 'unknown')}, {machine.get('architecture', 'unknown')}"),
+        ],
+        inputs={key.removeprefix("dvc."): value for key, value in blended["tags"].items() if key.startswith("dvc.")},
+        packages={name: text for name, text in machine.items() if name not in _HARDWARE},
+    )
+
+
+def with_intervals(params: Params, kept: Record) -> dict[str, Any]:
+    """The evaluation, with intervals for the other averages' cross-fitted F of the blend too."""
+    scores, labels = dict(kept.evaluation["scores"]), kept.scored.chosen[BLEND]
+    blend = dict(scores[BLEND])
+    for average in AVERAGES:
+        key = f"{average}_f{params.metric.beta:g}_cross_fitted"
+        if f"{key}_low" not in blend:
+            _, low, high = bootstrap.interval(kept.scored.truth, labels, average=average, beta=params.metric.beta)
+            blend |= {f"{key}_low": low, f"{key}_high": high}
+    return {**kept.evaluation, "scores": scores | {BLEND: blend}}
+
+
+def image_counts() -> dict[str, tuple[int, int]]:
+    """Images and how many of them were downloaded, for every split whose counts are there."""
+    counts = {}
+    for split in paths.SPLITS:
+        file = paths.METRICS / "download" / f"{split}.json"
+        if file.exists():
+            content = storage.read_json(file)
+            counts[split] = (int(content["images"]), int(content["ok"]))
+    return counts
+
+
+def _git(tags: Mapping[str, str]) -> list[tuple[str, str]]:
+    if "git.commit" not in tags:
+        return [("git commit", "none: no git repository")]
+    changed = " with changed files" if tags.get("git.dirty") == "true" else ""
+    return [("git commit", tags["git.commit"] + changed)]

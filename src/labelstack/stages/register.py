@@ -1,0 +1,125 @@
+"""Stage `register`: the ensemble as one version in the MLflow registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from labelstack.ensemble.folder import EnsembleSettings, Parts
+from labelstack.ensemble.image_sources import fetch_settings
+from labelstack.ensemble.log import log_ensemble
+from labelstack.ensemble.record import Record
+from labelstack.params import Params, digest, load_params
+from labelstack.registry.card import LIMIT, card
+from labelstack.registry.promotion import Score, promote_if_better
+from labelstack.registry.versions import (
+    DATA_TAG,
+    METRIC_TAG,
+    SCORE_TAG,
+    SUBMISSION_TAG,
+    describe,
+    ensemble_digest,
+    read_version,
+    register,
+)
+from labelstack.stages import paths
+from labelstack.stages.card_facts import card_facts
+from labelstack.stages.common import done
+from labelstack.stages.rows import label_table
+from labelstack.stages.version_record import record
+from labelstack.support import storage
+from labelstack.tracking.lineage import EXPERIMENT
+from labelstack.tracking.run_file import read_run_json
+from labelstack.tracking.runs import connect
+
+# Kept with the model for rebuilding; absent ones (a folder without git or DVC) are left out.
+FILES = ("params.yaml", "dvc.lock", "dvc.yaml", "requirements.lock")
+
+
+def parts(params: Params) -> Parts:
+    """Everything that predicts: files of stage outputs and how images are read."""
+    labels = label_table()
+    return Parts(
+        models={
+            name: (paths.base(name) / "model.keras", model.image_size, model.resize)
+            for name, model in params.models.items()
+        },
+        stackers={name: paths.stacker(name) / "folds" for name in params.stackers},
+        blend=paths.ENSEMBLE / "blend.json",
+        thresholds=paths.ENSEMBLE / "thresholds.json",
+        labels=list(zip(labels["label_id"].tolist(), labels["name"].tolist(), strict=True)),
+        settings=EnsembleSettings(
+            tta=tuple(params.prediction.tta),
+            batch_size=params.prediction.batch_size,
+            store_size=params.images.store_size,
+            jpeg_quality=params.images.jpeg_quality,
+            damaged=params.images.damaged,
+            fetch=fetch_settings(params.images),
+        ),
+        files={name: Path(name) for name in FILES if Path(name).exists()},
+    )
+
+
+def digests(params: Params, ensemble: Parts) -> dict[str, str]:
+    """A digest of every part, of what it has learnt and not of file bytes, which hold dates."""
+    found = {name: read_run_json(paths.base(name) / "run.json")["weights_digest"] for name in params.models}
+    found |= {name: read_run_json(paths.stacker(name) / "run.json")["digest"] for name in params.stackers}
+    found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
+    views = {name: view for name, (_, *view) in ensemble.models.items()}
+    settings = {key: value for key, value in asdict(ensemble.settings).items() if key not in ("batch_size", "fetch")}
+    return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
+
+
+def version_tags(blended: Mapping[str, str], kept: Record) -> dict[str, str]:
+    """Tags of a version: where it comes from, what it was scored on, its score, the submission it stands for.
+
+    ``blended`` are the tags of the blend's run.
+    """
+    primary, scores = kept.evaluation["primary"], kept.evaluation["scores"]["blend"]
+    kept_keys = ("git.", "params.", EXPERIMENT)  # the DVC hashes stand on the run and on the card
+    return {key: value for key, value in blended.items() if key.startswith(kept_keys)} | {
+        DATA_TAG: kept.scored.digest,
+        SUBMISSION_TAG: str(kept.submission["sha256"]),
+        METRIC_TAG: primary,
+        SCORE_TAG: " ".join(f"{scores[key]:.6f}" for key in (primary, f"{primary}_low", f"{primary}_high")),
+    }
+
+
+def run() -> None:
+    """Register the ensemble unless it is there already, promote it if it is better; write registration.json."""
+    params = load_params()
+    tracker = connect(params.tracking)
+    ensemble = parts(params)
+    kept = record(params)
+    whole = ensemble_digest(digests(params, ensemble) | {"submission.csv": str(kept.submission["sha256"])})
+    blended = read_run_json(paths.ENSEMBLE / "run.json")
+    score = Score(params.metric.primary, params.metric.beta)
+    with tracker.run("blend", "ensemble", run_id=blended["run_id"]) as run_:
+        version = register(
+            tracker,
+            params.tracking.registered_model,
+            whole,
+            lambda: log_ensemble(run_, replace(ensemble, record=kept), requirements=Path("requirements.lock")),
+            tags=version_tags(blended["tags"] | run_.tags, kept),
+        )
+        run_.set_tags({"labelstack.registry_version": f"{version.name}/{version.version}"})
+        promotion = promote_if_better(tracker, version.name, version.version, score, run_.log_metrics)
+        found = read_version(tracker, version.name, version.version)
+        if not found.description:
+            facts = card_facts(params, ensemble, kept, blended, version, found.tags, promotion.sentence)
+            run_.log_text(card(facts), "model_card.md")
+            describe(tracker, version.name, version.version, card(facts, LIMIT))
+    storage.write_json(
+        paths.ENSEMBLE / "registration.json",
+        {
+            "name": version.name,
+            "version": version.version,
+            "uri": version.uri,
+            "digest": whole,
+            "run_id": version.run_id,
+        },
+    )
+    state = "new version" if version.created else "registered before"
+    done("register", f"{version.name} v{version.version} ({state}), digest {whole}", version.uri)
+    print(f"promotion: {promotion.sentence}", flush=True)

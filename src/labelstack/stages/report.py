@@ -1,0 +1,121 @@
+"""Stage `report`: one self-contained HTML page, and the same figures as files and MLflow artifacts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labelstack.images.shards.shard_files import images_by_id
+from labelstack.params import Params, load_params
+from labelstack.predictions import read_predictions
+from labelstack.report import figures
+from labelstack.report.content import GalleryItem, MLflowHint, ReportContent, ThresholdCurve, gallery_item, pick_gallery
+from labelstack.report.html import write_report
+from labelstack.scoring import metrics
+from labelstack.stages import paths
+from labelstack.stages.board import comparison_rows, decision_rows, leaderboard_rows
+from labelstack.stages.common import done
+from labelstack.stages.label_sets import load_decision
+from labelstack.stages.rows import label_table, targets
+from labelstack.support import storage
+from labelstack.tracking.run_file import read_run_json
+from labelstack.tracking.runs import connect
+
+GALLERY_SIZE = 24
+
+
+def gallery(params: Params, labels: pd.DataFrame) -> list[GalleryItem]:
+    """Validation images spread evenly from the best to the worst, with true and predicted labels."""
+    rows = targets("validation")
+    P = read_predictions(paths.BLENDED / "oof.npz").rows_of(rows.image_id)
+    chosen = load_decision(paths.ENSEMBLE / "thresholds.json").decide(P)
+    f1 = metrics.f_beta_per_image(rows.Y, chosen, beta=params.metric.beta)
+    picked = pick_gallery(f1, GALLERY_SIZE)
+    jpegs = images_by_id(paths.shards("validation"), rows.image_id[picked])
+    names = labels["name"].tolist()
+    return [
+        gallery_item(int(i), jpegs[int(i)], names, rows.Y[row], chosen[row], P[row], float(f1[row]))
+        for i, row in zip(rows.image_id[picked], picked, strict=True)
+    ]
+
+
+def threshold_curve(params: Params) -> ThresholdCurve:
+    """The blend's scores over one threshold, as `evaluate` tabulated them."""
+    table = pd.read_csv(paths.PLOTS / "thresholds.csv")
+    arrays = {key: table[key].to_numpy() for key in ("threshold", "samples", "micro", "macro")}
+    best = float(arrays["threshold"][np.argmax(arrays[params.metric.primary])])
+    return ThresholdCurve(**arrays, chosen=best, fixed=params.thresholds.fixed)
+
+
+def content(params: Params, tracker: Any) -> ReportContent:
+    """Everything the report shows, read from stage outputs."""
+    labels = label_table()
+    evaluation = storage.read_json(paths.EVALUATION)
+    run = read_run_json(paths.ENSEMBLE / "run.json")
+    registration = storage.read_json(paths.ENSEMBLE / "registration.json")
+    per_label = pd.read_csv(paths.PLOTS / "per_label.csv").rename(columns={"name": "label"})
+    rows = leaderboard_rows(params, evaluation, tracker=tracker)
+    sizes = storage.read_json(paths.METRICS / "ingest.json")
+    return ReportContent(
+        title="labelstack report",
+        generated_from={
+            "data set": params.dataset.root,
+            "images": ", ".join(f"{sizes['images'][s]:,} {s}" for s in paths.SPLITS),
+            "labels": len(labels),
+            "registry version": f"{registration['name']} v{registration['version']}",
+            "ensemble digest": registration["digest"][:16],
+            "git commit": run["tags"].get("git.commit", "not in git")[:12],
+            "seed": params.seed,
+        },
+        leaderboard=rows,
+        per_label=per_label,
+        curves={name: pd.read_csv(paths.base(name) / "history.csv") for name in params.models},
+        threshold_curve=threshold_curve(params),
+        blend_weights=storage.read_json(paths.ENSEMBLE / "blend.json")["weights"],
+        gallery=gallery(params, labels),
+        mlflow=MLflowHint(tracker.public_uri, tracker.experiment),
+        n_validation=evaluation["n_validation"],
+        notes=notes(params, evaluation),
+        decisions=decision_rows(params, evaluation),
+        comparisons=comparison_rows(evaluation),
+        primary=params.metric.primary,
+        score_name=f"F{params.metric.beta:g}",
+        fixed_threshold=params.thresholds.fixed,
+    )
+
+
+def notes(params: Params, evaluation: dict[str, Any]) -> list[str]:
+    """What a reader must know to read the numbers rightly."""
+    said = [
+        "Cross-fitted: weights, decision rule and thresholds are chosen on all folds but one and scored on that one.",
+        "Per-label figures are cross-fitted; the gallery uses the final decision rule.",
+    ]
+    if evaluation["n_test"]:
+        said.append(f"Test: {evaluation['n_test']:,} images whose answers are read by the evaluation alone.")
+    return said
+
+
+def run() -> None:
+    """Write report/index.html and report/figures; store them with the ensemble's run."""
+    params = load_params()
+    tracker = connect(params.tracking)
+    shown = content(params, tracker)
+    write_report(paths.REPORT / "index.html", shown)
+    name = shown.score_name
+    drawn = {
+        "leaderboard": figures.leaderboard(shown.leaderboard, average=shown.primary, score_name=name),
+        "per_label_f1": figures.per_label_f1(shown.per_label, score_name=name),
+        "training_curves": figures.training_curves(shown.curves),
+        "threshold_curves": figures.threshold_curves(threshold_curve(params), score_name=name),
+        "blend_weights": figures.blend_weights(shown.blend_weights),
+    }
+    with storage.replacing_dir(paths.REPORT / "figures") as folder:
+        for key, figure in drawn.items():
+            (folder / f"{key}.png").write_bytes(figures.figure_png(figure))
+    ensemble = read_run_json(paths.ENSEMBLE / "run.json")
+    with tracker.run("blend", "ensemble", run_id=ensemble["run_id"]) as run_:
+        run_.log_artifacts(paths.REPORT / "figures", "plots")
+        run_.log_artifact(paths.REPORT / "index.html", "report")
+    done("report", f"{len(shown.leaderboard)} rows, {len(shown.gallery)} images", paths.REPORT / "index.html")

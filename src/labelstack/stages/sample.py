@@ -1,0 +1,24 @@
+"""Stage `sample`: draw the generated garment data set."""
+
+from labelstack.params import load_params
+from labelstack.stages import paths
+from labelstack.stages.common import done, reachable
+from labelstack.support.storage import replacing_dir
+
+
+def run() -> None:
+    """Write data/sample; only a note where params.yaml names another data set."""
+    params = load_params()
+    reachable(params)
+    if params.dataset.root.rstrip("/") != paths.SAMPLE:
+        with replacing_dir(paths.SAMPLE) as folder:
+            (folder / "README").write_text(f"No sample drawn: dataset.root is {params.dataset.root}\n")
+        done("sample", f"nothing to draw, dataset.root is {params.dataset.root}", paths.SAMPLE)
+        return
+    from pathlib import Path
+
+    from labelstack.sample import draw_dataset
+
+    summary = draw_dataset(Path(paths.SAMPLE), params.sample, params.seed)
+    counts = ", ".join(f"{summary[f'n_{split}']} {split}" for split in ("train", "validation", "test"))
+    done("sample", f"{counts} images, {summary['n_labels']} labels", paths.SAMPLE)

@@ -1,0 +1,85 @@
+"""Stage `settings`: params.yaml with every default resolved, and digests of code, for the other stages to depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labelstack.params import Params, load_params
+from labelstack.stages import paths
+from labelstack.stages.code import ROOTS, VARIANTS, keep, kept_code_digest
+from labelstack.stages.common import done
+from labelstack.support import storage
+
+# Keys that decide no result, so that no stage may depend on them, and why.
+UNDECIDING: dict[str, str] = {
+    "engine": "where tasks run",
+    "images.workers": "how many processes fetch",
+    "images.concurrency": "how many images are under way",
+    "images.concurrency_per_host": "as concurrency",
+    "images.http2": "the protocol",
+    "images.connect_timeout_s": "how long an attempt may take; what it left out, `labelstack images retry` fetches",
+    "images.first_byte_timeout_s": "as connect_timeout_s",
+    "images.timeout_s": "as connect_timeout_s",
+    "images.retries": "as connect_timeout_s",
+    "images.max_failures": "when a download gives up",
+    "images.s3_endpoint_url": "where a bucket is reached",
+    "training.workers": "how many processes decode",
+    "tracking.uri": "where runs go",
+    "tracking.experiment": "where runs go",
+    "tracking.artifacts": "where artifacts go",
+}
+
+
+def run() -> None:
+    """Write data/settings.json."""
+    params = load_params()
+    storage.write_json(paths.SETTINGS, settings(params))
+    keep(
+        {
+            (stage, kind): kept_code_digest(stage, kind)
+            for stage in ROOTS
+            for kind in set(_kinds(params, stage).values())
+        }
+    )
+    names = f"{len(params.models)} base models, {len(params.stackers)} stackers"
+    done("settings", f"params with their defaults, code of {len(ROOTS)} stages, {names}", paths.SETTINGS)
+
+
+def settings(params: Params) -> dict[str, Any]:
+    """What decides results: resolved params, names of members in order, and a digest of code for every stage."""
+    content = params.model_dump(mode="json")
+    for name, model in params.models.items():
+        own = params.policy(model)
+        content["models"][name]["augment"] = None if own is None else own.model_dump(mode="json")
+        content["models"][name]["monitor"] = content["metric"] if params.training.holdout else None
+    del content["augment"]  # stands with every model that uses it
+    for key in UNDECIDING:
+        section, _, last = key.rpartition(".")
+        (content[section] if section else content).pop(last)
+    content["members"] = {
+        "base_models": list(params.models),
+        "stackers": list(params.stackers),
+        "blend": params.blend_members(),
+        "views": [[name, model.image_size, model.resize] for name, model in params.models.items()],
+    }
+    content["code"] = code(params)
+    return content
+
+
+def code(params: Params) -> dict[str, Any]:
+    """A digest for every stage; for those with variants one for each of the names in params.yaml."""
+    return {
+        stage: {name: kept_code_digest(stage, kind) for name, kind in _kinds(params, stage).items()}
+        if stage in VARIANTS
+        else kept_code_digest(stage)
+        for stage in ROOTS
+    }
+
+
+def _kinds(params: Params, stage: str) -> dict[str, str | None]:
+    """Name in params.yaml → key of ``VARIANTS[stage]``; the stage itself → None where it has no variants."""
+    if stage not in VARIANTS:
+        return {stage: None}
+    if stage == "stack":
+        return {name: stacker.kind for name, stacker in params.stackers.items()}
+    return {name: model.backbone for name, model in params.models.items()}

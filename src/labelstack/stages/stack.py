@@ -1,0 +1,43 @@
+"""Stage `stack@{stacker}`: one stacker on the cube of base predictions, one MLflow run."""
+
+from __future__ import annotations
+
+from labelstack.params import load_params
+from labelstack.report.figures import figure_png, threshold_curves
+from labelstack.stacking.crossfit import primary_key
+from labelstack.stages import paths
+from labelstack.stages.code import kept_code_digest
+from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
+from labelstack.stages.logged_data import test_data, validation_data
+from labelstack.stages.scored_sets import log_scored
+from labelstack.stages.work.fit_stacker import compute
+from labelstack.tracking.logged_models import tensor_signature
+from labelstack.tracking.run_file import write_run_json
+from labelstack.tracking.runs import connect
+
+
+def run(name: str) -> None:
+    """Fit ``stackers.<name>``, write what it gives and log it; a killed attempt is taken up where it stopped."""
+    params = load_params()
+    section = known(name, params.stackers, "stacker")
+    sections = {"stacker": section, "folds": params.folds, "base_models": list(params.models)}
+    inputs = [paths.predictions(model, "validation").parent for model in params.models]
+    tags = lineage([*inputs, paths.manifest("validation"), paths.LABELS], sections)
+    work = work_folder("stack", name, tags, kept_code_digest("stack", section.kind))
+    tracker = connect(params.tracking)
+    with tracker.run("stack", name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
+        keep_run_id(work, run_.run_id)
+        stacked, out = compute(params, name, work), paths.stacker(name)
+        validation = validation_data(params, stacked.rows)
+        run_.log_datasets(validation, test_data(params, stacked.test_id))
+        n_labels = stacked.rows.Y.shape[1]
+        shape = tensor_signature([-1, len(params.models), n_labels], [-1, n_labels])
+        run_.log_model(name, out / "folds", "stacker", flat({"stacker": section}), shape)
+        run_.log_metrics(stacked.scores, model=name, dataset=validation)
+        run_.log_figure(figure_png(threshold_curves(stacked.curve)), "plots/threshold_curve.png")
+        run_.log_artifact(out / "thresholds.json", "")
+        log_scored(run_, name, stacked.rows, stacked.labels, stacked.chosen)
+        write_run_json(out / "run.json", run_, stacked.scores, extra={"digest": stacked.digest})
+    primary = primary_key(params.metric)
+    images = f"{params.folds.k} folds on {len(stacked.rows.Y)} images"
+    done("stack", f"{name}: {images}, {primary} {stacked.scores[primary]:.4f}", out)

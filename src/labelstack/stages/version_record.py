@@ -1,0 +1,67 @@
+"""What `register` keeps with a version: gathered from the stage outputs, for comparing and rebuilding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labelstack.ensemble.record import BLEND, ProbeImages, Record
+from labelstack.formats.submission import read_form
+from labelstack.images.shards.shard_files import read_jpegs, shard_paths
+from labelstack.params import Params
+from labelstack.predictions import Predictions, read_predictions
+from labelstack.stages import paths
+from labelstack.stages.scored_sets import workspace_scored
+from labelstack.support import storage
+
+
+def record(params: Params) -> Record:
+    """Gather the record of the ensemble whose stages have run here.
+
+    Raises
+    ------
+    UserError
+        When a stage has not run yet; the message names the file that is absent.
+    """
+    written, form = storage.read_json(paths.METRICS / "submission.json"), read_form(paths.SUBMISSION_FORM)
+    return Record(
+        probe(params),
+        test_predictions(params),
+        workspace_scored(params),
+        storage.read_json(paths.EVALUATION),
+        paths.LABELS,
+        form.image_id,
+        {
+            "filename": params.submission.filename,
+            "sha256": written["sha256"],
+            "rows": written["rows"],
+            "not_downloaded": written["not_downloaded"],
+            "header": list(form.header),
+        },
+    )
+
+
+def test_predictions(params: Params) -> dict[str, Predictions]:
+    """Test predictions of every base model, every stacker and the blend."""
+    files = {name: paths.predictions(name, "test") for name in params.models}
+    files |= {name: paths.stacked(name, "test") for name in params.stackers}
+    return {name: read_predictions(file) for name, file in {**files, BLEND: paths.BLENDED / "test.npz"}.items()}
+
+
+def probe(params: Params) -> ProbeImages:
+    """The first prediction batches of the test shards, until they hold ``tracking.probe_images`` images.
+
+    Batches end with the shard, as in the stage `predict`.
+    """
+    ids, images, batches = list[int](), list[bytes](), list[int]()
+    size = params.prediction.batch_size
+    for path in shard_paths(paths.shards("test")):
+        shard = read_jpegs(path)
+        there = [(int(i), data) for i, data in zip(shard.image_id, shard.jpeg, strict=True) if data is not None]
+        for start in range(0, len(there), size):
+            if len(ids) >= params.tracking.probe_images:
+                break
+            batch = there[start : start + size]
+            batches += [batches[-1] + 1 if batches else 0] * len(batch)
+            ids += [image_id for image_id, _ in batch]
+            images += [bytes(data) for _, data in batch]
+    return ProbeImages(np.array(ids, np.int64), images, np.array(batches, np.int64))

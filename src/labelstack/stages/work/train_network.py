@@ -1,0 +1,101 @@
+"""One base model: from shards to weights and history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labelstack.images.loader import TrainingBatches, evaluation_batches
+from labelstack.params import Params
+from labelstack.stages import paths
+from labelstack.stages.rows import Targets
+from labelstack.support.storage import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gave.
+
+    Attributes
+    ----------
+    history : DataFrame, a row for each epoch
+    best_epoch : whose weights were kept
+    weights_digest : of what was learnt, not of the file's bytes, which hold dates
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    weights_digest: str
+
+
+def split_holdout(params: Params, rows: Targets) -> tuple[Targets, Targets]:
+    """Train rows and the held-out part for early stopping: the same part for every model (by ``seed``)."""
+    n = len(rows.image_id)
+    size = min(round(n * params.training.holdout), params.training.holdout_max)
+    chosen = np.zeros(n, bool)
+    chosen[np.random.default_rng([params.seed, 1]).permutation(n)[:size]] = True
+    return Targets(rows.image_id[~chosen], rows.Y[~chosen]), Targets(rows.image_id[chosen], rows.Y[chosen])
+
+
+def compute(
+    params: Params,
+    name: str,
+    rows: Targets,
+    held_out: Targets,
+    work: Path,
+    on_epoch: Callable[[int, dict[str, float]], None],
+) -> Trained:
+    """Train ``models.<name>``; write model.keras, history.csv and metrics/train/<name>.csv.
+
+    Parameters
+    ----------
+    rows, held_out : what ``split_holdout`` gave
+    work : folder of the checkpoints, from which a killed attempt goes on
+    on_epoch : called after each epoch with its number and scores
+    """
+    from labelstack.networks.inference import save_model, weights_digest
+    from labelstack.networks.training import train
+
+    model = params.models[name]
+    holdout = None
+    if len(held_out.image_id):
+        batches = evaluation_batches(paths.shards("train"), held_out.image_id, model.image_size, 256, model.resize)
+        holdout = (np.concatenate([images for _, images in batches]), held_out.Y)
+    with TrainingBatches(
+        paths.shards("train"),
+        rows.image_id,
+        rows.Y.astype(np.float32),
+        size=model.image_size,
+        batch_size=model.batch_size,
+        seed=params.seed + model.seed,
+        augment=params.policy(model),
+        resize=model.resize,
+        workers=params.training.workers,
+        shuffle_shards=params.training.shuffle_shards,
+    ) as train_batches:
+        result = train(
+            model,
+            params.training,
+            train_batches,
+            holdout,
+            n_labels=rows.Y.shape[1],
+            prior=rows.Y.mean(0, dtype=np.float32),
+            seed=params.seed + model.seed,
+            work=work,
+            metric=params.metric,
+            on_epoch=on_epoch,
+        )
+    out = paths.base(name)
+    save_model(result.model, out / "model.keras")
+    with replacing(out / "history.csv") as temporary:
+        result.history.to_csv(temporary, index=False)
+    with replacing(paths.METRICS / "train" / f"{name}.csv") as temporary:
+        result.history.drop(columns="seconds").to_csv(temporary, index=False)
+    return Trained(result.history, result.best_epoch, weights_digest(result.model))

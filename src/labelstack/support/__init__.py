@@ -1,0 +1,1 @@
+"""What any room may lean on: files, errors, progress, credentials, archives, the closure of imports."""

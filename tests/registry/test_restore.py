@@ -1,0 +1,268 @@
+"""Verification: what was changed is named, what is as it was passes, and nothing is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import labelstack
+from ensemble.ensembles import files
+from ensemble.records import HERE, WEIGHTS, members, predictions, record
+from labelstack.ensemble.folder import Parts, assemble_folder, read_spec
+from labelstack.ensemble.log import log_ensemble
+from labelstack.ensemble.machine import source_digest
+from labelstack.ensemble.recompute import ensemble_predictions
+from labelstack.ensemble.record import CHECKSUMS, ProbeImages, files_digest, predictions_file, write_checksums
+from labelstack.predictions import Predictions, read_predictions, write_predictions
+from labelstack.registry.restore import TOLERANCE, Agreement, fetch, integrity, owner, recompute
+from labelstack.registry.versions import register
+from labelstack.support import storage
+from labelstack.support.errors import UserError
+from labelstack.tracking.runs import Tracker
+
+OTHER = HERE | {"numpy": "2"}
+ROWS = [("small", "base model"), ("large", "base model"), ("stack", "stacker"), ("blend", "blend")]
+
+
+def parts(tmp_path: Path, **change: Any) -> Parts:
+    return dataclasses.replace(files(tmp_path / "parts", WEIGHTS), record=record(tmp_path, **change))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An ensemble's folder with a record."""
+    assemble_folder(tmp_path / "ensemble", parts(tmp_path))
+    return tmp_path / "ensemble"
+
+
+def tamper(folder: Path, name: str, row: int, by: float) -> None:
+    """Change a number of the recorded predictions."""
+    file = predictions_file(folder, name)
+    kept = read_predictions(file)
+    kept.probability[row, 1] += np.float32(by)
+    write_predictions(file, kept.image_id, kept.probability)
+
+
+def plus(by: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    return lambda answer: np.asarray(answer + np.float32(by), np.float32)
+
+
+def failing(comparison: Agreement) -> list[tuple[str, str]]:
+    return [(row.member, row.kind) for row in comparison.rows if row.problem]
+
+
+def test_an_untouched_ensemble_passes_with_difference_zero(folder: Path) -> None:
+    found = recompute(folder, members(), HERE)
+    assert found.exact
+    assert found.problems == found.other == []
+    assert [(row.member, row.kind) for row in found.rows] == [*ROWS, ("blend", "label sets")]
+    assert [row.difference for row in found.rows] == [0, 0, 0, 0, 0]
+    assert [row.images for row in found.rows] == [5, 5, 6, 6, 6]
+
+
+def test_probe_images_are_predicted_in_the_recorded_batches(folder: Path) -> None:
+    seen: list[int] = []
+    recompute(folder, members(seen=seen), HERE)
+    assert seen == [3, 2, 3, 2]
+
+
+def test_a_changed_number_of_a_stacker_is_named_alone(folder: Path) -> None:
+    tamper(folder, "stack", 4, 0.001)
+    found = recompute(folder, members(), HERE)
+    assert failing(found) == [("stack", "stacker")]
+    assert found.rows[2].difference == pytest.approx(0.001, rel=1e-3)
+    assert found.problems == ["stacker `stack`: 1 of 6 images differ, by up to 0.001"]
+
+
+def test_a_changed_number_of_the_blend_is_named(folder: Path) -> None:
+    tamper(folder, "blend", 0, -0.5)
+    found = recompute(folder, members(), HERE)
+    assert failing(found)[0] == ("blend", "blend")
+    assert {kind for _, kind in failing(found)} <= {"blend", "label sets"}
+
+
+def test_a_base_model_that_answers_otherwise_is_named_alone(folder: Path) -> None:
+    found = recompute(folder, members({"large": plus(1e-7)}), HERE)
+    assert failing(found) == [("large", "base model")]
+
+
+def test_all_that_differ_are_named(folder: Path) -> None:
+    changed = {"small": plus(0.1), "large": plus(0.1), "stack": plus(0.3)}
+    assert failing(recompute(folder, members(changed), HERE))[:4] == ROWS
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(1e-6, 1e-3), st.sampled_from(["small", "large", "stack"]))
+def test_elsewhere_only_what_exceeds_the_tolerance_fails(by: float, name: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as place:
+        assemble_folder(Path(place) / "ensemble", parts(Path(place)))
+        found = recompute(Path(place) / "ensemble", members({name: plus(by)}), OTHER)
+    assert not found.exact
+    assert found.other == ["numpy '1' then, '2' here"]
+    row = next(row for row in found.rows if row.member == name)
+    assert row.difference is not None
+    assert row.difference == pytest.approx(by, rel=0.1)
+    assert bool(row.problem) == (row.difference > TOLERANCE)
+
+
+def test_on_the_recorded_machine_the_tolerance_does_not_count(folder: Path) -> None:
+    assert failing(recompute(folder, members({"stack": plus(TOLERANCE / 2)}), HERE))
+    assert not failing(recompute(folder, members({"stack": plus(TOLERANCE / 2)}), OTHER))
+
+
+def test_the_code_may_differ_without_loosening_anything(folder: Path) -> None:
+    assert recompute(folder, members(), HERE | {"code": "y"}).exact
+
+
+def test_nan_never_passes(folder: Path) -> None:
+    found = recompute(folder, members({"small": lambda answer: answer * np.float32("nan")}), OTHER)
+    assert ("small", "base model") in failing(found)
+
+
+def test_one_member_that_fails_keeps_none_of_the_others_from_being_checked(folder: Path) -> None:
+    def broken(answer: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise RuntimeError("no such layer\nand more")
+
+    found = recompute(folder, members({"small": broken, "stack": broken}), HERE)
+    assert [(row.member, row.problem) for row in found.rows] == [
+        ("small", "no such layer"),
+        ("large", ""),
+        ("stack", "no such layer"),
+        ("blend", "nothing to blend: no answer of stack"),
+    ]
+    assert [row.difference for row in found.rows] == [None, 0, None, None]
+
+
+def test_another_number_of_labels_is_told(folder: Path) -> None:
+    found = recompute(folder, members({"large": lambda answer: answer[:, :2]}), HERE)
+    assert found.problems == ["base model `large`: predicts 2 labels, recorded are 3"]
+
+
+def test_recorded_predictions_that_are_damaged_are_told(folder: Path) -> None:
+    predictions_file(folder, "blend").write_bytes(b"x")
+    found = recompute(folder, members(), HERE)
+    assert failing(found) == [("blend", "blend")]
+    assert "blend.npz" in found.problems[0]
+
+
+def test_without_the_base_models_predictions_nothing_above_can_be_checked(folder: Path) -> None:
+    predictions_file(folder, "large").unlink()
+    found = recompute(folder, members(), HERE)
+    assert failing(found) == [("large", "base model"), ("stack", "stacker"), ("blend", "blend")]
+    assert found.rows[0].problem == ""
+
+
+def test_label_sets_must_be_equal_here_and_nearly_so_elsewhere(tmp_path: Path) -> None:
+    """150 images, one of them with a probability on the threshold of a label: 1 % is two images."""
+    random = np.random.default_rng(0)
+    ids = np.arange(150)
+    small = np.asarray(random.choice([0.1, 0.9], (150, 3)), np.float32)
+    small[0] = 0.5
+    kept = {name: Predictions(ids, small) for name in ("small", "large", "stack", "blend")}
+    probe = ProbeImages(ids[:0], [], ids[:0])
+    assemble_folder(tmp_path / "e", parts(tmp_path, predictions=kept, probe=probe, test_id=ids))
+    lower = plus(-TOLERANCE / 2)
+    elsewhere = recompute(tmp_path / "e", members({"stack": lower}), OTHER).rows[-1]
+    assert (elsewhere.difference, elsewhere.problem) == (1, "")
+    here = recompute(tmp_path / "e", members({"stack": lower}), HERE).rows[-1]
+    assert here.problem == "1 of 150 images get other labels"
+
+
+def test_the_submission_is_blended_from_the_members_that_have_a_say(folder: Path) -> None:
+    spec, kept = read_spec(folder), predictions()
+    found = ensemble_predictions(members(), spec, {name: kept[name] for name in spec.needed_models})
+    assert found.probability.tobytes() == kept["blend"].probability.tobytes()
+    alone = dataclasses.replace(spec, weights={"stack": 0.0, "small": 1.0, "large": 0.0})
+    found = ensemble_predictions(members(), alone, {"small": kept["small"]})
+    assert found.probability.tobytes() == kept["small"].probability.tobytes()
+
+
+def test_files_as_registered_have_no_problems(folder: Path) -> None:
+    assert integrity(folder, files_digest(folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "belongs_to"),
+    [
+        ("members/small/model.keras", "base model `small`: "),
+        ("stackers/stack/fold-0/config.json", "stacker `stack`: "),
+        ("record/predictions/stack.npz", "recorded predictions of `stack`: "),
+        ("blend.json", ""),
+        ("files/params.yaml", ""),
+        ("record/probe.parquet", ""),
+    ],
+)
+def test_a_changed_and_a_missing_file_are_named_with_their_member(folder: Path, name: str, belongs_to: str) -> None:
+    digest, file = files_digest(folder), folder / name
+    content = file.read_bytes()
+    file.unlink()
+    assert owner(name) == belongs_to
+    assert integrity(folder, digest) == [f"{belongs_to}{name} is missing"]
+    file.write_bytes(content + b" ")
+    assert integrity(folder, digest) == [f"{belongs_to}{name} was changed"]
+    write_checksums(folder)
+    (problem,) = integrity(folder, digest)
+    assert problem.startswith("checksums.json was changed")
+    file.write_bytes(content)
+    write_checksums(folder)
+    assert integrity(folder, digest) == []
+
+
+def test_an_added_file_is_named(folder: Path) -> None:
+    digest = files_digest(folder)
+    (folder / "stackers/stack/fold-1").mkdir()
+    (folder / "stackers/stack/fold-1/x").write_text("x")
+    assert integrity(folder, digest) == ["stacker `stack`: stackers/stack/fold-1/x was added"]
+
+
+def test_without_the_tag_or_the_checksums_nothing_is_believed(folder: Path) -> None:
+    assert "no tag labelstack.files_digest" in integrity(folder, None)[0]
+    digest = files_digest(folder)
+    (folder / CHECKSUMS).write_text("{")
+    assert integrity(folder, digest) == ["checksums.json is missing or damaged"]
+    (folder / CHECKSUMS).unlink()
+    assert integrity(folder, digest) == ["checksums.json is missing or damaged"]
+
+
+def test_changed_source_is_told(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "stackers", tmp_path / "code")
+    storage.write_json(folder / "record/machine.json", {"code": source_digest(tmp_path / "code")})
+    digest = write_checksums(folder)
+    assert integrity(folder, digest, tmp_path / "code") == []
+    (tmp_path / "code/stack/fold-0/config.json").write_text("{} ")
+    assert integrity(folder, digest, tmp_path / "code") == ["code/labelstack, the source, was changed"]
+    (folder / "record/machine.json").unlink()
+    assert integrity(folder, digest, tmp_path / "code") == ["record/machine.json is missing"]
+
+
+def test_a_version_is_fetched_as_it_was_registered(tracker: Tracker, tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("numpy==2.4.6\n")
+    with tracker.run("blend", "ensemble") as run:
+        logged = log_ensemble(run, parts(tmp_path), requirements=lock)
+    version = register(tracker, "labelstack", "d", lambda: logged)
+    tags = tracker.client.get_model_version("labelstack", "1").tags
+    found = fetch(tracker, version.uri, tmp_path / "fetched")
+    assert integrity(found.ensemble, tags["labelstack.files_digest"]) == []
+    assert source_digest(found.code) == source_digest(Path(labelstack.__file__).parent)
+    assert json.loads((found.ensemble / "ensemble.json").read_text())["stackers"] == ["stack"]
+
+    for file in list((tracker.root / "mlartifacts").rglob("ensemble.json")):
+        shutil.rmtree(file.parent)
+    with pytest.raises(UserError, match="models:/labelstack/1: not an ensemble"):
+        fetch(tracker, version.uri, tmp_path / "again")
+    shutil.rmtree(tracker.root / "mlartifacts")
+    with pytest.raises(UserError, match="models:/labelstack/1"):
+        fetch(tracker, version.uri, tmp_path / "once more")

@@ -1,0 +1,161 @@
+"""Stages on a real Dask cluster: a worker killed with -9 in the middle, and the same bytes as without a cluster."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import Cluster
+from tiny import Workspace, environment
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    with Cluster(folder, ("a",), environment() | {"OMP_NUM_THREADS": "1"}) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def sent(copied: Workspace, cluster: Cluster) -> Workspace:
+    """A copy of the finished workspace that works on the cluster."""
+    copied.params(engine={"scheduler": cluster.address, "timeout_s": 60})
+    return copied
+
+
+def run_and_kill(workspace: Workspace, cluster: Cluster, *command: str) -> str:
+    """Run a command on the cluster and kill its second worker in the middle of a task."""
+    cluster.add("b", "--nanny")
+    cluster.wait_for("a", "b")
+    killer = threading.Thread(target=cluster.kill_when_busy, args=("b",))
+    killer.start()
+    try:
+        output = workspace.run(*command).stdout
+    finally:
+        killer.join()
+    assert "b" not in cluster.processes
+    return output
+
+
+def files(workspace: Workspace, *folders: str) -> dict[str, bytes]:
+    """All files of some folders but those that name MLflow runs."""
+    found = {
+        path.relative_to(workspace.root).as_posix(): path.read_bytes()
+        for folder in folders
+        for path in sorted((workspace.root / folder).rglob("*"))
+        if path.is_file() and path.name != "run.json"
+    }
+    assert found
+    return found
+
+
+def test_download(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
+    places = ("data/images/train", "metrics/download")
+    shutil.rmtree(sent.root / places[0])
+    run_and_kill(sent, cluster, "labelstack", "download", "train")
+    assert files(sent, *places) == files(finished, *places)
+
+
+def test_predict(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
+    places = ("data/predictions/wide", "metrics/predict")
+    shutil.rmtree(sent.root / places[0])
+    run_and_kill(sent, cluster, "labelstack", "predict", "--base-model", "wide")
+    assert files(sent, *places) == files(finished, *places)
+    assert not (sent.root / "data/work/predict/wide").exists()
+
+
+def test_stack(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
+    places = ("data/stacked/xgboost", "models/stackers/xgboost", "metrics/stack")
+    shutil.rmtree(sent.root / places[0])
+    shutil.rmtree(sent.root / places[1])
+    shutil.rmtree(sent.root / "data/work/stack")
+    run_and_kill(sent, cluster, "labelstack", "stack", "xgboost")
+    assert files(sent, *places) == files(finished, *places)
+
+
+@pytest.mark.slow
+def test_a_killed_prediction_goes_on_from_the_finished_shards(finished: Workspace, copied: Workspace) -> None:
+    work = copied.root / "data/work/predict/wide"
+    shutil.rmtree(copied.root / "data/predictions/wide")
+    copied.kill_when(lambda: len([*work.glob("validation-*.npz")]) > 0, "labelstack", "predict", "--base-model", "wide")
+    kept = {path: path.stat().st_mtime_ns for path in work.glob("validation-*.npz")}
+    assert kept
+    stop = threading.Event()
+    seen: set[bool] = set()
+
+    def watch() -> None:
+        while not stop.wait(0.01):
+            seen.update(path.stat().st_mtime_ns == moment for path, moment in kept.items() if path.exists())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    copied.run("labelstack", "predict", "--base-model", "wide")
+    stop.set()
+    watcher.join()
+    assert seen == {True}
+    assert files(copied, "data/predictions/wide") == files(finished, "data/predictions/wide")
+
+
+@pytest.mark.slow
+def test_a_whole_run_with_workers_killed(finished: Workspace, workspace: Workspace, cluster: Cluster) -> None:
+    workspace.params(engine={"scheduler": cluster.address, "timeout_s": 60})
+    for before, stage in (
+        (["ingest"], "download@train"),
+        (["train@wide", "download@test"], "predict@wide"),
+        (["predict@deep"], "stack@cnn"),
+    ):
+        workspace.run("dvc", "repro", *before)
+        run_and_kill(workspace, cluster, "dvc", "repro", stage)
+    workspace.run("dvc", "repro")
+    assert workspace.submission() == finished.submission()
+
+
+def committed(workspace: Workspace, remote: Path) -> None:
+    """Name a DVC remote and commit what says which data there is."""
+    workspace.run("dvc", "remote", "add", "-d", "storage", str(remote))
+    workspace.run("git", "add", "dvc.lock", ".dvc/config", "metrics")
+    workspace.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "Data")
+
+
+@pytest.mark.slow
+def test_base_models_train_on_machines_of_their_own(
+    finished: Workspace, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    workspace.run("dvc", "repro", "download")
+    committed(workspace, tmp_path / "remote")
+    workspace.run("dvc", "push")
+
+    def train(name: str) -> None:
+        subprocess.run(["git", "clone", "-q", str(workspace.root), str(tmp_path / name)], check=True)
+        node = Workspace.existing(tmp_path / name)
+        node.run("dvc", "pull", "settings", "ingest", "download@train")
+        node.run("dvc", "repro", "--single-item", f"train@{name}")
+        node.run("dvc", "push", f"train@{name}")
+        node.run("git", "checkout", "-qb", f"train-{name}")
+        node.run("git", "add", "dvc.lock", "metrics/train")
+        node.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", f"Train {name}")
+        node.run("git", "push", "-q", "origin", f"train-{name}")
+
+    nodes = [threading.Thread(target=train, args=(name,)) for name in ("wide", "deep")]
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.join()
+    for name in ("wide", "deep"):
+        (workspace.root / "models/base" / name).mkdir(parents=True)
+        for file in ("model.keras", "history.csv", "run.json"):
+            place = f"models/base/{name}/{file}"
+            workspace.run("dvc", "get", ".", place, "--rev", f"train-{name}", "-o", place)
+        workspace.run("git", "checkout", "-q", f"train-{name}", "--", f"metrics/train/{name}.csv")
+        workspace.run("dvc", "commit", "--force", f"train@{name}")
+    output = workspace.run("dvc", "repro", "train").stdout
+    assert "Running stage" not in output
+    for name in ("wide", "deep"):
+        model = f"models/base/{name}/model.keras"
+        assert (workspace.root / model).read_bytes() == (finished.root / model).read_bytes()

@@ -1,0 +1,404 @@
+"""What reruns what: code, params and data against tables, in memory and through the real DVC."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from labelstack.commands import graph
+from labelstack.params import Params, load_params
+from labelstack.stages import code
+from labelstack.stages.settings import UNDECIDING, settings
+from labelstack.support.closure import Sources, sources
+from tiny import REPOSITORY, Workspace, environment
+
+SECOND_LEVEL = {"predict", "stack", "blend"}
+ALL = set(code.ROOTS)
+# Room → stages that a line in one of its files may rerun.
+ROOMS: dict[str, set[str]] = {
+    "ensemble": {"register"},
+    "formats": ALL - {"sample", "members"},
+    "images": {"train", "predict"},
+    "images/fetching": {"ingest", "download", "train", "predict", "register"},
+    "images/pixels": {"download", "train", "predict"},
+    "images/shards": ALL - {"sample", "ingest", "members"},
+    "networks": {"train", "predict"},
+    "networks/backbones": {"train", "predict"},
+    "predictions.py": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
+    "registry": {"register"},
+    "report": {"report"},
+    "sample": {"sample"},
+    "scoring": ALL - {"sample", "ingest", "download", "members"},
+    "stacking": SECOND_LEVEL | {"evaluate", "submit", "report"},
+    "stacking/deciding": SECOND_LEVEL | {"evaluate", "submit", "report"},
+    "stacking/stackers": SECOND_LEVEL | {"evaluate"},
+    "stages": ALL,
+    "stages/work": SECOND_LEVEL | {"train", "evaluate"},
+    "support": ALL,
+    "tracking": {"register"},
+}
+# Key of params.yaml → stages that depend on it; a section stands for all its keys that are not named.
+PARAMS: dict[str, set[str]] = {
+    "seed": {"sample", "train", "register", "report"},
+    "dataset": {"ingest"},
+    "dataset.root": {"sample", "ingest", "download", "register", "report"},
+    "sample": {"sample"},
+    "images": {"download"},
+    "images.store_size": {"download", "register"},
+    "images.jpeg_quality": {"download", "register"},
+    "images.damaged": {"download", "register"},
+    "augment": {"train"},
+    "training": {"train"},
+    "models": {"train"},
+    "models.*.backbone": {"train", "predict"},
+    "models.*.image_size": {"train", "predict", "register"},
+    "models.*.resize": {"train", "predict", "register"},
+    "prediction": {"predict", "register"},
+    "folds": SECOND_LEVEL,
+    "folds.k": SECOND_LEVEL | {"ingest"},
+    "folds.nested": {"stack", "blend"},
+    "stackers": {"stack"},
+    "blend": {"blend"},
+    "metric": SECOND_LEVEL | {"train", "evaluate", "register", "report"},
+    "thresholds": SECOND_LEVEL | {"register"},
+    "thresholds.fixed": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
+    "submission": {"submit", "register"},
+    "submission.missing": {"evaluate", "submit", "register"},
+    "tracking": {"register"},
+}
+
+
+def stage_digests(source: Sources) -> dict[str, str]:
+    """Stage (with its variant) → digest of its code."""
+    variants = [(stage, kind) for stage in code.ROOTS for kind in [None, *code.VARIANTS.get(stage, {})]]
+    return {f"{stage}@{kind}": code.code_digest(stage, kind, source) for stage, kind in variants}
+
+
+def with_a_line_more(whole: Sources, module: str) -> Sources:
+    """The same sources after a line was added to one file; what was read of the others is not read again."""
+    file = whole.modules[module]
+    text = file.read_text()
+    file.write_text(f"{text}\n_CHANGED = True\n")
+    source = Sources(whole.package)
+    near = module if file.name == "__init__.py" else f"{module}."
+    source._trees |= {name: tree for name, tree in whole._trees.items() if name != module}
+    source._digests |= {name: value for name, value in whole._digests.items() if name != module}
+    source._imports |= {name: found for name, found in whole._imports.items() if not f"{name}.".startswith(near)}
+    source.digest([module])
+    file.write_text(text)
+    return source
+
+
+def test_the_page_says_what_the_code_and_dvc_yaml_say() -> None:
+    page = graph.page(graph.stages(REPOSITORY / "dvc.yaml"))
+    assert (REPOSITORY / "docs/graph.md").read_text() == page, "run `labelstack graph`"
+
+
+@pytest.mark.parametrize("stage", code.ROOTS)
+def test_no_work_reaches_what_logs_or_shows_it(stage: str) -> None:
+    assert code.strangers(stage) == []
+
+
+def test_training_reaches_nothing_of_the_second_level() -> None:
+    reached = {module for kind in code.VARIANTS["train"] for module in code.modules("train", kind)}
+    rooms = {graph.room_of(module) for module in reached}
+    assert rooms == {
+        "formats", "images", "images/fetching", "images/pixels", "images/shards", "networks", "networks/backbones",
+        "scoring", "stages", "stages/work", "support",
+    }  # fmt: skip
+
+
+def test_tables_of_what_does_not_count_name_modules_that_there_are() -> None:
+    for name in [*code.APART, *code.NEVER]:
+        assert name in sources().modules
+
+
+def test_a_line_in_any_file_reruns_what_the_table_of_rooms_says(tmp_path: Path) -> None:
+    whole = Sources(shutil.copytree(sources().package, tmp_path / "labelstack"))
+    before = stage_digests(whole)
+    found: dict[str, set[str]] = {}
+    for module in [name for name in sources().modules if "." in name]:
+        source = with_a_line_more(whole, module)
+        after = stage_digests(source)
+        changed = {name.partition("@")[0] for name, value in after.items() if value != before[name]}
+        found.setdefault(graph.room_of(module), set()).update(changed)
+    assert {room: stages for room, stages in found.items() if stages} == ROOMS
+
+
+def test_a_stacker_or_backbone_of_another_kind_reruns_nothing() -> None:
+    for stage, kinds in code.VARIANTS.items():
+        for kind, module in kinds.items():
+            reached = set(code.modules(stage, kind))
+            others = {other for other in kinds.values() if other != module}
+            needed = {m for m in others if m in sources().closure([module])}  # silhouette builds upon pixels
+            assert not reached & (others - needed), kind
+
+
+def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; a list is a value."""
+    if isinstance(content, dict) and content:
+        for name, value in content.items():
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, content
+
+
+OTHERS: dict[str, list[Any]] = {
+    "dataset.root": ["data"],
+    "dataset.answers": [None],
+    "dataset.label_ids": [[0, 9]],
+    "engine.scheduler": ["tcp://127.0.0.1:1"],
+    "engine.workspace": ["/somewhere"],
+    "images.damaged": ["keep"],
+    "images.s3_endpoint_url": ["http://127.0.0.1:9"],
+    "engine.s3_endpoint_url": ["http://127.0.0.1:9"],
+    "images.allow_schemes": [["file"]],
+    "images.allow_hosts": [["10.0.0.1"]],
+    "prediction.tta": [["identity"]],
+    "thresholds.candidates": [["global"]],
+    "blend.members": [["ridge"]],
+    "submission.filename": ["other.csv"],
+    "tracking.uri": ["http://127.0.0.1:9"],
+    "tracking.artifacts": ["s3://bucket/prefix"],
+}
+
+
+WORDS = [
+    "average",
+    "flatten",
+    "max",
+    "adam",
+    "adamw",
+    "sgd",
+    "constant",
+    "cosine",
+    "plateau",
+    "none",
+    "letterbox",
+    "stretch",
+    "samples",
+    "micro",
+    "macro",
+    "fixed",
+    "global",
+    "equal",
+    "greedy",
+    "platt",
+    "probability",
+    "bce",
+    "focal",
+    "prior",
+    "blank",
+    "own",
+    "all",
+    "logit",
+    "both",
+    "mean",
+    "same",
+    "resnet50",
+    "small_cnn",
+    "other",
+]
+
+
+def other_values(key: str, value: Any) -> list[Any]:
+    """What may stand for a key instead; the first that is valid is taken."""
+    if key in OTHERS:
+        return OTHERS[key]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1, value - 1, value * 0.9, value * 0.5 + 0.05, 1]
+    if isinstance(value, list):
+        numbers = all(isinstance(v, int | float) for v in value)
+        return [[v * 0.5 for v in value], [*value, 1], [0, 1]] if numbers else [["x"]]
+    if isinstance(value, dict):
+        return [{"batch_norm_momentum": 0.5}]
+    return [word for word in WORDS if word != value] if isinstance(value, str) else [3, 0.5, "x", 10.0]
+
+
+def changed_settings(stated: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Settings with one key changed to something else that is valid."""
+    *path, last = key.split(".")
+    section = stated
+    for part in path:
+        section = section[part]
+    for other in (other for other in other_values(key, value) if other != value):
+        section[last] = other
+        try:
+            return settings(Params.model_validate(stated))
+        except ValidationError:
+            continue
+        finally:
+            section[last] = value
+    raise AssertionError(f"{key}: no other valid value is known for {value!r}; add one to OTHERS")
+
+
+def expected_for(key: str) -> set[str]:
+    parts = key.split(".")
+    general = ".".join([parts[0], "*", *parts[2:]]) if parts[0] in ("models", "stackers") else key
+    return next(PARAMS[name] for name in (general, key, parts[0]) if name in PARAMS)
+
+
+def test_every_param_reruns_what_the_table_says() -> None:
+    stated = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    table = graph.stages(REPOSITORY / "dvc.yaml")
+    before = settings(load_params(REPOSITORY / "params.yaml"))
+    for key, value in list(leaves(stated)):
+        if key == "dataset.format" or (key.startswith("stackers.") and key.endswith(".kind")):
+            continue  # the one has but one value; the other takes its section's keys with it
+        after = changed_settings(stated, key, value)
+        if any(key == name or key.startswith(f"{name}.") for name in UNDECIDING):
+            assert after == before, key
+            continue
+        assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected_for(key), key
+
+
+def keys_changed(stage: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether a key that a stage (or one of its `foreach`) takes of the settings differs."""
+    keys = graph.params_of(stage).get("data/settings.json", [])
+    names = [*before["models"], *before["stackers"], "base_models"]
+    every = {key.replace("${key}", name) for key in keys for name in names}
+
+    def value(content: Any, key: str) -> Any:
+        for part in key.split("."):
+            content = content.get(part) if isinstance(content, dict) else None
+        return content
+
+    return any(value(before, key) != value(after, key) for key in every)
+
+
+def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:
+    content = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    written = load_params(REPOSITORY / "params.yaml").model_dump(mode="json")
+    del content["sample"]["image_size"], content["folds"]["nested"], content["stackers"]["xgboost"]["base"]
+    shorter, longer = tmp_path / "shorter.yaml", tmp_path / "longer.yaml"
+    written["sample"]["image_size"], written["stackers"]["xgboost"]["base"] = 96, "prior"
+    shorter.write_text(yaml.safe_dump(content, sort_keys=False))
+    longer.write_text(yaml.safe_dump(written, sort_keys=False))
+    assert settings(load_params(shorter)) == settings(load_params(longer))
+
+
+# --- through the real DVC -----------------------------------------------------------------------------------------
+
+
+def changed(workspace: Workspace) -> set[str]:
+    """Stages that `dvc status` calls changed, but for `settings`, which every change of params or code reruns."""
+    return set(json.loads(workspace.run("dvc", "status", "--json").stdout)) - {"settings"}
+
+
+@contextmanager
+def one_byte_changed(file: Path) -> Iterator[None]:
+    before = file.read_bytes()
+    place = max(before.rfind(digit) for digit in b"0123456789") if file.suffix == ".json" else len(before) - 2
+    file.unlink()  # it may be a link into DVC's cache
+    file.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+    try:
+        yield
+    finally:
+        file.write_bytes(before)
+
+
+MODELS = {"train@wide", "train@deep"}
+PREDICTED = {"predict@wide", "predict@deep"}
+STACKED = {"stack@cnn", "stack@xgboost"}
+INPUTS: dict[str, set[str]] = {
+    "data/sample/test_answers.json": {"sample", "ingest"},
+    "data/manifest/answers.parquet": {"ingest", "evaluate"},
+    "data/manifest/local_files.json": {"ingest", "download@test"},  # the last digit is of the test images
+    "data/manifest/train.parquet": {"ingest", "download@train", *MODELS},
+    "data/manifest/test.parquet": {"ingest", "download@test"},
+    "data/manifest/submission.json": {"ingest", "submit", "register"},
+    "data/images/train/shard-00000.parquet": {"download@train", *MODELS},
+    "data/images/test/shard-00000.parquet": {"download@test", *PREDICTED, "register"},
+    "models/base/wide/model.keras": {"train@wide", "predict@wide", "members@base_models"},
+    "models/base/wide/history.csv": {"train@wide", "members@base_models"},
+    "data/predictions/wide/test.npz": {"predict@wide", "members@base_models"},
+    "data/stacked/cnn/nested.npz": {"stack@cnn", "members@stackers"},
+    "models/stackers/cnn/thresholds.json": {"stack@cnn", "members@stackers"},
+    "models/ensemble/blend.json": {"blend", "register", "report"},
+    "data/ensemble/test.npz": {"blend", "evaluate", "submit", "register", "report"},
+    "metrics/submission.json": {"submit", "register"},
+}
+
+
+def test_a_byte_in_any_input_is_seen_by_who_reads_it_and_by_nobody_else(copied: Workspace) -> None:
+    assert changed(copied) == set()
+    for name, expected in INPUTS.items():
+        with one_byte_changed(copied.root / name):
+            assert changed(copied) == expected, name
+
+
+def test_other_answers_are_scored_and_nothing_else_is_done(copied: Workspace) -> None:
+    file = copied.root / "data/sample/test_answers.json"
+    answers = json.loads(file.read_text())
+    for answer in answers["annotations"]:
+        answer["label_id"] = answer["label_id"][:1]
+    before = json.loads((copied.root / "metrics/evaluation.json").read_text())["scores"]["blend"]["test_samples_f1"]
+    file.unlink()
+    file.write_text(json.dumps(answers))
+    copied.run("labelstack", "ingest")
+    assert changed(copied) == {"sample", "ingest", "evaluate"}
+    copied.run("labelstack", "evaluate")
+    after = json.loads((copied.root / "metrics/evaluation.json").read_text())["scores"]["blend"]["test_samples_f1"]
+    assert after != before
+
+
+CODE: list[tuple[str, str, set[str]]] = [
+    ("tracking/outbox.py", "\nCHANGED = True\n", set()),
+    ("stages/train.py", "\nCHANGED = True\n", set()),
+    ("networks/training.py", "\n# said otherwise\n", set()),
+    ("networks/backbones/small_resnet.py", "\nCHANGED = True\n", {"train@deep", "predict@deep"}),
+    ("images/pixels/augment.py", "\nCHANGED = True\n", MODELS | PREDICTED),  # one loader reads for both
+    ("stacking/stackers/xgb.py", "\nCHANGED = True\n", {"stack@xgboost"}),
+    ("formats/submission.py", "\nCHANGED = True\n", {"ingest", "submit", "register"}),
+]
+
+
+def test_a_line_of_code_reruns_the_stages_whose_results_it_may_change(copied: Workspace) -> None:
+    for name, line, expected in CODE:
+        file = copied.root / "src/labelstack" / name
+        text = file.read_text()
+        file.write_text(text + line)
+        here = environment() | {"PYTHONPATH": str(copied.root / "src")}
+        subprocess.run(["labelstack", "settings"], cwd=copied.root, env=here, check=True, capture_output=True)
+        assert changed(copied) == expected, name
+        file.write_text(text)
+
+
+def reordered(content: dict[str, Any]) -> dict[str, Any]:
+    return dict(reversed(content.items()))
+
+
+def without_deep(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: section for name, section in content.items() if name != "deep"}
+
+
+def test_reordered_and_removed_models_reach_the_registry_whole(copied: Workspace) -> None:
+    after = {*STACKED, "members@stackers", "blend", "evaluate", "register", "report"}
+    changes: list[tuple[Callable[[dict[str, Any]], dict[str, Any]], str, set[str]]] = [
+        (reordered, "2", {"settings", "members@base_models", *after, "submit"}),
+        (without_deep, "3", {"settings", "members@base_models", *after, "submit"}),
+    ]
+    for change, version, expected in changes:
+        content = yaml.safe_load((copied.root / "params.yaml").read_text())
+        copied.params({**content, "models": change(content["models"])})
+        assert copied.repro() == expected
+        evaluation = json.loads((copied.root / "metrics/evaluation.json").read_text())
+        assert list(evaluation["scores"])[: len(change(content["models"]))] == list(change(content["models"]))
+        rebuilt = copied.root / f"rebuilt-{version}"
+        said = copied.run("labelstack", "rebuild", version, "--to", str(rebuilt), "--verify", "--submit").stdout
+        assert "maximum absolute difference 0" in said
+        (submission,) = (rebuilt / "submission").glob("*.csv")
+        assert submission.read_bytes() == copied.submission()
+    shutil.rmtree(copied.root / "data/predictions/deep")
+    assert copied.repro() == {"members@base_models"}
