@@ -2,8 +2,8 @@
 
 Writes train.json (1,014,544 images), validation.json (9,897) and test.json (39,706) as tests/formats/published.py knows
 the published files (indented, imageId and labelId, ids as texts), with label map and sample submission, and again as
-image_id and label_id; runs `labelstack ingest` on each in a process of its own, compares the manifests byte by byte,
-reads the train manifest back and makes its label matrix.
+image_id and label_id; runs `labelstack stage ingest` on each in a process of its own, compares the manifests byte by
+byte, reads the train manifest back and makes its label matrix.
 
     python benchmarks/ingest.py [--scale 1.0] [--page] [--seed 0] [--keep FOLDER]
 
@@ -97,7 +97,7 @@ def measure(root: Path, sizes: dict[str, int], seed: int) -> None:
 {sum(sizes.values()):,} images, {back["ones"]:,} labels on the train split, {size / 1e6:,.0f} MB of JSON, \
 {os.cpu_count()} cores
   generated (not part of the ingest)      {generated:8.1f} s
-  labelstack ingest                       imageId  image_id
+  labelstack stage ingest                 imageId  image_id
     wall                                 {_row(u.wall for u in used.values())} s      (limit 15 s)
     CPU                                  {_row(u.cpu for u in used.values())} s
     peak memory                          {_row(u.peak / 1e9 for u in used.values())} GB     (limit 1.3 GB)
@@ -125,7 +125,7 @@ def prepare(root: Path, sizes: dict[str, int], spelling: str, seed: int) -> None
 def ingest(root: Path) -> Used:
     """Run the command."""
     start = time.perf_counter()
-    process = subprocess.Popen([Path(sys.executable).parent / "labelstack", "ingest"], cwd=root)
+    process = subprocess.Popen([Path(sys.executable).parent / "labelstack", "stage", "ingest"], cwd=root)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -45,9 +45,15 @@ def test_help_imports_nothing_heavy(tmp_path):
 
 
 def test_help_names_every_stage(tmp_path):
-    text = labelstack(tmp_path, "--help").stdout
-    for name in [*STAGES, "leaderboard", "check", "ui"]:
-        assert f" {name} " in text
+    commands, stages = labelstack(tmp_path, "--help").stdout, labelstack(tmp_path, "stage", "--help").stdout
+    assert all(f" {name} " in commands for name in ("leaderboard", "check", "ui", "predict", "stage"))
+    assert all(f" {name} " in stages for name in STAGES)
+
+
+def test_a_stage_typed_as_a_command_is_told_where_stages_are(tmp_path):
+    done = labelstack(tmp_path, "train", "wide")
+    assert done.returncode == 2
+    assert done.stderr == "labelstack: train is a stage of dvc.yaml: labelstack stage train\n"
 
 
 def test_check_imports_no_frameworks(folder):
@@ -110,9 +116,9 @@ def test_check_without_params_says_where_to_run(here, capsys, monkeypatch):
     assert "Run from the folder that holds dvc.yaml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stage", ["train", "stack", "download", "rebuild", "remote"])
-def test_stages_of_one_thing_need_its_name(here, stage):
-    result = CliRunner().invoke(app, [stage])
+@pytest.mark.parametrize("typed", ["stage train", "stage stack", "stage download", "rebuild", "remote"])
+def test_stages_of_one_thing_need_its_name(here, typed):
+    result = CliRunner().invoke(app, typed.split())
     assert result.exit_code == 2
     assert "Missing argument" in result.output
 
@@ -126,7 +132,7 @@ def test_predict_without_images_says_what_it_takes(here, capsys, monkeypatch):
 
 
 def test_an_unknown_split_is_answered_with_the_splits(here, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["labelstack", "download", "training"])
+    monkeypatch.setattr(sys, "argv", ["labelstack", "stage", "download", "training"])
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2

@@ -1,4 +1,4 @@
-"""The `labelstack` command: one subcommand per pipeline stage and a few to look at results."""
+"""The `labelstack` command: what a person types, and `labelstack stage`, which dvc.yaml types."""
 
 from __future__ import annotations
 
@@ -6,35 +6,41 @@ import gc
 import io
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from labelstack.support.errors import UserError
 
+
+class _Commands(TyperGroup):
+    """Says of a stage's name where the stage is."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name."""
+        named = {command.name or getattr(command.callback, "__name__", "") for command in stages.registered_commands}
+        if cmd_name in named and cmd_name not in self.commands:
+            raise UserError(f"{cmd_name} is a stage of dvc.yaml: labelstack stage {cmd_name}")
+        return super().get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
     name="labelstack",
+    cls=_Commands,
     help="Labelled image URLs in; a tracked, stacked and rebuildable multi-label ensemble out. "
-    "`dvc repro` runs the stages in order; each can also be run alone, from the folder of dvc.yaml.",
+    "`dvc repro` runs the stages in order; `labelstack stage NAME` runs one, from the folder of dvc.yaml.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-STAGES = "Pipeline stages (run by dvc repro)"
+stages = typer.Typer(help="Run one stage of dvc.yaml as `dvc repro` would.", no_args_is_help=True)
 LOOK = "Look at results"
 USE = "Use, rebuild and share ensembles"
 Name = Annotated[str, typer.Argument(help="A name under models: or stackers: in params.yaml.")]
 
 
-@app.command(rich_help_panel=STAGES)
-def sample() -> None:
-    """Draw the generated garment data set."""
-    from labelstack.stages import sample as stage
-
-    stage.run()
-
-
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def settings() -> None:
     """Write params with their defaults and digests of code, on which the other stages depend."""
     from labelstack.stages import settings as stage
@@ -42,7 +48,15 @@ def settings() -> None:
     stage.run()
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
+def sample() -> None:
+    """Draw the generated garment data set."""
+    from labelstack.stages import sample as stage
+
+    stage.run()
+
+
+@stages.command()
 def members(kind: Annotated[str, typer.Argument(help="base_models or stackers")]) -> None:
     """List what the next level is told of base models or stackers."""
     from labelstack.stages import members as stage
@@ -50,7 +64,7 @@ def members(kind: Annotated[str, typer.Argument(help="base_models or stackers")]
     stage.run(kind)
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def ingest() -> None:
     """Check the competition's files and write the manifest."""
     from labelstack.stages import ingest as stage
@@ -58,7 +72,7 @@ def ingest() -> None:
     stage.run()
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def download(split: Annotated[str, typer.Argument(help="train, validation or test")]) -> None:
     """Download one split's images into shards."""
     from labelstack.stages import download as stage
@@ -66,10 +80,18 @@ def download(split: Annotated[str, typer.Argument(help="train, validation or tes
     stage.run(split)
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def train(model: Name) -> None:
     """Train one base model."""
     from labelstack.stages import train as stage
+
+    stage.run(model)
+
+
+@stages.command(name="predict")
+def predict_splits(model: Name) -> None:
+    """Predict validation and test with one base model, and choose its decision rule."""
+    from labelstack.stages import predict as stage
 
     stage.run(model)
 
@@ -85,23 +107,14 @@ def predict(
     all_probabilities: Annotated[bool, typer.Option(help="Give the probability of every label.")] = False,
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each image instead of a table.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write a CSV (or .jsonl) file instead.")] = None,
-    base_model: Annotated[
-        str | None,
-        typer.Option(help="Instead: the pipeline's stage, validation and test predictions of one base model."),
-    ] = None,
 ) -> None:
-    """Label images with a registered ensemble (with --base-model: the stage predict)."""
-    if base_model is not None:
-        from labelstack.stages import predict as stage
-
-        stage.run(base_model)
-        return
+    """Label images with a registered ensemble."""
     from labelstack.commands import predict_images as command
 
     command.run(images or [], model, all_probabilities=all_probabilities, as_json=json, out=out)
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def stack(stacker: Name) -> None:
     """Fit one stacker, fold by fold, on the base models' predictions."""
     from labelstack.stages import stack as stage
@@ -109,7 +122,7 @@ def stack(stacker: Name) -> None:
     stage.run(stacker)
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def blend() -> None:
     """Search blend weights and thresholds on out-of-fold predictions."""
     from labelstack.stages import blend as stage
@@ -117,7 +130,7 @@ def blend() -> None:
     stage.run()
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def evaluate() -> None:
     """Score every model, stacker and the blend on the same rows."""
     from labelstack.stages import evaluate as stage
@@ -125,7 +138,7 @@ def evaluate() -> None:
     stage.run()
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def register() -> None:
     """Put the ensemble into the MLflow registry."""
     from labelstack.stages import register as stage
@@ -133,7 +146,7 @@ def register() -> None:
     stage.run()
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def submit() -> None:
     """Write the submission file."""
     from labelstack.stages import submit as stage
@@ -141,7 +154,7 @@ def submit() -> None:
     stage.run()
 
 
-@app.command(rich_help_panel=STAGES)
+@stages.command()
 def report() -> None:
     """Write report/index.html."""
     from labelstack.stages import report as stage
@@ -349,6 +362,7 @@ def server(
     command.run(host, port, workers, allow or [])
 
 
+app.add_typer(stages, name="stage", rich_help_panel="The pipeline")
 images = typer.Typer(
     help="How the download went, another try for some images, and a look at one.", no_args_is_help=True
 )

@@ -93,7 +93,7 @@ def test_retry_needs_a_finished_download_and_known_statuses(workspace: Path) -> 
     with pytest.raises(UserError, match="nothing to do"):
         images.retry("train", " ", refresh=False)
     next(Path("data/images/train").glob("*1.parquet")).unlink()
-    with pytest.raises(UserError, match="run `labelstack download` first"):
+    with pytest.raises(UserError, match="run `labelstack stage download` first"):
         images.retry("train", "timeout", refresh=False)
 
 

@@ -28,7 +28,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 def another(workspace: Workspace, **change: Any) -> str:
     """Blend in another way and register that; what `register` printed."""
     workspace.params(**change)
-    return workspace.run(*typed("blend", "evaluate", "submit", "register")).stdout
+    return workspace.run(*typed(*(f"stage {name}" for name in ("blend", "evaluate", "submit", "register")))).stdout
 
 
 def promote(*arguments: str, reason: str = "") -> None:
@@ -75,7 +75,7 @@ def test_by_interval_by_hand_and_back(
     assert champion(tracker, "labelstack") == 3
     assert ensemble_metrics(tracker, copied)["promotion_low"] > 0
     before = read_version(tracker, "labelstack", 3)
-    again = copied.run("labelstack", "register").stdout
+    again = copied.run("labelstack", "stage", "register").stdout
     assert "labelstack v3 (registered before)" in again
     assert before.tags["labelstack.promotion"] in again
     assert read_version(tracker, "labelstack", 3).last_updated_timestamp == before.last_updated_timestamp

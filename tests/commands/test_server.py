@@ -86,7 +86,7 @@ def test_two_people_who_register_at_once_make_two_whole_versions(
 
     started = [
         subprocess.Popen(
-            ["labelstack", "register"], cwd=each.root, env=client_environment(team.url),
+            ["labelstack", "stage", "register"], cwd=each.root, env=client_environment(team.url),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for each in (first, second)
@@ -133,7 +133,7 @@ def test_two_people_who_register_at_once_make_two_whole_versions(
     stored = objects(s3, prefix="team/")
     assert sum(key.endswith("/blend.json") for key in stored) >= 2
 
-    again = typed(first.root, team.url, "labelstack", "register")
+    again = typed(first.root, team.url, "labelstack", "stage", "register")
     assert "registered before" in again
     assert database.query("team", "SELECT count(*) FROM model_versions") == [(2,)]
 
@@ -142,7 +142,7 @@ def test_a_stage_logs_its_run_to_the_server(team: TeamServer, database: Postgres
     workspace = finished
     before = database.query("team", "SELECT count(*) FROM runs WHERE name = 'stack/xgboost'")
     copied = workspace.copy(team.log.parent / "logs")
-    typed(copied.root, team.url, "labelstack", "stack", "xgboost")
+    typed(copied.root, team.url, "labelstack", "stage", "stack", "xgboost")
     after = database.query("team", "SELECT count(*) FROM runs WHERE name = 'stack/xgboost'")
     assert after[0][0] == before[0][0] + 1  # type: ignore[operator]
     run = json.loads((copied.root / "models/stackers/xgboost/run.json").read_text())

@@ -40,7 +40,7 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
     copied.params(models=models, tracking={"uri": server.uri})
     before = connect(TrackingSection(uri=server.uri), copied.root)
     process = subprocess.Popen(
-        ["labelstack", "train", "wide"], cwd=copied.root, env=environment(), stdout=subprocess.PIPE,
+        ["labelstack", "stage", "train", "wide"], cwd=copied.root, env=environment(), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     run_id = ""
@@ -70,7 +70,7 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
     assert "Traceback" not in away.stderr
     stacked = copied.root / "data/stacked/cnn/oof.npz"
     before_stage = stacked.stat().st_mtime_ns
-    stage = copied.run("labelstack", "stack", "cnn", ok=False)
+    stage = copied.run("labelstack", "stage", "stack", "cnn", ok=False)
     assert stage.returncode == 2
     assert "no answer within" in stage.stderr
     assert "Kept in" in stage.stderr

@@ -163,7 +163,7 @@ def test_refresh_takes_new_versions_and_loses_nothing(
 def test_retry_and_refresh_need_a_finished_download(
     params: ImagesSection, tmp_path: Path, urls: list[list[str]]
 ) -> None:
-    with pytest.raises(UserError, match="run `labelstack download` first"):
+    with pytest.raises(UserError, match="run `labelstack stage download` first"):
         download_split(manifest_of(urls), tmp_path / "a", params, tmp_path, again=["timeout"])
 
 

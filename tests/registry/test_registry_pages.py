@@ -13,7 +13,7 @@ from ui_pictures import mlflow_ui, registry_pages
 def test_the_registry_shows_versions_with_aliases_and_the_model_card(copied: Workspace, tmp_path: Path) -> None:
     first = json.loads((copied.root / "models/ensemble/registration.json").read_text())
     copied.params(images={"jpeg_quality": 91})  # another way to read images: another ensemble with the same scores
-    copied.run("labelstack", "register")
+    copied.run("labelstack", "stage", "register")
     second = json.loads((copied.root / "models/ensemble/registration.json").read_text())
     assert (int(first["version"]), int(second["version"])) == (1, 2)
     with mlflow_ui(copied.root) as url, browser() as window:

@@ -33,8 +33,8 @@ def test_artifacts_in_a_bucket(copied: Workspace, monkeypatch: pytest.MonkeyPatc
     copied.params(tracking={"uri": "sqlite:///other.db", "artifacts": "s3://bucket/team/mlflow"})
     with s3_server() as server:
         typed = ("env", f"MLFLOW_S3_ENDPOINT_URL={server}")
-        copied.run(*typed, "labelstack", "blend")
-        copied.run(*typed, "labelstack", "register")
+        copied.run(*typed, "labelstack", "stage", "blend")
+        copied.run(*typed, "labelstack", "stage", "register")
         there = objects(server)
         # a process each: a model brings its own code
         places = (

@@ -31,7 +31,7 @@ def dataset(root: Path, **files: Any) -> None:
 
 
 def refused(workspace: Workspace, *said: str) -> None:
-    result = workspace.run("labelstack", "ingest", ok=False)
+    result = workspace.run("labelstack", "stage", "ingest", ok=False)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     for part in said:
@@ -89,8 +89,8 @@ def test_no_image_at_all(bare: Workspace) -> None:
 
 def test_images_that_cannot_be_had_stop_the_stage(bare: Workspace) -> None:
     dataset(bare.root)
-    bare.run("labelstack", "ingest")
-    result = bare.run("labelstack", "download", "train", ok=False)
+    bare.run("labelstack", "stage", "ingest")
+    result = bare.run("labelstack", "stage", "download", "train", ok=False)
     assert result.returncode == 2
     assert "none of 3 images" in result.stderr
     counts = json.loads((bare.root / "metrics/download/train.json").read_text())
@@ -121,7 +121,7 @@ def test_a_tracking_server_that_is_not_there_is_known_before_any_training(bare: 
     content = bare.params()
     try:
         bare.params(tracking={"uri": "http://127.0.0.1:9"})
-        result = bare.run("labelstack", "train", "wide", ok=False)
+        result = bare.run("labelstack", "stage", "train", "wide", ok=False)
     finally:
         bare.params(content)
     assert result.returncode == 2

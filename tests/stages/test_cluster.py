@@ -57,14 +57,14 @@ def files(workspace: Workspace, *folders: str) -> dict[str, bytes]:
 def test_download(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
     places = ("data/images/train", "metrics/download")
     shutil.rmtree(sent.root / places[0])
-    run_and_kill(sent, cluster, "labelstack", "download", "train")
+    run_and_kill(sent, cluster, "labelstack", "stage", "download", "train")
     assert files(sent, *places) == files(finished, *places)
 
 
 def test_predict(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
     places = ("data/predictions/wide", "metrics/predict")
     shutil.rmtree(sent.root / places[0])
-    run_and_kill(sent, cluster, "labelstack", "predict", "--base-model", "wide")
+    run_and_kill(sent, cluster, "labelstack", "stage", "predict", "wide")
     assert files(sent, *places) == files(finished, *places)
     assert not (sent.root / "data/work/predict/wide").exists()
 
@@ -74,7 +74,7 @@ def test_stack(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
     shutil.rmtree(sent.root / places[0])
     shutil.rmtree(sent.root / places[1])
     shutil.rmtree(sent.root / "data/work/stack")
-    run_and_kill(sent, cluster, "labelstack", "stack", "xgboost")
+    run_and_kill(sent, cluster, "labelstack", "stage", "stack", "xgboost")
     assert files(sent, *places) == files(finished, *places)
 
 
@@ -82,7 +82,7 @@ def test_stack(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
 def test_a_killed_prediction_goes_on_from_the_finished_shards(finished: Workspace, copied: Workspace) -> None:
     work = copied.root / "data/work/predict/wide"
     shutil.rmtree(copied.root / "data/predictions/wide")
-    copied.kill_when(lambda: len([*work.glob("validation-*.npz")]) > 0, "labelstack", "predict", "--base-model", "wide")
+    copied.kill_when(lambda: len([*work.glob("validation-*.npz")]) > 0, "labelstack", "stage", "predict", "wide")
     kept = {path: path.stat().st_mtime_ns for path in work.glob("validation-*.npz")}
     assert kept
     stop = threading.Event()
@@ -94,7 +94,7 @@ def test_a_killed_prediction_goes_on_from_the_finished_shards(finished: Workspac
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    copied.run("labelstack", "predict", "--base-model", "wide")
+    copied.run("labelstack", "stage", "predict", "wide")
     stop.set()
     watcher.join()
     assert seen == {True}

@@ -346,9 +346,9 @@ def test_other_answers_are_scored_and_nothing_else_is_done(copied: Workspace) ->
     before = json.loads((copied.root / "metrics/evaluation.json").read_text())["scores"]["blend"]["test_samples_f1"]
     file.unlink()
     file.write_text(json.dumps(answers))
-    copied.run("labelstack", "ingest")
+    copied.run("labelstack", "stage", "ingest")
     assert changed(copied) == {"sample", "ingest", "evaluate"}
-    copied.run("labelstack", "evaluate")
+    copied.run("labelstack", "stage", "evaluate")
     after = json.loads((copied.root / "metrics/evaluation.json").read_text())["scores"]["blend"]["test_samples_f1"]
     assert after != before
 
@@ -370,7 +370,7 @@ def test_a_line_of_code_reruns_the_stages_whose_results_it_may_change(copied: Wo
         text = file.read_text()
         file.write_text(text + line)
         here = environment() | {"PYTHONPATH": str(copied.root / "src")}
-        subprocess.run(["labelstack", "settings"], cwd=copied.root, env=here, check=True, capture_output=True)
+        subprocess.run(["labelstack", "stage", "settings"], cwd=copied.root, env=here, check=True, capture_output=True)
         assert changed(copied) == expected, name
         file.write_text(text)
 

@@ -102,7 +102,7 @@ def rerun_by(workspace: Workspace, **change: object) -> set[str]:
 
 
 def test_a_change_reruns_what_it_touches_and_nothing_else(copied: Workspace) -> None:
-    assert "labelstack v1 (registered before)" in copied.run("labelstack", "register").stdout
+    assert "labelstack v1 (registered before)" in copied.run("labelstack", "stage", "register").stdout
     content = yaml.safe_load((copied.root / "params.yaml").read_text())
     content["stackers"]["xgboost"]["max_depth"] = 3
     after = {"settings", "members@stackers", "blend", "evaluate", "register", "submit", "report"}
@@ -117,7 +117,7 @@ def test_a_change_reruns_what_it_touches_and_nothing_else(copied: Workspace) -> 
 
 def test_a_threshold_strategy_trains_no_base_model(copied: Workspace) -> None:
     copied.params(thresholds={"strategy": "global", "fixed": 0.3})
-    copied.run("labelstack", "settings")
+    copied.run("labelstack", "stage", "settings")
     changed = set(json.loads(copied.run("dvc", "status", "--json").stdout))
     assert {"predict@wide", "stack@cnn", "blend"} <= changed
     assert not {stage for stage in changed if stage.startswith("train")}
@@ -143,7 +143,7 @@ def test_dvc_shows_metrics_and_plots(finished: Workspace, copied: Workspace) -> 
     ],
 )
 def test_unknown_names_are_told_without_a_traceback(finished: Workspace, command: tuple[str, ...], said: str) -> None:
-    result = finished.run("labelstack", *command, ok=False)
+    result = finished.run("labelstack", "stage", *command, ok=False)
     assert result.returncode == 2
     assert said in result.stderr
     assert "Traceback" not in result.stderr
@@ -152,10 +152,10 @@ def test_unknown_names_are_told_without_a_traceback(finished: Workspace, command
 def test_predicting_before_anything_is_there_names_what_lacks(copied: Workspace) -> None:
     shutil.rmtree(copied.root / "data/images/validation")
     (copied.root / "models/base/wide/model.keras").unlink()
-    result = copied.run("labelstack", "predict", "--base-model", "wide", ok=False)
+    result = copied.run("labelstack", "stage", "predict", "wide", ok=False)
     assert result.returncode == 2
     assert (
-        "data/images/validation: no shards. Run `dvc repro` (or `labelstack download validation`) first"
+        "data/images/validation: no shards. Run `dvc repro` (or `labelstack stage download validation`) first"
         in result.stderr
     )
     assert "models/base/wide/model.keras: not found" in result.stderr
@@ -164,12 +164,12 @@ def test_predicting_before_anything_is_there_names_what_lacks(copied: Workspace)
 
 def test_nested_predictions_of_other_folds_are_not_blended(copied: Workspace) -> None:
     copied.params(folds={"k": 3, "nested": False})
-    result = copied.run("labelstack", "blend", ok=False)
+    result = copied.run("labelstack", "stage", "blend", ok=False)
     assert result.returncode == 2
     assert "xgboost: params.yaml asks for nested predictions of none, and data/stacked/xgboost/nested.npz has 3" in (
         result.stderr
     )
-    copied.run("labelstack", "stack", "xgboost")
+    copied.run("labelstack", "stage", "stack", "xgboost")
     assert not (copied.root / "data/stacked/xgboost/nested.npz").exists()
     assert (copied.root / "data/stacked/cnn/nested.npz").exists()
 
@@ -179,7 +179,7 @@ def test_members_that_are_not_there_are_named(copied: Workspace) -> None:
     (copied.root / "models/stackers/cnn/run.json").unlink()
     (copied.root / "data/stacked/xgboost/nested.npz").unlink()  # with two folds there is none
     before = (copied.root / "data/members/stackers.json").read_bytes()
-    result = copied.run("labelstack", "members", "stackers", ok=False)
+    result = copied.run("labelstack", "stage", "members", "stackers", ok=False)
     assert result.returncode == 2
     assert "data/stacked/cnn/oof.npz: not found" in result.stderr
     assert "xgboost" not in result.stderr

@@ -117,11 +117,10 @@ def plant_credentials(planted: Planted, root: Path, folder: Path) -> dict[str, s
 
 def stages(shell: Shell) -> None:
     """Every stage but those that a change of addresses does not concern, then commit and push as the README says."""
-    downloads = [f"download {split}" for split in ("train", "validation", "test")]
-    fits = ["train wide", "predict --base-model wide", "stack xgboost", "blend"]
-    said = shell(
-        *typed("check", "ingest", *downloads, *fits, "evaluate", "submit", "register", "report", "leaderboard")
-    )
+    downloads = [f"stage download {split}" for split in ("train", "validation", "test")]
+    last = [f"stage {name}" for name in ("evaluate", "submit", "register", "report")]
+    fits = ["stage train wide", "stage predict wide", "stage stack xgboost", "stage blend"]
+    said = shell(*typed("check", "stage ingest", *downloads, *fits, *last, "leaderboard"))
     assert said.count("images → data/images/") == 3
 
 
@@ -159,15 +158,15 @@ def fail(shell: Shell, planted: Planted, image: str, s3: str) -> None:
     (elsewhere / "params.yaml").write_text(yaml.safe_dump(params | {"tracking": {"uri": uri}}))
     asked = Shell(elsewhere, shell.environment)
     assert "tracking.uri: holds credentials" in asked("labelstack", "check", ok=False)
-    asked("labelstack", "sample", ok=False)
+    asked("labelstack", "stage", "sample", ok=False)
     shell.said |= {f"params: {key}": value for key, value in asked.said.items()}
 
     gone = re.sub("/images/[^?]*", "/images/gone.jpg", image)
     closed = f"http://127.0.0.1:{free_port()}"
     key = planted["key in a bucket's address"]
     failing: list[tuple[tuple[str, ...], dict[str, str]]] = [
-        (("labelstack", "sample"), {"MLFLOW_TRACKING_URI": dead}),
-        (("labelstack", "register"), {"MLFLOW_TRACKING_URI": dead, "NO_PROXY": "", "no_proxy": ""}),
+        (("labelstack", "stage", "sample"), {"MLFLOW_TRACKING_URI": dead}),
+        (("labelstack", "stage", "register"), {"MLFLOW_TRACKING_URI": dead, "NO_PROXY": "", "no_proxy": ""}),
         (("labelstack", "sync"), {"MLFLOW_TRACKING_URI": f"ftp://{USER}:{planted['odd address']}@host"}),
         (("labelstack", "predict", gone), {}),
         (

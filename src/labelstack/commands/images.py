@@ -74,7 +74,7 @@ def retry(split: str | None, patterns: str, refresh: bool) -> None:
     params, changed = load_params(), list[str]()
     splits = [known_split(split)] if split else [name for name in paths.SPLITS if paths.shards(name).exists()]
     if not splits:
-        raise UserError("nothing is downloaded yet; run `dvc repro` or `labelstack download train` first")
+        raise UserError("nothing is downloaded yet; run `dvc repro` or `labelstack stage download train` first")
     for name in splits:
         out = paths.shards(name)
         counts = download_split(

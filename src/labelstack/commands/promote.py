@@ -77,7 +77,7 @@ def champion_before(tracker: Tracker, name: str) -> int:
     """The version that was champion before the present one and still exists; raise ``UserError`` when there is none."""
     there = {int(v.version) for v in _versions(tracker, name)}
     if not there:
-        raise UserError(f"{name}: no versions in {tracker.public_uri}; `labelstack register` makes the first")
+        raise UserError(f"{name}: no versions in {tracker.public_uri}; `labelstack stage register` makes the first")
     found = previous(history(tracker, name), champion(tracker, name), there)
     if found is None:
         raise UserError(f"{name}: no version was champion before the present one, so there is nothing to go back to")

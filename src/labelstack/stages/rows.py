@@ -34,7 +34,7 @@ def label_table() -> pd.DataFrame:
     import pandas as pd
 
     if not paths.LABELS.exists():
-        raise UserError(f"{paths.LABELS}: not found. Run `dvc repro` (or `labelstack ingest`) first.")
+        raise UserError(f"{paths.LABELS}: not found. Run `dvc repro` (or `labelstack stage ingest`) first.")
     return pd.read_parquet(paths.LABELS)
 
 

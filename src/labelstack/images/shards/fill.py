@@ -180,7 +180,7 @@ def _jobs(
 def _finished(job: Job, params: ImagesSection, policy: Policy) -> Job:
     everything = Job(job.path, job.image_id, job.urls, again=[])
     if settled(everything, row_keys(job, params, policy)) is None:
-        raise UserError(f"{job.path}: absent, or made from other rows or params; run `labelstack download` first")
+        raise UserError(f"{job.path}: absent, or made from other rows or params; run `labelstack stage download` first")
     return job
 
 

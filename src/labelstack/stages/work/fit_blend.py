@@ -84,7 +84,7 @@ def fold_predictions(params: Params, image_id: NDArray[np.int64]) -> dict[str, F
                 wanted = "none" if expected is None else f"{expected} folds"
                 problems.append(
                     f"{name}: params.yaml asks for nested predictions of {wanted}, and {there}. "
-                    f"Run `dvc repro` (or `labelstack stack {name}`) first."
+                    f"Run `dvc repro` (or `labelstack stage stack {name}`) first."
                 )
                 continue
         members[name] = FoldPredictions(prediction.rows_of(image_id), nested)

@@ -105,13 +105,13 @@ def _network(path: str, sha256: str) -> tuple[Any, Any]:
 
 def _check_inputs(name: str) -> None:
     lacking = [
-        f"{paths.shards(split)}: no shards. Run `dvc repro` (or `labelstack download {split}`) first."
+        f"{paths.shards(split)}: no shards. Run `dvc repro` (or `labelstack stage download {split}`) first."
         for split in _SPLITS
         if not shard_paths(paths.shards(split))
     ]
     if not (paths.base(name) / "model.keras").exists():
         file = paths.base(name) / "model.keras"
-        lacking.append(f"{file}: not found. Run `dvc repro` (or `labelstack train {name}`) first.")
+        lacking.append(f"{file}: not found. Run `dvc repro` (or `labelstack stage train {name}`) first.")
     if lacking:
         raise UserError("\n".join(lacking))
 
