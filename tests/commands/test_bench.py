@@ -28,6 +28,7 @@ from labelstack.stacking.bench.cubes import write_cube
 from labelstack.stacking.bench.generator import generate
 from labelstack.stacking.bench.table import BenchResult, Row
 from labelstack.stages import paths
+from labelstack.stages.members import base_model
 from labelstack.support.errors import InputProblems, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -175,7 +176,7 @@ def test_the_pipelines_predictions_make_a_cube():
     for name in ("one", "two"):
         for split, images in (("validation", [1, 3, 4]), ("test", [7, 5])):
             given[name, split] = rng.random((len(images), 2)).astype(np.float32)
-            write_predictions(paths.predictions(name, split), np.array(images), given[name, split])
+            write_predictions(base_model(name).predictions / f"{split}.npz", np.array(images), given[name, split])
     write_manifest(paths.ANSWERS, pd.DataFrame({"image_id": tests, "url": [["u"]] * 3, "label_id": [[20]] * 3}))
     cube = pipeline_cube()
     assert cube.models == ("one", "two")

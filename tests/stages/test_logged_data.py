@@ -8,16 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 from labelstack.params import Params
 from labelstack.stages.logged_data import test_data as data_of_test
 from labelstack.stages.logged_data import training_data, validation_data
-from labelstack.stages.rows import Targets
+from labelstack.stages.rows import Rows
 from tiny import REPOSITORY
 
-ROWS = Targets(np.arange(10, dtype=np.int64), np.eye(10, 4, dtype=bool))
-HELD = Targets(np.arange(10, 12, dtype=np.int64), np.ones((2, 4), dtype=bool))
-NOTHING = Targets(np.zeros(0, np.int64), np.zeros((0, 4), bool))
+
+def made(row_id: NDArray[np.int64], Y: NDArray[np.bool_]) -> Rows:
+    return Rows("train", row_id, row_id, Y)
+
+
+ROWS = made(np.arange(10, dtype=np.int64), np.eye(10, 4, dtype=bool))
+HELD = made(np.arange(10, 12, dtype=np.int64), np.ones((2, 4), dtype=bool))
+NOTHING = made(np.zeros(0, np.int64), np.zeros((0, 4), bool))
 
 
 def locked(train: str = "aaa.dir", manifest: str = "bbb") -> None:
@@ -57,13 +63,13 @@ def test_validation_and_test() -> None:
 
 
 def test_the_digest_changes_with_images_manifest_and_rows_alone() -> None:
-    def digest(rows: Targets = ROWS, root: str = "data/mine") -> str:
+    def digest(rows: Rows = ROWS, root: str = "data/mine") -> str:
         return training_data(params(root), rows, NOTHING)[0].digest
 
     before = digest()
     assert digest() == before
     assert digest(root="/elsewhere/mine") == before  # where the project's input lies decides nothing
-    seen = {before, digest(Targets(ROWS.image_id[:9], ROWS.Y[:9]))}
+    seen = {before, digest(made(ROWS.image_id[:9], ROWS.Y[:9]))}
     locked(train="other.dir")
     seen.add(digest())
     locked(manifest="other")

@@ -15,6 +15,7 @@ from labelstack.predictions import write_predictions
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages import ingest, paths, submit
 from labelstack.stages.label_sets import save_decision
+from labelstack.stages.members import THE_BLEND
 from labelstack.stages.rows import label_table
 from labelstack.support import storage
 from tiny import REPOSITORY, merged
@@ -41,8 +42,8 @@ def submitted(here: Path) -> list[str]:
     ids = np.arange(1, SIZES["test"] + 1, 2)
     probability = np.zeros((len(ids), N_LABELS), np.float32)
     probability[:, [65, 94]] = 0.9
-    paths.BLENDED.mkdir(parents=True)
-    write_predictions(paths.BLENDED / "test.npz", ids, probability)
+    THE_BLEND.predictions.mkdir(parents=True)
+    write_predictions(THE_BLEND.test, ids, probability)
     limits = Decision("global", thresholds=np.full(N_LABELS, 0.5, np.float32))
     save_decision(paths.ENSEMBLE / "thresholds.json", label_table()["label_id"].to_numpy(), limits)
     submit.run()

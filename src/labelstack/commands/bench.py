@@ -169,7 +169,8 @@ def pipeline_cube() -> Cube:
     from labelstack.predictions import assemble_cube, read_predictions
     from labelstack.stacking.bench.cubes import Cube
     from labelstack.stages import paths
-    from labelstack.stages.rows import label_table, targets
+    from labelstack.stages.members import base_models
+    from labelstack.stages.rows import label_table, stacking_rows
     from labelstack.stages.work.score_all import read_test_answers
 
     if not PARAMS.exists() or not paths.LABELS.exists():
@@ -178,19 +179,20 @@ def pipeline_cube() -> Cube:
             "try `labelstack bench CUBE.npz` or `labelstack bench --generate 2000,5,40`"
         )
     params = load_params()
-    rows = targets("validation")
-    models = tuple(params.models)
+    rows, members = stacking_rows(), base_models(params)
+    models = tuple(member.name for member in members)
 
-    def cube(split: str, image_id: Any) -> Any:
-        return assemble_cube({name: read_predictions(paths.predictions(name, split)) for name in models}, image_id)
+    def cube(part: str, row_id: Any) -> Any:
+        parts = {one.name: read_predictions(one.oof if part == "oof" else one.test) for one in members}
+        return assemble_cube(parts, row_id)
 
     answers = read_test_answers(label_table()) if paths.ANSWERS.exists() else None
     test_cube = test_labels = None
     if answers is not None:
-        present = read_predictions(paths.predictions(models[0], "test")).image_id
+        present = read_predictions(members[0].test).image_id
         known = np.isin(answers[0], present)
         test_cube, test_labels = cube("test", answers[0][known]), answers[1][known].astype(np.float32)
-    return Cube(cube("validation", rows.image_id), rows.Y.astype(np.float32), test_cube, test_labels, models)
+    return Cube(cube("oof", rows.row_id), rows.Y.astype(np.float32), test_cube, test_labels, models)
 
 
 def _say(line: str) -> None:

@@ -17,6 +17,7 @@ from labelstack.params import load_params
 from labelstack.predictions import read_predictions
 from labelstack.stages import paths
 from labelstack.stages.label_sets import load_decision
+from labelstack.stages.members import THE_BLEND, base_model, stacker
 from labelstack.stages.submit import write_labels
 from labelstack.support import storage
 from labelstack.support.errors import UserError
@@ -47,14 +48,14 @@ def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
     for file in sorted((ensemble / "files").glob("*")):
         yield file, Path(file.name)
     for name in spec.views:
-        yield ensemble / "members" / name / "model.keras", paths.base(name) / "model.keras"
-        yield record.predictions_file(ensemble, name), paths.predictions(name, "test")
+        yield ensemble / "members" / name / "model.keras", base_model(name).learnt
+        yield record.predictions_file(ensemble, name), base_model(name).test
     for name in spec.stackers:
-        yield ensemble / "stackers" / name, paths.stacker(name) / "folds"
-        yield record.predictions_file(ensemble, name), paths.stacked(name, "test")
-    yield ensemble / "blend.json", paths.ENSEMBLE / "blend.json"
-    yield ensemble / "thresholds.json", paths.ENSEMBLE / "thresholds.json"
-    yield record.predictions_file(ensemble, record.BLEND), paths.BLENDED / "test.npz"
+        yield ensemble / "stackers" / name, stacker(name).learnt
+        yield record.predictions_file(ensemble, name), stacker(name).test
+    yield ensemble / "blend.json", THE_BLEND.learnt
+    yield ensemble / "thresholds.json", THE_BLEND.rule
+    yield record.predictions_file(ensemble, THE_BLEND.name), THE_BLEND.test
     yield ensemble / record.FOLDER / "labels.parquet", paths.LABELS
     yield ensemble / record.FOLDER / "evaluation.json", paths.EVALUATION
     for name in ("probe.parquet", "test.parquet", "scored.npz", "submission.json", "machine.json"):
@@ -87,7 +88,7 @@ def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> 
                 f"(ids {', '.join(str(i) for i in [*absent, *added][:5])})"
             )
     labels = pd.read_parquet(workspace / paths.LABELS)
-    decision = load_decision(workspace / paths.ENSEMBLE / "thresholds.json")
+    decision = load_decision(workspace / THE_BLEND.rule)
     blended = ensemble_predictions(members, spec, base)
     path = workspace / SUBMISSION / params.submission.filename
     first, second = written["header"]

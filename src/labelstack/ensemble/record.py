@@ -21,7 +21,6 @@ from labelstack.support.errors import UserError
 
 FOLDER = "record"
 CHECKSUMS = "checksums.json"
-BLEND = "blend"
 _PROBE = pa.schema(
     [
         pa.field("image_id", pa.int64(), nullable=False),

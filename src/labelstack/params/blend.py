@@ -8,6 +8,8 @@ from pydantic import Field
 
 from labelstack.params.section import Section
 
+BLEND = "blend"  # the ensemble's own name in tables and files
+
 
 class BlendSection(Section):
     """Weighted average of stackers and base models; weights are searched on out-of-fold predictions."""

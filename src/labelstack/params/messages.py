@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from labelstack.params.blend import BLEND
 from labelstack.params.stackers import STACKERS
 
 _EXPLAINED = 200  # each takes a search for the nearest name, and no one reads more
@@ -47,7 +48,7 @@ def name_problems(models: Iterable[str], stackers: Iterable[str], members: Itera
         for name in names
         if not _NAME.fullmatch(name)
     ]
-    if "blend" in {*models, *stackers}:
+    if BLEND in {*models, *stackers}:
         problems.append("blend is what the ensemble itself is called in tables and files: rename the model or stacker")
     both = sorted(set(models) & set(stackers))
     if both:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from labelstack.params.blend import BLEND
 from labelstack.registry.champions import How, champion, history, move_champion
 from labelstack.registry.versions import DATA_TAG, download, read_version
 from labelstack.scoring import bootstrap
@@ -19,7 +20,6 @@ from labelstack.tracking.texts import clean_tags
 
 PROMOTION_TAG = "labelstack.promotion"
 COMPARED_TAG = "labelstack.compared_with"
-BLEND = "blend"
 FIRST = "champion: there was none before"
 _ATTEMPTS = 20  # each lost one means that somebody else's better version became champion meanwhile
 

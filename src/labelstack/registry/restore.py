@@ -14,7 +14,7 @@ from labelstack.ensemble import machine, record
 from labelstack.ensemble.folder import Spec, read_spec
 from labelstack.ensemble.log import MODEL_NAME
 from labelstack.ensemble.recompute import Floats, Ids, Members, blended, probe_predictions, test_cube
-from labelstack.ensemble.record import BLEND
+from labelstack.params.blend import BLEND
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.support.errors import UserError

@@ -8,7 +8,9 @@ from labelstack.stacking.crossfit import primary_key
 from labelstack.stages import paths
 from labelstack.stages.common import done, flat, lineage
 from labelstack.stages.logged_data import test_data, validation_data
-from labelstack.stages.scored_sets import BLEND, log_scored
+from labelstack.stages.members import THE_BLEND, blended
+from labelstack.stages.rows import STACKING
+from labelstack.stages.scored_sets import log_scored
 from labelstack.stages.work.fit_blend import compute
 from labelstack.tracking.run import MEMBER_TAG
 from labelstack.tracking.run_file import read_run_json, write_run_json
@@ -19,26 +21,19 @@ from labelstack.tracking.views import save_view
 def run() -> None:
     """Blend the members, choose the decision rule, log both."""
     params = load_params()
-    members = params.blend_members()
     sections = {
         "blend": params.blend,
-        "members": members,
+        "members": params.blend_members(),
         "folds": params.folds,
         "metric": params.metric,
         "thresholds": params.thresholds,
     }
-    inputs = [
-        paths.stacked(name, "oof").parent if name in params.stackers else paths.predictions(name, "test").parent
-        for name in members
-    ]
-    tags = lineage([*inputs, paths.manifest("validation"), paths.LABELS], sections)
+    inputs = [member.predictions for member in blended(params)]
+    tags = lineage([*inputs, paths.manifest(STACKING), paths.LABELS], sections)
     tracker = connect(params.tracking)
-    mixed, out = compute(params), paths.ENSEMBLE
-    links = {}
-    for name in members:
-        folder = paths.stacker(name) if name in params.stackers else paths.base(name)
-        links[f"{MEMBER_TAG}{name}"] = read_run_json(folder / "run.json")["run_id"]
-    with tracker.run("blend", "ensemble", params=flat(sections), tags=tags | links) as run_:
+    mixed, own = compute(params), THE_BLEND
+    links = {f"{MEMBER_TAG}{member.name}": read_run_json(member.run_file)["run_id"] for member in blended(params)}
+    with tracker.run(*own.run_name, params=flat(sections), tags=tags | links) as run_:
         run_.log_datasets(validation_data(params, mixed.rows), test_data(params, mixed.test_id))
         run_.log_metrics(mixed.scores | {f"weight.{name}": weight for name, weight in mixed.weights.items()})
         primary = f"{params.metric.primary}_f{params.metric.beta:g}"
@@ -46,12 +41,12 @@ def run() -> None:
         run_.set_tags({"labelstack.decision": mixed.strategy})
         run_.log_figure(figure_png(threshold_curves(mixed.curve)), "plots/threshold_curve.png")
         run_.log_figure(figure_png(blend_weights(mixed.weights)), "plots/blend_weights.png")
-        run_.log_artifact(out / "blend.json", "model")
-        run_.log_artifact(out / "thresholds.json", "")
-        log_scored(run_, BLEND, mixed.rows, mixed.labels, mixed.chosen)
-        write_run_json(out / "run.json", run_, mixed.scores)
+        run_.log_artifact(own.learnt, "model")
+        run_.log_artifact(own.rule, "")
+        log_scored(run_, own.name, mixed.rows, mixed.labels, mixed.chosen)
+        write_run_json(own.run_file, run_, mixed.scores)
     save_view(tracker, params.metric)
     used = sum(weight > 0 for weight in mixed.weights.values())
     primary = primary_key(params.metric)
     kept = f"{used} of {len(mixed.weights)} members kept, decision {mixed.strategy}"
-    done("blend", f"{kept}, {primary} {mixed.scores[primary]:.4f}", out)
+    done("blend", f"{kept}, {primary} {mixed.scores[primary]:.4f}", own.folder)

@@ -7,20 +7,18 @@ from typing import Any
 from labelstack.params import Params
 from labelstack.report.content import Comparison, DecisionRow, LeaderboardRow, Scores
 from labelstack.scoring import metrics
-from labelstack.stages import paths
+from labelstack.stages.members import THE_BLEND, Member
 from labelstack.support import storage
 from labelstack.tracking.run_file import read_run_json
-
-FOLDERS = {"base model": paths.base, "stacker": paths.stacker, "blend": lambda _: paths.ENSEMBLE}
 
 
 def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any = None) -> list[LeaderboardRow]:
     """One row for every model, stacker and the blend; with links to MLflow runs when a tracker is given."""
-    weights = storage.read_json(paths.ENSEMBLE / "blend.json")["weights"]
+    weights = storage.read_json(THE_BLEND.learnt)["weights"]
     score = f"f{params.metric.beta:g}"
     rows = []
     for name, row in evaluation["scores"].items():
-        run = read_run_json(FOLDERS[row["kind"]](name) / "run.json")
+        run = read_run_json(Member(name, row["kind"]).run_file)
         rows.append(
             LeaderboardRow(
                 name=name,
@@ -41,7 +39,7 @@ def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any
 
 def decision_rows(params: Params, evaluation: dict[str, Any]) -> list[DecisionRow]:
     """Every decision strategy on the blend, with the one in use marked."""
-    chosen = storage.read_json(paths.ENSEMBLE / "thresholds.json")["strategy"]
+    chosen = storage.read_json(THE_BLEND.rule)["strategy"]
     return [
         DecisionRow(
             strategy=strategy,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from labelstack.ensemble.folder import Parts
-from labelstack.ensemble.record import BLEND, Record
+from labelstack.ensemble.record import Record
 from labelstack.params import Params
+from labelstack.params.blend import BLEND
 from labelstack.registry.card import Facts
 from labelstack.registry.versions import DIGEST_TAG, FILES_TAG, Version
 from labelstack.scoring import bootstrap

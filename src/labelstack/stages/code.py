@@ -44,6 +44,7 @@ APART: dict[str, str] = {
     "labelstack.params": "its values stand in data/settings.json, defaults resolved; a kind's own file counts",
     "labelstack.compute": "where tasks run: the same bytes anywhere",
     "labelstack.stages.paths": "where files lie: stands in dvc.yaml",
+    "labelstack.stages.members": "who predicts, in the order of params.yaml, and where it lies: stands in dvc.yaml",
     "labelstack.stages.common": "what stands around the work: lineage, work folders, last lines",
 }
 NEVER: dict[str, str] = {

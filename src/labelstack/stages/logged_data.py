@@ -12,25 +12,25 @@ from numpy.typing import NDArray
 from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.stages.common import ROOT
-from labelstack.stages.rows import Targets
+from labelstack.stages.rows import STACKING, Rows
 from labelstack.tracking.datasets import Context, Dataset
 from labelstack.tracking.lineage import input_hash, read_lock
 
 _DIGEST = 12  # characters, that the runs table shows it
 
 
-def training_data(params: Params, rows: Targets, holdout: Targets) -> list[Dataset]:
+def training_data(params: Params, rows: Rows, holdout: Rows) -> list[Dataset]:
     """What a base model learns from, and the part of the split that is held out where there is one."""
     parts = [_split(params, "train", rows.image_id, rows.Y)]
-    if len(holdout.image_id):
+    if len(holdout):
         held = _split(params, "train", holdout.image_id, holdout.Y, part="held out", context="validation")
         parts.append(held)
     return parts
 
 
-def validation_data(params: Params, rows: Targets) -> Dataset:
+def validation_data(params: Params, rows: Rows) -> Dataset:
     """The rows that base models are scored on, and that stackers and the blend learn from fold by fold."""
-    return _split(params, "validation", rows.image_id, rows.Y)
+    return _split(params, STACKING, rows.image_id, rows.Y)
 
 
 def test_data(params: Params, image_id: NDArray[np.int64]) -> Dataset:

@@ -1,56 +1,205 @@
-"""Stage `members@{kind}`: what the next level is told of base models or stackers, in the order of params.yaml.
+"""Members of the ensemble: who predicts, in which order, and where its files lie. Stage `members@{kind}` lists them.
 
-Stages that read many members depend on this list and not on the folders that hold them: a folder also keeps what
+Stages that read many members depend on that list and not on the folders that hold them: a folder also keeps what
 params.yaml no longer names, and has no order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from labelstack.params import digest, load_params
+from labelstack.params import Params, digest, load_params
+from labelstack.params.blend import BLEND
 from labelstack.stages import paths
 from labelstack.stages.common import done
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
+Kind = Literal["base model", "stacker", "blend"]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where members of one kind have their files, and what their MLflow runs are called."""
+
+    folder: str
+    predictions: str
+    scores: str
+    learnt: str  # below the folder
+    oof: str  # predictions of the stacking rows by who did not see them
+    stage: str
+    digest_key: str  # of what was learnt, in run.json
+
+
+_LAYOUTS: dict[Kind, _Layout] = {
+    "base model": _Layout(
+        "models/base/{}", "data/predictions/{}", "predict/{}", "model.keras", "validation", "train", "weights_digest"
+    ),
+    "stacker": _Layout("models/stackers/{}", "data/stacked/{}", "stack/{}", "folds", "oof", "stack", "digest"),
+    "blend": _Layout("models/ensemble", "data/ensemble", "blend", "blend.json", "oof", "blend", ""),
+}
+KIND_OF_STAGE: dict[str, Kind] = {layout.stage: kind for kind, layout in _LAYOUTS.items()}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A base model, a stacker or the blend; paths are relative to the folder of dvc.yaml or of a rebuilt one.
+
+    Attributes
+    ----------
+    name : its key in params.yaml, which also names its row in tables; the blend is ``blend``
+    kind : what it is
+    """
+
+    name: str
+    kind: Kind
+
+    @property
+    def _layout(self) -> _Layout:
+        return _LAYOUTS[self.kind]
+
+    @property
+    def folder(self) -> Path:
+        """What it has learnt, its decision rule and its run.json."""
+        return Path(self._layout.folder.format(self.name))
+
+    @property
+    def learnt(self) -> Path:
+        """The file or folder of what it has learnt."""
+        return self.folder / self._layout.learnt
+
+    @property
+    def rule(self) -> Path:
+        """Its decision rule."""
+        return self.folder / "thresholds.json"
+
+    @property
+    def run_file(self) -> Path:
+        """Which MLflow run it is of."""
+        return self.folder / "run.json"
+
+    @property
+    def digest_key(self) -> str:
+        """The key of its run.json with a digest of what it has learnt."""
+        return self._layout.digest_key
+
+    @property
+    def scores(self) -> Path:
+        """Its scores on the stacking rows."""
+        return paths.METRICS / f"{self._layout.scores.format(self.name)}.json"
+
+    @property
+    def predictions(self) -> Path:
+        """The folder of its predictions."""
+        return Path(self._layout.predictions.format(self.name))
+
+    @property
+    def oof(self) -> Path:
+        """Predictions of the stacking rows, each by who did not learn from it."""
+        return self.predictions / f"{self._layout.oof}.npz"
+
+    @property
+    def nested(self) -> Path:
+        """Predictions of the stacking rows without each fold in turn; stackers alone have them, where nested."""
+        return self.predictions / "nested.npz"
+
+    @property
+    def test(self) -> Path:
+        """Predictions of the test rows."""
+        return self.predictions / "test.npz"
+
+    @property
+    def cross_fitted(self) -> Path:
+        """Label sets of the stacking rows by rules that were chosen without each fold in turn."""
+        return self.predictions / "cross_fitted.npz"
+
+    @property
+    def run_name(self) -> tuple[str, str]:
+        """Stage and name of its MLflow run."""
+        return self._layout.stage, "ensemble" if self.kind == "blend" else self.name
+
+
+THE_BLEND = Member(BLEND, "blend")
+
+
+def base_model(name: str) -> Member:
+    """The base model of a name."""
+    return Member(name, "base model")
+
+
+def stacker(name: str) -> Member:
+    """The stacker of a name."""
+    return Member(name, "stacker")
+
+
+def base_models(params: Params) -> list[Member]:
+    """Base models in the order of params.yaml."""
+    return [base_model(name) for name in params.models]
+
+
+def stackers(params: Params) -> list[Member]:
+    """Stackers in the order of params.yaml."""
+    return [stacker(name) for name in params.stackers]
+
+
+def everyone(params: Params) -> list[Member]:
+    """Base models, then stackers, then the blend: the order of every table."""
+    return [*base_models(params), *stackers(params), THE_BLEND]
+
+
+def blended(params: Params) -> list[Member]:
+    """Members of the blend in its order."""
+    known = {member.name: member for member in everyone(params)}
+    return [known[name] for name in params.blend_members()]
+
+
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
-Aspects = dict[str, Callable[[str], list[Path]]]
-_BASE_MODELS: Aspects = {
-    "predictions": lambda name: [paths.predictions(name, "validation"), paths.predictions(name, "test")],
-    "label_sets": lambda name: [paths.cross_fitted(name, stacker=False)],
-    "rules": lambda name: [paths.base(name) / "thresholds.json"],
-    "scores": lambda name: [paths.METRICS / "predict" / f"{name}.json"],
-    "histories": lambda name: [paths.base(name) / "history.csv"],
-    "weights": lambda name: [paths.base(name) / "model.keras"],
-    "runs": lambda name: [paths.base(name) / "run.json"],
+_ASPECTS: dict[str, dict[str, Callable[[Member], list[Path]]]] = {
+    "base_models": {
+        "predictions": lambda member: [member.oof, member.test],
+        "label_sets": lambda member: [member.cross_fitted],
+        "rules": lambda member: [member.rule],
+        "scores": lambda member: [member.scores],
+        "histories": lambda member: [member.folder / "history.csv"],
+        "weights": lambda member: [member.learnt],
+        "runs": lambda member: [member.run_file],
+    },
+    "stackers": {
+        "predictions": lambda member: [member.oof, member.nested, member.test],
+        "label_sets": lambda member: [member.cross_fitted],
+        "rules": lambda member: [member.rule],
+        "scores": lambda member: [member.scores],
+        "weights": lambda member: sorted(_files(member.learnt)),
+        "runs": lambda member: [member.run_file],
+    },
 }
-_STACKERS: Aspects = {
-    "predictions": lambda name: [paths.stacked(name, part) for part in ("oof", "nested", "test")],
-    "label_sets": lambda name: [paths.cross_fitted(name, stacker=True)],
-    "rules": lambda name: [paths.stacker(name) / "thresholds.json"],
-    "scores": lambda name: [paths.METRICS / "stack" / f"{name}.json"],
-    "weights": lambda name: sorted(file for file in (paths.stacker(name) / "folds").rglob("*") if file.is_file()),
-    "runs": lambda name: [paths.stacker(name) / "run.json"],
-}
-KINDS = {"base_models": _BASE_MODELS, "stackers": _STACKERS}
 
 
 def run(kind: str) -> None:
     """Write data/members/<kind>.json: for every aspect, ``[name, digest]`` of each member in order."""
     params = load_params()
-    if kind not in KINDS:
-        raise UserError(f"{kind}: no such kind of members (there are: {', '.join(KINDS)})")
-    names = list(params.models if kind == "base_models" else params.stackers)
-    content = {aspect: [[name, _digest(files(name))] for name in names] for aspect, files in KINDS[kind].items()}
+    if kind not in _ASPECTS:
+        raise UserError(f"{kind}: no such kind of members (there are: {', '.join(_ASPECTS)})")
+    members = {"base_models": base_models, "stackers": stackers}[kind](params)
+    content = {
+        aspect: [[member.name, _digest(member, files(member))] for member in members]
+        for aspect, files in _ASPECTS[kind].items()
+    }
     storage.write_json(paths.members(kind), content)
-    done("members", f"{len(names)} {kind.replace('_', ' ')}: {', '.join(names)}", paths.members(kind))
+    names = ", ".join(member.name for member in members)
+    done("members", f"{len(members)} {kind.replace('_', ' ')}: {names}", paths.members(kind))
 
 
-def _digest(files: list[Path]) -> str:
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.rglob("*") if file.is_file())
+
+
+def _digest(member: Member, files: list[Path]) -> str:
     """Of files' names and bytes; only nested predictions may be absent, since two folds have none."""
-    there = [file for file in files if file.exists() or file.stem != "nested"]
+    there = [file for file in files if file.exists() or file != member.nested]
     if lacking := [str(file) for file in there if not file.exists()]:
         raise UserError("\n".join(f"{file}: not found. Run `dvc repro` first." for file in lacking))
     return digest([[file.name, storage.sha256(file)] for file in there])

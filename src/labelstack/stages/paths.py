@@ -1,4 +1,4 @@
-"""Where stage outputs lie, relative to the folder of dvc.yaml or of a rebuilt one; no other module says it."""
+"""Where stage outputs lie, relative to the folder of dvc.yaml or of a rebuilt one; files of members: `members.py`."""
 
 from pathlib import Path
 
@@ -11,7 +11,6 @@ ANSWERS = Path("data/manifest/answers.parquet")
 LOCAL_FILES = Path("data/manifest/local_files.json")
 SUBMISSION_FORM = Path("data/manifest/submission.json")
 ENSEMBLE = Path("models/ensemble")
-BLENDED = Path("data/ensemble")
 METRICS = Path("metrics")
 PLOTS = Path("metrics/plots")
 EVALUATION = METRICS / "evaluation.json"
@@ -28,31 +27,6 @@ def manifest(split: str) -> Path:
 def shards(split: str) -> Path:
     """The folder of a split's shards."""
     return Path(f"data/images/{split}")
-
-
-def base(name: str) -> Path:
-    """The folder of a trained base model."""
-    return Path(f"models/base/{name}")
-
-
-def predictions(name: str, split: str) -> Path:
-    """A base model's predictions of one split."""
-    return Path(f"data/predictions/{name}/{split}.npz")
-
-
-def stacker(name: str) -> Path:
-    """The folder of a stacker's fold models."""
-    return Path(f"models/stackers/{name}")
-
-
-def stacked(name: str, part: str) -> Path:
-    """A stacker's predictions: ``oof`` on validation, ``nested`` without each fold in turn, or ``test``."""
-    return Path(f"data/stacked/{name}/{part}.npz")
-
-
-def cross_fitted(name: str, stacker: bool) -> Path:
-    """Labels of the validation images by rules chosen without each fold in turn, of a stacker or base model."""
-    return Path(f"data/{'stacked' if stacker else 'predictions'}/{name}/cross_fitted.npz")
 
 
 def members(kind: str) -> Path:

@@ -11,6 +11,7 @@ from labelstack.ensemble.image_sources import fetch_settings
 from labelstack.ensemble.log import log_ensemble
 from labelstack.ensemble.record import Record
 from labelstack.params import Params, digest, load_params
+from labelstack.params.blend import BLEND
 from labelstack.registry.card import LIMIT, card
 from labelstack.registry.promotion import Score, promote_if_better
 from labelstack.registry.versions import (
@@ -26,6 +27,7 @@ from labelstack.registry.versions import (
 from labelstack.stages import paths
 from labelstack.stages.card_facts import card_facts
 from labelstack.stages.common import done
+from labelstack.stages.members import THE_BLEND, base_models, stackers
 from labelstack.stages.rows import label_table
 from labelstack.stages.version_record import record
 from labelstack.support import storage
@@ -42,12 +44,12 @@ def parts(params: Params) -> Parts:
     labels = label_table()
     return Parts(
         models={
-            name: (paths.base(name) / "model.keras", model.image_size, model.resize)
-            for name, model in params.models.items()
+            one.name: (one.learnt, params.models[one.name].image_size, params.models[one.name].resize)
+            for one in base_models(params)
         },
-        stackers={name: paths.stacker(name) / "folds" for name in params.stackers},
-        blend=paths.ENSEMBLE / "blend.json",
-        thresholds=paths.ENSEMBLE / "thresholds.json",
+        stackers={one.name: one.learnt for one in stackers(params)},
+        blend=THE_BLEND.learnt,
+        thresholds=THE_BLEND.rule,
         labels=list(zip(labels["label_id"].tolist(), labels["name"].tolist(), strict=True)),
         settings=EnsembleSettings(
             tta=tuple(params.prediction.tta),
@@ -63,8 +65,8 @@ def parts(params: Params) -> Parts:
 
 def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     """A digest of every part, of what it has learnt and not of file bytes, which hold dates."""
-    found = {name: read_run_json(paths.base(name) / "run.json")["weights_digest"] for name in params.models}
-    found |= {name: read_run_json(paths.stacker(name) / "run.json")["digest"] for name in params.stackers}
+    members = [*base_models(params), *stackers(params)]
+    found = {one.name: read_run_json(one.run_file)[one.digest_key] for one in members}
     found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
     views = {name: view for name, (_, *view) in ensemble.models.items()}
     settings = {key: value for key, value in asdict(ensemble.settings).items() if key not in ("batch_size", "fetch")}
@@ -76,7 +78,7 @@ def version_tags(blended: Mapping[str, str], kept: Record) -> dict[str, str]:
 
     ``blended`` are the tags of the blend's run.
     """
-    primary, scores = kept.evaluation["primary"], kept.evaluation["scores"]["blend"]
+    primary, scores = kept.evaluation["primary"], kept.evaluation["scores"][BLEND]
     kept_keys = ("git.", "params.", EXPERIMENT)  # the DVC hashes stand on the run and on the card
     return {key: value for key, value in blended.items() if key.startswith(kept_keys)} | {
         DATA_TAG: kept.scored.digest,
@@ -93,9 +95,9 @@ def run() -> None:
     ensemble = parts(params)
     kept = record(params)
     whole = ensemble_digest(digests(params, ensemble) | {"submission.csv": str(kept.submission["sha256"])})
-    blended = read_run_json(paths.ENSEMBLE / "run.json")
+    blended = read_run_json(THE_BLEND.run_file)
     score = Score(params.metric.primary, params.metric.beta)
-    with tracker.run("blend", "ensemble", run_id=blended["run_id"]) as run_:
+    with tracker.run(*THE_BLEND.run_name, run_id=blended["run_id"]) as run_:
         version = register(
             tracker,
             params.tracking.registered_model,

@@ -18,7 +18,8 @@ from labelstack.stages import paths
 from labelstack.stages.board import comparison_rows, decision_rows, leaderboard_rows
 from labelstack.stages.common import done
 from labelstack.stages.label_sets import load_decision
-from labelstack.stages.rows import label_table, targets
+from labelstack.stages.members import THE_BLEND, base_models
+from labelstack.stages.rows import STACKING, label_table, stacking_rows
 from labelstack.support import storage
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import connect
@@ -28,12 +29,12 @@ GALLERY_SIZE = 24
 
 def gallery(params: Params, labels: pd.DataFrame) -> list[GalleryItem]:
     """Validation images spread evenly from the best to the worst, with true and predicted labels."""
-    rows = targets("validation")
-    P = read_predictions(paths.BLENDED / "oof.npz").rows_of(rows.image_id)
-    chosen = load_decision(paths.ENSEMBLE / "thresholds.json").decide(P)
+    rows = stacking_rows()
+    P = read_predictions(THE_BLEND.oof).rows_of(rows.row_id)
+    chosen = load_decision(THE_BLEND.rule).decide(P)
     f1 = metrics.f_beta_per_image(rows.Y, chosen, beta=params.metric.beta)
     picked = pick_gallery(f1, GALLERY_SIZE)
-    jpegs = images_by_id(paths.shards("validation"), rows.image_id[picked])
+    jpegs = images_by_id(paths.shards(STACKING), rows.image_id[picked])
     names = labels["name"].tolist()
     return [
         gallery_item(int(i), jpegs[int(i)], names, rows.Y[row], chosen[row], P[row], float(f1[row]))
@@ -53,7 +54,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
     """Everything the report shows, read from stage outputs."""
     labels = label_table()
     evaluation = storage.read_json(paths.EVALUATION)
-    run = read_run_json(paths.ENSEMBLE / "run.json")
+    run = read_run_json(THE_BLEND.run_file)
     registration = storage.read_json(paths.ENSEMBLE / "registration.json")
     per_label = pd.read_csv(paths.PLOTS / "per_label.csv").rename(columns={"name": "label"})
     rows = leaderboard_rows(params, evaluation, tracker=tracker)
@@ -71,9 +72,9 @@ def content(params: Params, tracker: Any) -> ReportContent:
         },
         leaderboard=rows,
         per_label=per_label,
-        curves={name: pd.read_csv(paths.base(name) / "history.csv") for name in params.models},
+        curves={one.name: pd.read_csv(one.folder / "history.csv") for one in base_models(params)},
         threshold_curve=threshold_curve(params),
-        blend_weights=storage.read_json(paths.ENSEMBLE / "blend.json")["weights"],
+        blend_weights=storage.read_json(THE_BLEND.learnt)["weights"],
         gallery=gallery(params, labels),
         mlflow=MLflowHint(tracker.public_uri, tracker.experiment),
         n_validation=evaluation["n_validation"],
@@ -114,8 +115,8 @@ def run() -> None:
     with storage.replacing_dir(paths.REPORT / "figures") as folder:
         for key, figure in drawn.items():
             (folder / f"{key}.png").write_bytes(figures.figure_png(figure))
-    ensemble = read_run_json(paths.ENSEMBLE / "run.json")
-    with tracker.run("blend", "ensemble", run_id=ensemble["run_id"]) as run_:
+    ensemble = read_run_json(THE_BLEND.run_file)
+    with tracker.run(*THE_BLEND.run_name, run_id=ensemble["run_id"]) as run_:
         run_.log_artifacts(paths.REPORT / "figures", "plots")
         run_.log_artifact(paths.REPORT / "index.html", "report")
     done("report", f"{len(shown.leaderboard)} rows, {len(shown.gallery)} images", paths.REPORT / "index.html")

@@ -1,9 +1,9 @@
-"""The rows that stages learn from and predict: images that were downloaded, and their labels."""
+"""The rows that stages learn from and predict, and their labels. A row is an image that was downloaded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,44 @@ from labelstack.support.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+Split = Literal["train", "validation", "test"]
+STACKING: Split = "validation"  # the split whose rows the second level learns from
+
 
 @dataclass(frozen=True)
-class Targets:
-    """Images of a split that were downloaded, with their labels.
+class Rows:
+    """What is learned from and predicted.
 
     Attributes
     ----------
-    image_id : int64 [n], in the manifest's order
-    Y : bool [n, n_labels]
+    split : where the rows come from
+    row_id : int64 [n], in the manifest's order; names a row in predictions and folds. An image's row has its id.
+    image_id : int64 [n], the image that shows the row
+    Y : bool [n, n_labels], the targets
+    known : the label group that each row knows; None: all of them
+    source : what belongs together, for each row; None: every row stands alone
     """
 
+    split: Split
+    row_id: NDArray[np.int64]
     image_id: NDArray[np.int64]
     Y: NDArray[np.bool_]
+    known: NDArray[np.str_] | None = None
+    source: NDArray[np.str_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.row_id)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Rows:
+        """The rows at which ``chosen`` bool [n] is true."""
+        return Rows(
+            self.split,
+            self.row_id[chosen],
+            self.image_id[chosen],
+            self.Y[chosen],
+            None if self.known is None else self.known[chosen],
+            None if self.source is None else self.source[chosen],
+        )
 
 
 def label_table() -> pd.DataFrame:
@@ -38,17 +63,31 @@ def label_table() -> pd.DataFrame:
     return pd.read_parquet(paths.LABELS)
 
 
-def targets(split: str) -> Targets:
-    """Ids and labels of the images of a split whose download succeeded; raise ``UserError`` when there is none."""
-    from labelstack.formats.manifest import label_matrix, read_manifest
+def read_rows(split: Split) -> Rows:
+    """The rows of a split whose images were downloaded; raise ``UserError`` when there is none."""
+    from labelstack.formats.manifest import read_manifest
     from labelstack.images.shards.shard_files import ok_ids
 
     manifest = read_manifest(paths.manifest(split))
-    manifest = manifest[np.isin(manifest["image_id"], ok_ids(paths.shards(split)))]
-    if manifest.empty:
+    found = rows_in(split, manifest, label_table(), ok_ids(paths.shards(split)))
+    if not len(found):
         raise UserError(
             f"{paths.shards(split)}: not one image of the {split} split could be downloaded; "
             f"{paths.METRICS}/download/{split}.json counts the reasons"
         )
-    Y = label_matrix(manifest["label_id"].tolist(), label_table()["label_id"].to_numpy())
-    return Targets(manifest["image_id"].to_numpy(np.int64), Y.astype(np.bool_))
+    return found
+
+
+def stacking_rows() -> Rows:
+    """The rows that the second level learns from, and that everything is scored on; errors as of ``read_rows``."""
+    return read_rows(STACKING)
+
+
+def rows_in(split: Split, manifest: pd.DataFrame, labels: pd.DataFrame, there: NDArray[np.int64]) -> Rows:
+    """The rows of a manifest that are ``there``, int64 [m] row ids, with targets in the order of the label table."""
+    from labelstack.formats.manifest import label_matrix
+
+    manifest = manifest[np.isin(manifest["image_id"], there)]
+    Y = label_matrix(manifest["label_id"].tolist(), labels["label_id"].to_numpy())
+    image_id = manifest["image_id"].to_numpy(np.int64)
+    return Rows(split, image_id, image_id, Y.astype(np.bool_))

@@ -9,6 +9,7 @@ from labelstack.stages import paths
 from labelstack.stages.code import kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.stages.logged_data import test_data, validation_data
+from labelstack.stages.members import base_models, stacker
 from labelstack.stages.scored_sets import log_scored
 from labelstack.stages.work.fit_stacker import compute
 from labelstack.tracking.logged_models import tensor_signature
@@ -21,23 +22,23 @@ def run(name: str) -> None:
     params = load_params()
     section = known(name, params.stackers, "stacker")
     sections = {"stacker": section, "folds": params.folds, "base_models": list(params.models)}
-    inputs = [paths.predictions(model, "validation").parent for model in params.models]
+    inputs = [one.predictions for one in base_models(params)]
     tags = lineage([*inputs, paths.manifest("validation"), paths.LABELS], sections)
     work = work_folder("stack", name, tags, kept_code_digest("stack", section.kind))
-    tracker = connect(params.tracking)
-    with tracker.run("stack", name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
+    tracker, own = connect(params.tracking), stacker(name)
+    with tracker.run(*own.run_name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
-        stacked, out = compute(params, name, work), paths.stacker(name)
+        stacked = compute(params, name, work)
         validation = validation_data(params, stacked.rows)
         run_.log_datasets(validation, test_data(params, stacked.test_id))
         n_labels = stacked.rows.Y.shape[1]
         shape = tensor_signature([-1, len(params.models), n_labels], [-1, n_labels])
-        run_.log_model(name, out / "folds", "stacker", flat({"stacker": section}), shape)
+        run_.log_model(name, own.learnt, own.kind, flat({"stacker": section}), shape)
         run_.log_metrics(stacked.scores, model=name, dataset=validation)
         run_.log_figure(figure_png(threshold_curves(stacked.curve)), "plots/threshold_curve.png")
-        run_.log_artifact(out / "thresholds.json", "")
+        run_.log_artifact(own.rule, "")
         log_scored(run_, name, stacked.rows, stacked.labels, stacked.chosen)
-        write_run_json(out / "run.json", run_, stacked.scores, extra={"digest": stacked.digest})
+        write_run_json(own.run_file, run_, stacked.scores, extra={"digest": stacked.digest})
     primary = primary_key(params.metric)
-    images = f"{params.folds.k} folds on {len(stacked.rows.Y)} images"
-    done("stack", f"{name}: {images}, {primary} {stacked.scores[primary]:.4f}", out)
+    images = f"{params.folds.k} folds on {len(stacked.rows)} images"
+    done("stack", f"{name}: {images}, {primary} {stacked.scores[primary]:.4f}", own.folder)

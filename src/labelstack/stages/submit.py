@@ -14,6 +14,7 @@ from labelstack.predictions import Predictions, read_predictions
 from labelstack.stages import paths
 from labelstack.stages.common import done
 from labelstack.stages.label_sets import label_sets, load_decision
+from labelstack.stages.members import THE_BLEND
 from labelstack.stages.rows import label_table
 from labelstack.support import storage
 
@@ -27,9 +28,9 @@ def run() -> None:
     """Write the submission from the blend's test predictions and thresholds."""
     params = load_params()
     form = read_form(paths.SUBMISSION_FORM)
-    decision = load_decision(paths.ENSEMBLE / "thresholds.json")
+    decision = load_decision(THE_BLEND.rule)
     path = Path(params.submission.directory) / params.submission.filename
-    blended = read_predictions(paths.BLENDED / "test.npz")
+    blended = read_predictions(THE_BLEND.test)
     chosen, missing = write_labels(path, params, blended, decision, form, label_table())
     storage.write_json(
         paths.METRICS / "submission.json",

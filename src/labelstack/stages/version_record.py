@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from labelstack.ensemble.record import BLEND, ProbeImages, Record
+from labelstack.ensemble.record import ProbeImages, Record
 from labelstack.formats.submission import read_form
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths
 from labelstack.params import Params
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.stages import paths
+from labelstack.stages.members import everyone
 from labelstack.stages.scored_sets import workspace_scored
 from labelstack.support import storage
 
@@ -42,9 +43,7 @@ def record(params: Params) -> Record:
 
 def test_predictions(params: Params) -> dict[str, Predictions]:
     """Test predictions of every base model, every stacker and the blend."""
-    files = {name: paths.predictions(name, "test") for name in params.models}
-    files |= {name: paths.stacked(name, "test") for name in params.stackers}
-    return {name: read_predictions(file) for name, file in {**files, BLEND: paths.BLENDED / "test.npz"}.items()}
+    return {member.name: read_predictions(member.test) for member in everyone(params)}
 
 
 def probe(params: Params) -> ProbeImages:

@@ -9,10 +9,10 @@ from typing import Any
 
 from labelstack.commands.compare.names import EXPERIMENT_TAG, Names
 from labelstack.params import Params, flatten
+from labelstack.params.blend import BLEND
 from labelstack.registry.versions import DIGEST_TAG, resolve
 from labelstack.report.content import Average
 from labelstack.scoring.scored import Scored
-from labelstack.stages.scored_sets import BLEND
 from labelstack.support.errors import UserError
 from labelstack.support.yaml_file import parse_yaml
 from labelstack.tracking.texts import clean_params

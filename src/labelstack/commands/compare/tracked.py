@@ -19,10 +19,12 @@ from labelstack.commands.compare.parts import (
     registered_line,
     version_line,
 )
+from labelstack.params.blend import BLEND
 from labelstack.registry.versions import download
 from labelstack.report.comparison import Side
 from labelstack.scoring.scored import Scored, read_scored
-from labelstack.stages.scored_sets import BLEND, FILE, FOLDER
+from labelstack.stages.members import KIND_OF_STAGE
+from labelstack.stages.scored_sets import FILE, FOLDER
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 from labelstack.tracking import store
@@ -81,8 +83,7 @@ def load_run(sources: Names, name: str, run: Any, row: str, folder: Path) -> Sid
     members = {member: runs[member].info.run_id for member in members if member in runs}
     kinds = {key: one.data.tags.get("labelstack.stage", "") for key, one in runs.items()}
     rows: dict[str, dict[str, Any]] = {
-        key: {"kind": {"train": "base model", "stack": "stacker"}.get(kinds[key], kinds[key]), **_metrics(sources, one)}
-        for key, one in runs.items()
+        key: {"kind": KIND_OF_STAGE.get(kinds[key], kinds[key]), **_metrics(sources, one)} for key, one in runs.items()
     }
     chosen = main_row(name, rows, row)
     scored = _logged_sets(sources, runs[chosen], folder)
@@ -97,7 +98,7 @@ def load_run(sources: Names, name: str, run: Any, row: str, folder: Path) -> Sid
 
 def _row_name(tags: Mapping[str, str], run: Any) -> str:
     stage, name = tags.get("labelstack.stage", ""), tags.get("labelstack.name", run.info.run_name or "run")
-    return BLEND if stage == "blend" else name
+    return BLEND if KIND_OF_STAGE.get(stage) == "blend" else name
 
 
 def _metrics(sources: Names, run: Any) -> dict[str, float]:

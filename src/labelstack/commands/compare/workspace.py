@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from labelstack.commands.compare.names import EXPERIMENT_TAG, Names
 from labelstack.commands.compare.parts import (
     Origin,
@@ -27,8 +25,9 @@ from labelstack.report.comparison import Side
 from labelstack.scoring.scored import Scored
 from labelstack.stages import paths
 from labelstack.stages.common import ROOT
-from labelstack.stages.rows import Targets, label_table, targets
-from labelstack.stages.scored_sets import label_file, scored
+from labelstack.stages.members import THE_BLEND, Member
+from labelstack.stages.rows import STACKING, label_table, rows_in, stacking_rows
+from labelstack.stages.scored_sets import scored
 from labelstack.stages.settings import settings
 from labelstack.support import storage
 from labelstack.support.errors import UserError
@@ -37,7 +36,7 @@ from labelstack.tracking.lineage import git_tags, read_lock
 from labelstack.tracking.run import MEMBER_TAG
 from labelstack.tracking.run_file import read_run_json
 
-RUN, REGISTRATION = paths.ENSEMBLE / "run.json", paths.ENSEMBLE / "registration.json"
+RUN, REGISTRATION = THE_BLEND.run_file, paths.ENSEMBLE / "registration.json"
 
 
 def load_workspace(sources: Names, name: str, row: str) -> Side:
@@ -51,8 +50,8 @@ def load_workspace(sources: Names, name: str, row: str) -> Side:
     flat, notes = flat_params(Path("params.yaml").read_text(encoding="utf-8"))
     sets, names = None, {}
     try:
-        validation = targets("validation")
-        labels = read_predictions(label_file(chosen, rows[chosen]["kind"])).rows_of(validation.image_id) > 0
+        validation = stacking_rows()
+        labels = read_predictions(Member(chosen, rows[chosen]["kind"]).cross_fitted).rows_of(validation.row_id) > 0
         sets, names = scored(validation, label_table(), {chosen: labels}), label_names(paths.LABELS)
     except UserError as error:
         notes.append(f"differences have no interval ({error})")
@@ -146,7 +145,7 @@ def load_revision(sources: Names, name: str, sha: str, row: str, folder: Path) -
     rows = evaluation["scores"]
     chosen = main_row(name, rows, row)
     flat, notes = flat_params(params.read_text(encoding="utf-8"))
-    sets = _sets(at, chosen, rows[chosen]["kind"])
+    sets = _sets(at, Member(chosen, rows[chosen]["kind"]))
     run_file, registration = at.file(RUN), at.file(REGISTRATION)
     labels = label_names(at.file(paths.LABELS))
     if at.lost:
@@ -169,18 +168,16 @@ def load_revision(sources: Names, name: str, sha: str, row: str, folder: Path) -
     return Side(name, chosen, rows, flat, True, *chosen_for(rows, chosen), origin, sets, labels, notes)
 
 
-def _sets(at: _Revision, row: str, kind: str) -> Scored | None:
-    """The label sets of a row with the truth, None where a file is not to be had."""
-    from labelstack.formats.manifest import label_matrix, read_manifest
+def _sets(at: _Revision, member: Member) -> Scored | None:
+    """The label sets of a member with the truth, None where a file is not to be had."""
+    from labelstack.formats.manifest import read_manifest
 
-    file, of_labels = at.file(label_file(row, kind)), at.file(paths.LABELS)
-    manifest_file = at.file(paths.manifest("validation"))
-    if file is None or of_labels is None or manifest_file is None:
+    file, of_labels = at.file(member.cross_fitted), at.file(paths.LABELS)
+    manifest = at.file(paths.manifest(STACKING))
+    if file is None or of_labels is None or manifest is None:
         return None
     import pandas as pd
 
-    chosen, manifest, labels = read_predictions(file), read_manifest(manifest_file), pd.read_parquet(of_labels)
-    manifest = manifest[np.isin(manifest["image_id"], chosen.image_id)]
-    truth = label_matrix(manifest["label_id"].tolist(), labels["label_id"].to_numpy())
-    rows = Targets(manifest["image_id"].to_numpy(np.int64), truth.astype(np.bool_))
-    return scored(rows, labels, {row: chosen.rows_of(rows.image_id) > 0})
+    chosen, labels = read_predictions(file), pd.read_parquet(of_labels)
+    rows = rows_in(STACKING, read_manifest(manifest), labels, chosen.image_id)
+    return scored(rows, labels, {member.name: chosen.rows_of(rows.row_id) > 0})

@@ -17,7 +17,8 @@ from labelstack.stacking.fold_predictions import FoldPredictions
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices, validation_folds
 from labelstack.stages.label_sets import save_decision
-from labelstack.stages.rows import Targets, label_table, targets
+from labelstack.stages.members import THE_BLEND, blended
+from labelstack.stages.rows import Rows, label_table, stacking_rows
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
 from labelstack.support.errors import UserError
@@ -44,7 +45,7 @@ class Mixed:
     test_id : int64 [m], the test images
     """
 
-    rows: Targets
+    rows: Rows
     labels: pd.DataFrame
     chosen: NDArray[np.bool_]
     scores: dict[str, float]
@@ -56,15 +57,12 @@ class Mixed:
 
 
 def member_predictions(params: Params, part: str) -> dict[str, Predictions]:
-    """Predictions of every blend member; ``part`` is ``oof`` (validation rows) or ``test``."""
-    split = {"oof": "validation", "test": "test"}[part]
-    return {
-        name: read_predictions(paths.stacked(name, part) if name in params.stackers else paths.predictions(name, split))
-        for name in params.blend_members()
-    }
+    """Predictions of every blend member; ``part`` is ``oof`` (stacking rows) or ``test``."""
+    members = blended(params)
+    return {one.name: read_predictions(one.oof if part == "oof" else one.test) for one in members}
 
 
-def fold_predictions(params: Params, image_id: NDArray[np.int64]) -> dict[str, FoldPredictions]:
+def fold_predictions(params: Params, row_id: NDArray[np.int64]) -> dict[str, FoldPredictions]:
     """What the folds say of every blend member; stackers have nested predictions where ``folds.nested`` made them.
 
     Raises
@@ -74,11 +72,11 @@ def fold_predictions(params: Params, image_id: NDArray[np.int64]) -> dict[str, F
     """
     expected = params.folds.k if params.folds.nested and params.folds.k > 2 else None
     members, problems = {}, []
-    for name, prediction in member_predictions(params, "oof").items():
-        nested = None
-        if name in params.stackers:
-            file = paths.stacked(name, "nested")
-            nested = read_predictions(file).rows_of(image_id).transpose(1, 0, 2) if file.exists() else None
+    for one in blended(params):
+        name, prediction, nested = one.name, read_predictions(one.oof), None
+        if one.kind == "stacker":
+            file = one.nested
+            nested = read_predictions(file).rows_of(row_id).transpose(1, 0, 2) if file.exists() else None
             if (k := None if nested is None else len(nested)) != expected:
                 there = "none is there" if k is None else f"{file} has {k} folds"
                 wanted = "none" if expected is None else f"{expected} folds"
@@ -87,7 +85,7 @@ def fold_predictions(params: Params, image_id: NDArray[np.int64]) -> dict[str, F
                     f"Run `dvc repro` (or `labelstack stage stack {name}`) first."
                 )
                 continue
-        members[name] = FoldPredictions(prediction.rows_of(image_id), nested)
+        members[name] = FoldPredictions(prediction.rows_of(row_id), nested)
     if problems:
         raise UserError("\n".join(problems))
     return members
@@ -95,27 +93,27 @@ def fold_predictions(params: Params, image_id: NDArray[np.int64]) -> dict[str, F
 
 def compute(params: Params) -> Mixed:
     """Write models/ensemble (blend, thresholds), the blended predictions and metrics/{blend,decisions}.json."""
-    rows, labels = targets("validation"), label_table()
+    rows, labels = stacking_rows(), label_table()
     folds = validation_folds(params, rows.Y)
-    members = fold_predictions(params, rows.image_id)
+    members = fold_predictions(params, rows.row_id)
     test = member_predictions(params, "test")
     test_id = next(iter(test.values())).image_id
     chosen = choices(params, labels)
-    blended = fit_blend(members, rows.Y, folds, blend_params=params.blend, **chosen)
-    weights, oof, fitted = blended.weights, blended.probability, blended.cross_fitted
-    measured = scores(rows.Y, oof, folds, **chosen, fitted=fitted, decision=blended.decision)
+    mixed = fit_blend(members, rows.Y, folds, blend_params=params.blend, **chosen)
+    weights, oof, fitted = mixed.weights, mixed.probability, mixed.cross_fitted
+    measured = scores(rows.Y, oof, folds, **chosen, fitted=fitted, decision=mixed.decision)
     strategies = strategy_scores(members, fitted, rows.Y, folds, **chosen)
-    storage.write_json(paths.ENSEMBLE / "blend.json", {"weights": weights})
-    save_decision(paths.ENSEMBLE / "thresholds.json", labels["label_id"].to_numpy(), blended.decision)
-    write_predictions(paths.BLENDED / "oof.npz", rows.image_id, oof)
-    write_predictions(paths.BLENDED / "cross_fitted.npz", rows.image_id, fitted.labels.astype(np.float32))
+    storage.write_json(THE_BLEND.learnt, {"weights": weights})
+    save_decision(THE_BLEND.rule, labels["label_id"].to_numpy(), mixed.decision)
+    write_predictions(THE_BLEND.oof, rows.row_id, oof)
+    write_predictions(THE_BLEND.cross_fitted, rows.row_id, fitted.labels.astype(np.float32))
     storage.write_json(
         paths.METRICS / "decisions.json",
         {name: {key: round(value, 6) for key, value in row.items()} for name, row in strategies.items()},
     )
     blended_test = blend({name: p.rows_of(test_id) for name, p in test.items()}, weights)
-    write_predictions(paths.BLENDED / "test.npz", test_id, blended_test)
-    storage.write_json(paths.METRICS / "blend.json", {k: round(v, 6) for k, v in measured.items()})
+    write_predictions(THE_BLEND.test, test_id, blended_test)
+    storage.write_json(THE_BLEND.scores, {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, oof)
-    strategy = blended.decision.strategy
+    strategy = mixed.decision.strategy
     return Mixed(rows, labels, fitted.labels, measured, weights, strategy, strategies, curve, test_id)

@@ -16,10 +16,10 @@ from labelstack.stacking.crossfit import cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.stackers.catalogue import make_stacker
-from labelstack.stages import paths
 from labelstack.stages.choosing import choices, validation_folds
 from labelstack.stages.label_sets import save_decision
-from labelstack.stages.rows import Targets, label_table, targets
+from labelstack.stages.members import base_models, stacker
+from labelstack.stages.rows import Rows, label_table, stacking_rows
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
 
@@ -43,7 +43,7 @@ class Stacked:
     test_id : int64 [m], the test images
     """
 
-    rows: Targets
+    rows: Rows
     labels: pd.DataFrame
     chosen: NDArray[np.bool_]
     scores: dict[str, float]
@@ -58,15 +58,15 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
     ``work`` keeps finished fits, from which a killed attempt goes on.
     """
     section, models = params.stackers[name], list(params.models)
-    rows, labels = targets("validation"), label_table()
-    parts = {model: read_predictions(paths.predictions(model, "validation")) for model in models}
-    test_parts = {model: read_predictions(paths.predictions(model, "test")) for model in models}
+    rows, labels = stacking_rows(), label_table()
+    parts = {one.name: read_predictions(one.oof) for one in base_models(params)}
+    test_parts = {one.name: read_predictions(one.test) for one in base_models(params)}
     test_id = test_parts[models[0]].image_id
     folds = validation_folds(params, rows.Y)
     with Engine(params.engine) as engine:
         result = out_of_fold(
             lambda: make_stacker(section),
-            assemble_cube(parts, rows.image_id),
+            assemble_cube(parts, rows.row_id),
             rows.Y,
             folds,
             test_cube=assemble_cube(test_parts, test_id),
@@ -76,22 +76,21 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
             map_=None if engine.local else engine.map,
         )
     assert result.test is not None  # there is a test cube
-    out = paths.stacker(name)
-    result.ensemble.save(out / "folds")
-    write_predictions(paths.stacked(name, "oof"), rows.image_id, result.oof)
-    write_predictions(paths.stacked(name, "test"), test_id, result.test)
-    nested = paths.stacked(name, "nested")
+    own = stacker(name)
+    result.ensemble.save(own.learnt)
+    write_predictions(own.oof, rows.row_id, result.oof)
+    write_predictions(own.test, test_id, result.test)
     if result.nested is None:
-        nested.unlink(missing_ok=True)  # one of other folds would be taken for theirs
+        own.nested.unlink(missing_ok=True)  # one of other folds would be taken for theirs
     else:
-        write_predictions(nested, rows.image_id, result.nested.transpose(1, 0, 2))
+        write_predictions(own.nested, rows.row_id, result.nested.transpose(1, 0, 2))
     chosen = choices(params, labels)
     fitted = cross_fit(result.predictions, rows.Y, folds, **chosen)
-    write_predictions(paths.cross_fitted(name, stacker=True), rows.image_id, fitted.labels.astype(np.float32))
+    write_predictions(own.cross_fitted, rows.row_id, fitted.labels.astype(np.float32))
     probability = result.predictions.like_new(folds)
     decision = fit_decision(rows.Y, probability, params.thresholds, params.metric, groups=chosen["groups"], folds=folds)
-    save_decision(out / "thresholds.json", labels["label_id"].to_numpy(), decision)
+    save_decision(own.rule, labels["label_id"].to_numpy(), decision)
     measured = scores(rows.Y, result.predictions, folds, **chosen, fitted=fitted, decision=decision)
-    storage.write_json(paths.METRICS / "stack" / f"{name}.json", {k: round(v, 6) for k, v in measured.items()})
+    storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, probability)
     return Stacked(rows, labels, fitted.labels, measured, curve, result.ensemble.digest(), test_id)

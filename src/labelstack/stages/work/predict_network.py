@@ -24,14 +24,15 @@ from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices, validation_folds
 from labelstack.stages.label_sets import save_decision
-from labelstack.stages.rows import Targets, label_table, targets
+from labelstack.stages.members import base_model
+from labelstack.stages.rows import STACKING, Rows, label_table, stacking_rows
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SPLITS = ("validation", "test")
+_SPLITS = (STACKING, "test")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Predicted:
     scores : by name
     """
 
-    rows: Targets
+    rows: Rows
     labels: pd.DataFrame
     chosen: NDArray[np.bool_]
     scores: dict[str, float]
@@ -71,7 +72,8 @@ def compute(params: Params, name: str, code: str) -> Predicted:
     for split, part in jobs.items():
         parts = [read_predictions(job["out"]) for job in part]
         image_id = np.concatenate([part.image_id for part in parts])
-        write_predictions(paths.predictions(name, split), image_id, np.concatenate([p.probability for p in parts]))
+        out = base_model(name).predictions / f"{split}.npz"
+        write_predictions(out, image_id, np.concatenate([part.probability for part in parts]))
     predicted = _score(params, name)
     shutil.rmtree(_work(name), ignore_errors=True)
     return predicted
@@ -109,8 +111,7 @@ def _check_inputs(name: str) -> None:
         for split in _SPLITS
         if not shard_paths(paths.shards(split))
     ]
-    if not (paths.base(name) / "model.keras").exists():
-        file = paths.base(name) / "model.keras"
+    if not (file := base_model(name).learnt).exists():
         lacking.append(f"{file}: not found. Run `dvc repro` (or `labelstack stage train {name}`) first.")
     if lacking:
         raise UserError("\n".join(lacking))
@@ -118,7 +119,7 @@ def _check_inputs(name: str) -> None:
 
 def _jobs(params: Params, name: str, model: ModelSection, split: str, code: str) -> list[Job]:
     """A job for each shard; its file is named by all that decides about the content, so a finished one is kept."""
-    file = paths.base(name) / "model.keras"
+    file = base_model(name).learnt
     settings = {
         "model": str(file),
         "model_sha256": storage.sha256(file),
@@ -144,14 +145,14 @@ def _work(name: str) -> Path:
 
 def _score(params: Params, name: str) -> Predicted:
     """The decision rule and the scores on validation."""
-    rows, labels = targets("validation"), label_table()
-    P = read_predictions(paths.predictions(name, "validation")).rows_of(rows.image_id)
+    own, rows, labels = base_model(name), stacking_rows(), label_table()
+    P = read_predictions(own.oof).rows_of(rows.row_id)
     folds = validation_folds(params, rows.Y)
     chosen = choices(params, labels)
     fitted = cross_fit(P, rows.Y, folds, **chosen)
-    write_predictions(paths.cross_fitted(name, stacker=False), rows.image_id, fitted.labels.astype(np.float32))
+    write_predictions(own.cross_fitted, rows.row_id, fitted.labels.astype(np.float32))
     decision = fit_decision(rows.Y, P, chosen["thresholds"], chosen["metric"], groups=chosen["groups"], folds=folds)
     measured = scores(rows.Y, P, folds, **chosen, fitted=fitted, decision=decision)
-    save_decision(paths.base(name) / "thresholds.json", labels["label_id"].to_numpy(), decision)
-    storage.write_json(paths.METRICS / "predict" / f"{name}.json", {k: round(v, 6) for k, v in measured.items()})
+    save_decision(own.rule, labels["label_id"].to_numpy(), decision)
+    storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
     return Predicted(rows, labels, fitted.labels, measured)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,40 +11,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labelstack.params import Params
+from labelstack.params.blend import BLEND
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.scoring import bootstrap, metrics
 from labelstack.stacking.crossfit import primary_key
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages import paths
 from labelstack.stages.label_sets import label_sets, load_decision
-from labelstack.stages.rows import Targets, label_table, targets
+from labelstack.stages.members import THE_BLEND, base_models, everyone
+from labelstack.stages.rows import Rows, label_table, stacking_rows
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
 from labelstack.support.storage import replacing
 
-BLEND = "blend"
 Answers = tuple[NDArray[np.int64], NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a row of the table comes from.
-
-    Attributes
-    ----------
-    kind : ``base model``, ``stacker`` or ``blend``
-    folder : its decision rule and run.json
-    scores : its scores on validation
-    labels : its cross-fitted label sets
-    oof, test : its predictions of both splits
-    """
-
-    kind: str
-    folder: Path
-    scores: Path
-    labels: Path
-    oof: Path
-    test: Path
 
 
 @dataclass(frozen=True)
@@ -57,49 +36,21 @@ class Evaluated:
     on_test: Mapping[str, Mapping[str, float]]
 
 
-def sources(params: Params) -> dict[str, Source]:
-    """For every model, stacker and the blend: where what it said lies."""
-    rows = {
-        name: Source(
-            "base model",
-            paths.base(name),
-            paths.METRICS / "predict" / f"{name}.json",
-            paths.cross_fitted(name, stacker=False),
-            paths.predictions(name, "validation"),
-            paths.predictions(name, "test"),
-        )
-        for name in params.models
-    }
-    rows |= {
-        name: Source(
-            "stacker",
-            paths.stacker(name),
-            paths.METRICS / "stack" / f"{name}.json",
-            paths.cross_fitted(name, stacker=True),
-            paths.stacked(name, "oof"),
-            paths.stacked(name, "test"),
-        )
-        for name in params.stackers
-    }
-    blended = (paths.BLENDED / f"{part}.npz" for part in ("cross_fitted", "oof", "test"))
-    return rows | {BLEND: Source(BLEND, paths.ENSEMBLE, paths.METRICS / "blend.json", *blended)}
-
-
 def compute(params: Params) -> Evaluated:
     """Write metrics/evaluation.json and metrics/plots/*.csv."""
-    labels, rows = label_table(), targets("validation")
+    labels, rows = label_table(), stacking_rows()
     answers = read_test_answers(labels)
     table: dict[str, dict[str, Any]] = {}
     on_test: dict[str, dict[str, float]] = {}
-    for name, source in sources(params).items():
-        scored = storage.read_json(source.scores)
+    for member in everyone(params):
+        name, scored = member.name, storage.read_json(member.scores)
         if answers is not None:
-            decision = load_decision(source.folder / "thresholds.json")
-            on_test[name] = test_scores(params, read_predictions(source.test), decision, answers)
+            decision = load_decision(member.rule)
+            on_test[name] = test_scores(params, read_predictions(member.test), decision, answers)
             scored |= {key: round(value, 6) for key, value in on_test[name].items()}
-        P = read_predictions(source.oof).rows_of(rows.image_id)
+        P = read_predictions(member.oof).rows_of(rows.row_id)
         scored["mean_average_precision"] = round(float(metrics.mean_average_precision(rows.Y, P)), 6)
-        table[name] = {"kind": source.kind, **scored}
+        table[name] = {"kind": member.kind, **scored}
     primary = primary_key(params.metric)
     evaluation: dict[str, Any] = {
         "primary": primary,
@@ -143,13 +94,13 @@ def fixed_threshold(params: Params, n_labels: int) -> Decision:
     return Decision("fixed", thresholds=np.full(n_labels, params.thresholds.fixed, np.float32))
 
 
-def comparisons(params: Params, table: Mapping[str, Mapping[str, Any]], rows: Targets) -> list[dict[str, Any]]:
+def comparisons(params: Params, table: Mapping[str, Mapping[str, Any]], rows: Rows) -> list[dict[str, Any]]:
     """Blend against best stacker against best base model: cross-fitted difference, 95 % paired bootstrap interval."""
     primary = primary_key(params.metric)
-    there = sources(params)
+    there = {member.name: member for member in everyone(params)}
 
     def labels(name: str) -> NDArray[np.bool_]:
-        return read_predictions(there[name].labels).rows_of(rows.image_id) > 0
+        return read_predictions(there[name].cross_fitted).rows_of(rows.row_id) > 0
 
     def best(kind: str) -> str:
         return max((name for name in table if table[name]["kind"] == kind), key=lambda name: table[name][primary])
@@ -168,13 +119,13 @@ def write_plots(
 ) -> None:
     """Tables behind `dvc plots show`: leaderboard, training curves, threshold curve, per-label scores."""
     write_csv("leaderboard", pd.DataFrame([{"name": name, **row} for name, row in table.items()]))
-    histories = [pd.read_csv(paths.base(name) / "history.csv").assign(model=name) for name in params.models]
+    histories = [pd.read_csv(one.folder / "history.csv").assign(model=one.name) for one in base_models(params)]
     write_csv("training", pd.concat(histories).drop(columns="seconds"))
-    blended = read_predictions(paths.BLENDED / "oof.npz")
+    blended = read_predictions(THE_BLEND.oof)
     curve = threshold_curve(params, Y, blended.probability)
     write_csv("thresholds", pd.DataFrame({key: getattr(curve, key) for key in ("threshold", *metrics.AVERAGES)}))
-    chosen = read_predictions(paths.BLENDED / "cross_fitted.npz").probability
-    decision = load_decision(paths.ENSEMBLE / "thresholds.json")
+    chosen = read_predictions(THE_BLEND.cross_fitted).probability
+    decision = load_decision(THE_BLEND.rule)
     score = f"f{params.metric.beta:g}"
     scores = metrics.per_label(Y, chosen, beta=params.metric.beta)
     in_sample = metrics.per_label(Y, decision.decide(blended.probability), beta=params.metric.beta)[score]

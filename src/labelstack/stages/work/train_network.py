@@ -12,7 +12,8 @@ import numpy as np
 from labelstack.images.loader import TrainingBatches, evaluation_batches
 from labelstack.params import Params
 from labelstack.stages import paths
-from labelstack.stages.rows import Targets
+from labelstack.stages.members import base_model
+from labelstack.stages.rows import Rows
 from labelstack.support.storage import replacing
 
 if TYPE_CHECKING:
@@ -35,20 +36,20 @@ class Trained:
     weights_digest: str
 
 
-def split_holdout(params: Params, rows: Targets) -> tuple[Targets, Targets]:
+def split_holdout(params: Params, rows: Rows) -> tuple[Rows, Rows]:
     """Train rows and the held-out part for early stopping: the same part for every model (by ``seed``)."""
-    n = len(rows.image_id)
+    n = len(rows)
     size = min(round(n * params.training.holdout), params.training.holdout_max)
     chosen = np.zeros(n, bool)
     chosen[np.random.default_rng([params.seed, 1]).permutation(n)[:size]] = True
-    return Targets(rows.image_id[~chosen], rows.Y[~chosen]), Targets(rows.image_id[chosen], rows.Y[chosen])
+    return rows.where(~chosen), rows.where(chosen)
 
 
 def compute(
     params: Params,
     name: str,
-    rows: Targets,
-    held_out: Targets,
+    rows: Rows,
+    held_out: Rows,
     work: Path,
     on_epoch: Callable[[int, dict[str, float]], None],
 ) -> Trained:
@@ -65,7 +66,7 @@ def compute(
 
     model = params.models[name]
     holdout = None
-    if len(held_out.image_id):
+    if len(held_out):
         batches = evaluation_batches(paths.shards("train"), held_out.image_id, model.image_size, 256, model.resize)
         holdout = (np.concatenate([images for _, images in batches]), held_out.Y)
     with TrainingBatches(
@@ -92,9 +93,9 @@ def compute(
             metric=params.metric,
             on_epoch=on_epoch,
         )
-    out = paths.base(name)
-    save_model(result.model, out / "model.keras")
-    with replacing(out / "history.csv") as temporary:
+    own = base_model(name)
+    save_model(result.model, own.learnt)
+    with replacing(own.folder / "history.csv") as temporary:
         result.history.to_csv(temporary, index=False)
     with replacing(paths.METRICS / "train" / f"{name}.csv") as temporary:
         result.history.drop(columns="seconds").to_csv(temporary, index=False)
