@@ -26,7 +26,14 @@ test: system-test setup-dev  ## the fast suite, with coverage of src/
 test-full: system-test setup-dev  ## everything, the slow cases included
 	LABELSTACK_TESTS=full pytest -m ""
 
-lint: setup-dev
+# One room of tests/ in under a minute, or `test-all-ROOM` with what runs the whole pipeline first.
+test-all-%: system-test setup-dev
+	pytest -n 2 --dist loadfile tests/$*
+
+test-%: setup-dev
+	pytest -n 2 --dist loadfile -m "not slow and not pipeline" tests/$*
+
+lint: setup-dev  ## ruff, mypy, import-linter: what .pre-commit-config.yaml runs too
 	ruff check .
 	ruff format --check .
 	mypy

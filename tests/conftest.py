@@ -21,6 +21,13 @@ hypothesis.settings.register_profile("others", print_blob=True)
 hypothesis.settings.load_profile("others" if os.environ.get("LABELSTACK_TESTS") == "full" else "same")
 
 
+WORKSPACES = {"finished", "workspace", "copied"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers choose
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if WORKSPACES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("pipeline")
     first = ("test_repro.py", "test_recipes.py")
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
