@@ -20,18 +20,22 @@ from labelstack.ensemble.folder import assemble_folder, read_spec
 from labelstack.ensemble.machine import differences, machine, source_digest
 from labelstack.ensemble.record import (
     CHECKSUMS,
+    FOLDER,
+    Record,
     changes,
     files_digest,
     has_record,
     predictions_file,
     read_machine,
     read_probe,
-    read_record,
     read_submission,
     read_test_id,
     write_record,
 )
+from labelstack.predictions import read_predictions
+from labelstack.scoring.scored import read_scored
 from labelstack.support.errors import InputProblems, UserError
+from labelstack.support.storage import read_json
 
 NAMES = ["small", "large", "stack", "blend"]
 
@@ -44,8 +48,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "ensemble"
 
 
+def everything(folder: Path) -> Record:
+    """What each part's own reader gives."""
+    place = folder / FOLDER
+    return Record(
+        read_probe(folder),
+        {name: read_predictions(predictions_file(folder, name)) for name in NAMES},
+        read_scored(place / "scored.npz"),
+        read_json(place / "evaluation.json"),
+        place / "labels.parquet",
+        read_test_id(folder),
+        read_submission(folder),
+        read_machine(folder),
+    )
+
+
 def test_what_is_written_is_read_again(folder: Path, tmp_path: Path) -> None:
-    wanted, found = record(tmp_path), read_record(folder, NAMES)
+    wanted, found = record(tmp_path), everything(folder)
     assert found.probe.jpeg == wanted.probe.jpeg
     assert found.probe.batch.tolist() == [0, 0, 0, 1, 1]
     assert found.test_id.tolist() == wanted.test_id.tolist()
@@ -138,7 +157,7 @@ def test_a_damaged_file_is_named(folder: Path, name: str, content: bytes | None)
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(UserError, match=Path(name).name):
-        read_record(folder, NAMES)
+        everything(folder)
 
 
 def test_a_probe_of_other_columns_is_refused(folder: Path) -> None:

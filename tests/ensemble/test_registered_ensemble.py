@@ -27,7 +27,7 @@ from labelstack.params.models import HeadSection, ModelSection
 from labelstack.params.stackers import XGBoostStackerSection
 from labelstack.params.tracking import TrackingSection
 from labelstack.registry.restore import fetch
-from labelstack.registry.versions import load_ensemble, register
+from labelstack.registry.versions import register
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stacking.stackers.catalogue import load_fold_ensemble
 from labelstack.support.storage import sha256
@@ -44,6 +44,14 @@ found = model.predict(pd.DataFrame({"image": sys.argv[3:]}), params={"all_probab
 import labelstack
 print(json.dumps({"code": labelstack.__file__, "rows": found.to_dict("records")}))
 """
+
+
+def load(tracker: Tracker, uri: str) -> Any:
+    """A version as `mlflow.pyfunc.load_model` gives it."""
+    import mlflow
+
+    with tracker.as_default():
+        return mlflow.pyfunc.load_model(uri)
 
 
 def jpeg(seed: int, size: int = 40) -> bytes:
@@ -183,7 +191,7 @@ def test_in_process_and_without_pickle(tracker: Tracker, parts: Parts, requireme
 
     uri = store_and_register(tracker, parts, requirements, "d1")
     before = list(sys.path)
-    model = load_ensemble(tracker, uri)
+    model = load(tracker, uri)
     sys.path[:] = before
     frame = pd.DataFrame({"image": pd.Series([jpeg(0), b"broken"], dtype=object)})
     found = model.predict(frame)
@@ -307,7 +315,7 @@ def test_a_real_server(server: str, parts: Parts, requirements: Path, tmp_path: 
     again_registered = register(tracker, "labelstack", "d1", lambda: pytest.fail("stored twice"))
     assert (again_registered.uri, again_registered.created) == (uri, False)
     before = list(sys.path)
-    found = load_ensemble(tracker, uri).predict(_frame(jpeg(2)), params={"all_probabilities": True})
+    found = load(tracker, uri).predict(_frame(jpeg(2)), params={"all_probabilities": True})
     sys.path[:] = before
     np.testing.assert_allclose(found["probabilities"][0], by_hand(parts, jpeg(2)), atol=1e-6)
     assert not list(tmp_path.iterdir())  # artifacts went to the server

@@ -21,7 +21,6 @@ from labelstack.registry.versions import (
     describe,
     download,
     ensemble_digest,
-    load_ensemble,
     read_version,
     register,
     resolve,
@@ -175,13 +174,15 @@ def test_all_versions_page_after_page(tracker: Tracker, monkeypatch: pytest.Monk
     assert all_versions(tracker, "nothing") == []
 
 
-def test_loading_leaves_the_process_as_it_was(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_using_a_store_as_the_default_leaves_the_process_as_it_was(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
     mlflow.set_tracking_uri(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:5000")
-    with pytest.raises(UserError, match="could not load models:/nothing/7"):
-        load_ensemble(tracker, "models:/nothing/7")
+    with tracker.as_default():
+        assert mlflow.get_tracking_uri() == tracker.uri
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://someone:5000"
     assert mlflow.get_tracking_uri() == "http://someone:5000"
     with tracker.as_default():

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelstack.ensemble.machine import machine
-from labelstack.predictions import Predictions, read_predictions, write_predictions
-from labelstack.scoring.scored import Scored, read_scored, write_scored
+from labelstack.predictions import Predictions, write_predictions
+from labelstack.scoring.scored import Scored, write_scored
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
@@ -92,27 +92,6 @@ def write_record(folder: Path, record: Record) -> None:
         ("machine", record.machine),
     ):
         storage.write_json(place / f"{name}.json", dict(content))
-
-
-def read_record(folder: Path, names: Sequence[str]) -> Record:
-    """Read what ``write_record`` wrote, of the models, stackers and ``blend`` named.
-
-    Raises
-    ------
-    UserError
-        When a file is absent or something else; the message names it.
-    """
-    place = folder / FOLDER
-    return Record(
-        read_probe(folder),
-        {name: read_predictions(predictions_file(folder, name)) for name in names},
-        read_scored(place / "scored.npz"),
-        storage.read_json(place / "evaluation.json"),
-        place / "labels.parquet",
-        read_test_id(folder),
-        read_submission(folder),
-        read_machine(folder),
-    )
 
 
 def has_record(folder: Path) -> bool:

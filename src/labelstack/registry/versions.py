@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labelstack.ensemble.log import MODEL_NAME, LoggedEnsemble
 from labelstack.params import digest as digest_of
@@ -108,20 +108,6 @@ def describe(tracker: Tracker, name: str, version: int, text: str) -> None:
     """Set a version's description (Markdown, cut at 5,000 characters)."""
     with store.explained(tracker.uri, f"describe {name}/{version}"):
         tracker.client.update_model_version(name, str(version), _cut(text))
-
-
-def load_ensemble(tracker: Tracker, uri: str) -> Any:
-    """The pyfunc model of a ``models:/<name>/<version>``, ``models:/<name>@champion`` or ``models:/<model_id>`` URI.
-
-    Raises
-    ------
-    UserError
-        When there is no such version or its files are gone.
-    """
-    import mlflow
-
-    with store.explained(tracker.uri, f"load {uri}"), tracker.as_default():
-        return mlflow.pyfunc.load_model(uri)
 
 
 def resolve(tracker: Tracker, text: str, name: str | None = None) -> ModelVersion:

@@ -50,11 +50,6 @@ class Outbox:
         if Journal.exists(folder):  # an earlier attempt's entries come first
             self._journal = Journal.open(folder, self._header)
 
-    @property
-    def offline(self) -> bool:
-        """Whether entries go to the journal."""
-        return self._journal is not None
-
     def read(self, ask: Callable[[], Any], otherwise: Any) -> Any:
         """What ``ask`` reads from the store, or ``otherwise`` while the store is away."""
         if self._journal is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -59,10 +58,6 @@ class Run:
     def url(self, ui_base: str | None = None) -> str:
         """This run's page in the MLflow UI (default: the tracking server, or the UI on loopback)."""
         return self.tracker.url(self.run_id, ui_base)
-
-    def logged_steps(self, key: str) -> set[int]:
-        """Steps of a metric that the store already holds."""
-        return set(self._history(clean_key(key)))
 
     def log_metrics(
         self,
@@ -148,20 +143,12 @@ class Run:
         """Store a text under ``path``."""
         self._log_bytes(text.encode("utf-8"), path)
 
-    def log_dict(self, content: Any, path: str) -> None:
-        """Store something as JSON under ``path``."""
-        self._log_bytes((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8"), path)
-
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; credentials in URLs are removed, over-long values cut."""
         cleaned = clean_tags(tags)
         if cleaned:
             self._put({"kind": "tags", "values": cleaned}, "set tags")
         self.tags |= cleaned
-
-    def link_members(self, run_ids: Mapping[str, str]) -> None:
-        """Link an ensemble's run to those of its members by tags ``labelstack.member.<name>``."""
-        self.set_tags({MEMBER_TAG + name: run_id for name, run_id in run_ids.items()})
 
     def log_params(self, params: Mapping[str, str]) -> None:
         """Log params, cleaned already."""
