@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fnmatch
+import functools
 import hashlib
 import json
 import os
@@ -41,18 +42,23 @@ _ERRORS = {"403": ("403", "AccessDenied"), "500": ("500", "InternalError"), "503
 
 @contextlib.contextmanager
 def s3_server(bucket: str | None = BUCKET) -> Iterator[str]:
-    """The address of a moto server with one empty bucket, or none; it takes any credentials."""
+    """The address of a moto server with one empty bucket, or none; it takes any credentials.
+
+    It is the same server for all tests of a process, which would share their objects anyway: to end one takes long.
+    """
+    url = _server()
+    _reset(url)
+    if bucket:
+        client(url).create_bucket(Bucket=bucket)
+    yield url
+
+
+@functools.cache
+def _server() -> str:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    try:
-        _reset(url)
-        if bucket:
-            client(url).create_bucket(Bucket=bucket)
-        yield url
-    finally:
-        server.stop()
+    return f"http://{host}:{port}"
 
 
 def client(url: str) -> Any:
@@ -70,7 +76,7 @@ def objects(url: str, bucket: str = BUCKET, prefix: str = "") -> dict[str, bytes
 
 
 def _reset(url: str) -> None:
-    """Servers of one process share their objects, so a new one starts by dropping what another left."""
+    """Drop what another test left."""
     import urllib.request
 
     urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).read()

@@ -157,7 +157,7 @@ def test_a_stage_logs_its_run_to_the_server(team: TeamServer, database: Postgres
 def test_ps_and_the_log_show_no_secret(team: TeamServer) -> None:
     shown = team.commands() + team.log.read_text()
     assert "mlflow server" in shown
-    assert "postgresql://labelstack@127.0.0.1" in shown
+    assert "postgresql+psycopg2://labelstack@127.0.0.1" in shown
     for secret in (PASSWORD, CREDENTIALS["AWS_SECRET_ACCESS_KEY"]):
         assert secret not in shown
 
@@ -196,12 +196,12 @@ def test_a_name_that_is_allowed_may_change_things_from_the_browser_and_a_passwor
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"PGPASSWORD": "wrong-7c1"}, "refuses user or password: check PGPASSWORD"),
-        ({"PGPASSWORD": ""}, "asks for a password: set PGPASSWORD"),
-        ({"LABELSTACK_DATABASE": "postgresql://labelstack@127.0.0.1:{port}/nowhere"}, "there is no such database"),
-        ({"LABELSTACK_DATABASE": "postgresql://labelstack@127.0.0.1:{closed}/team"}, "connection refused"),
-        ({"LABELSTACK_DATABASE": "postgresql://u@no-such-host.invalid/team"}, "no such host"),
-        ({"LABELSTACK_DATABASE": "sqlite:///mlflow.db"}, "sqlite is for one person"),
+        ({"PGPASSWORD": "wrong-7c1"}, "password authentication failed"),
+        ({"PGPASSWORD": ""}, "no password supplied (a password goes into PGPASSWORD, or ~/.pgpass)"),
+        ({"LABELSTACK_DATABASE": "postgresql://labelstack@127.0.0.1:{port}/nowhere"}, "does not exist"),
+        ({"LABELSTACK_DATABASE": "postgresql://labelstack@127.0.0.1:{closed}/team"}, "Connection refused"),
+        ({"LABELSTACK_DATABASE": "postgresql://u@no-such-host.invalid/team"}, "could not translate host name"),
+        ({"LABELSTACK_DATABASE": "sqlite:///mlflow.db"}, "is not a PostgreSQL URI"),
         ({"LABELSTACK_DATABASE": "postgresql://u:secret-7c1@h:x/d"}, "is not a PostgreSQL URI"),
         ({"LABELSTACK_DATABASE": "mysql://u:secret-7c1@h/d"}, "is not a PostgreSQL URI"),
         ({"LABELSTACK_ARTIFACTS": "s3://no-such-bucket/team"}, "no-such-bucket"),
@@ -290,7 +290,10 @@ def test_the_server_is_told_what_it_needs_by_its_environment() -> None:
 
 def test_an_open_server_answers_to_this_machine_s_name() -> None:
     assert server.names("127.0.0.1", []) == ["localhost", "127.0.0.1", "[::1]"]
-    assert {socket.gethostname(), "localhost"} <= set(server.names("0.0.0.0", []))
+    for anywhere in ("0.0.0.0", "::"):
+        found = server.names(anywhere, [])
+        assert {socket.gethostname(), "localhost"} <= set(found)
+        assert anywhere not in found
     assert "192.0.2.7" in server.names("192.0.2.7", [])
 
 

@@ -365,7 +365,7 @@ def test_a_bucket_that_is_not_there_is_named(cluster: Cluster, workspace: Path, 
     (workspace / "facts.json").write_text("{}")
     with (
         on(cluster, workspace="s3://nobucket/x", s3_endpoint_url=s3) as engine,
-        pytest.raises(UserError, match=r"engine\.workspace s3://nobucket/x"),
+        pytest.raises(UserError, match=r"engine\.workspace s3://nobucket/x: .*is the bucket there"),
     ):
         list(engine.map(read_json, ["facts.json"], reads=lambda job: ["facts.json"]))
 

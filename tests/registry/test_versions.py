@@ -174,9 +174,7 @@ def test_all_versions_page_after_page(tracker: Tracker, monkeypatch: pytest.Monk
     assert all_versions(tracker, "nothing") == []
 
 
-def test_using_a_store_as_the_default_leaves_the_process_as_it_was(
-    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_as_the_default_leaves_the_process_as_it_was(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     mlflow.set_tracking_uri(None)

@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labelstack.s3.checks import inspect
-from labelstack.s3.findings import Check, Findings, masked
+from labelstack.s3.checks import Findings, inspect
 from labelstack.s3.place import Place, parse_place
 from labelstack.support.errors import InputProblems, UserError
 from labelstack.support.storage import WITHOUT_CHECKSUMS, replacing
@@ -21,7 +20,7 @@ DVC = Path(".dvc")
 LOCAL = DVC / "config.local"
 AWS = DVC / "aws-config"
 SECRETS = ("access_key_id", "secret_access_key", "session_token")
-_MARKS = {"ok": "ok", "missing": "missing", "untested": "-"}
+_KEYS = ("url", "endpointurl", "region", "profile")
 
 
 def run(
@@ -44,20 +43,21 @@ def run(
         raise UserError(f"{Path.cwd()} has no .dvc: run from the folder that holds dvc.yaml")
     place = parse_place(url, endpoint_url, region, profile, name)
     config = _config()
-    saved = {} if save_credentials else _saved(config, name)
-    findings = inspect(place, create, saved)
+    found = inspect(place, create, {} if save_credentials else _saved(config, name))
+    if (
+        save_credentials
+        and subprocess.run(["git", "check-ignore", "-q", LOCAL], stderr=subprocess.DEVNULL).returncode == 1
+    ):
+        found.note("config.local", False, f"git would take {LOCAL}: put the line /config.local into .dvc/.gitignore")
+    _show(found)
+    if found.problems:
+        raise InputProblems(f"{place.url} ({DVC / 'config'} is as it was)", found.problems)
+    # a configuration file of DVC's own goes in the place of the user's: not if that holds the credentials
+    aws = found.without_checksums and found.source in ("env", "shared-credentials-file", "explicit")
+    _write(config, name, found.place, aws)
     if save_credentials:
-        findings.checks.append(_git_ignores())
-    _show(findings)
-    if findings.problems:
-        raise InputProblems(f"{place.url} ({DVC / 'config'} is as it was)", findings.problems)
-    aws = findings.without_checksums and _own_config_is_enough(findings)
-    changed = _write(config, name, findings.place, aws)
-    if save_credentials:
-        changed |= _write_secrets(config, name, findings.credentials)
-    _next(findings.place, name, changed, _overruled(name, findings.place), aws)
-    if findings.without_checksums:
-        _tell_checksums(findings.place, aws)
+        _write_secrets(config, name, found.credentials)
+    _next(found, name, aws)
 
 
 def _config() -> Config:
@@ -76,125 +76,63 @@ def _saved(config: Config, name: str) -> dict[str, str]:
     return found if {"access_key_id", "secret_access_key"} <= found.keys() else {}
 
 
-def _git_ignores() -> Check:
-    """Whether git leaves the file with secrets alone; without git there is nothing to leak it to."""
-    inside = subprocess.run(["git", "rev-parse", "--is-inside-work-tree"], capture_output=True)
-    if inside.returncode != 0:
-        return Check("config.local", "ok", "no git repository here")
-    ignored = subprocess.run(["git", "check-ignore", "-q", str(LOCAL)], capture_output=True)
-    if ignored.returncode == 0:
-        return Check("config.local", "ok", "git ignores it")
-    return Check("config.local", "missing", f"git would take {LOCAL}: put the line /config.local into .dvc/.gitignore")
-
-
-def _show(findings: Findings) -> None:
-    for check in findings.checks:
-        print(f"{_MARKS[check.state]:8} {check.name:12} {check.text}")
-    policy = findings.policy()
+def _show(found: Findings) -> None:
+    for name, (good, text) in found.checks.items():
+        print(f"{'ok' if good else 'missing':8} {name:12} {text}")
+    policy = found.policy()
     if policy:
         print("\nThis IAM policy would grant what is denied:\n\n" + json.dumps(policy, indent=2) + "\n")
 
 
-def _section(place: Place) -> dict[str, str]:
-    settings = {
-        "url": place.url, "endpointurl": place.endpoint_url, "region": place.region, "profile": place.profile,
-    }  # fmt: skip
-    return {key: value for key, value in settings.items() if value}
-
-
-def _own_config_is_enough(findings: Findings) -> bool:
-    """Whether DVC may read a configuration of its own in the place of the user's: not if that holds the credentials."""
-    return findings.source in ("env", "shared-credentials-file", "explicit")
-
-
-def _write(config: Config, name: str, place: Place, aws: bool) -> bool:
-    """Set the remote and make it the default; other keys of it stay. Return whether anything changed.
+def _write(config: Config, name: str, place: Place, aws: bool) -> None:
+    """Set the remote and make it the default; other keys of it stay.
 
     With ``aws``, an AWS configuration file beside .dvc/config has the settings that DVC has no keys for.
     """
     from dvc.config_schema import RelPath
 
-    before = config.load_one("repo")
-    old = before.get("remote", {}).get(name, {})
     ours = RelPath(AWS.resolve())
-    kept = {key: value for key, value in old.items() if key not in _KEYS and (key, value) != ("configpath", ours)}
-    section = kept | _section(place) | ({"configpath": ours} if aws and "configpath" not in kept else {})
     if aws:
-        _write_aws(place)
-    if before.get("remote", {}).get(name) == section and before.get("core", {}).get("remote") == name:
-        return False
-    with config.edit("repo", validate=False) as content:
-        content.setdefault("remote", {})[name] = section
-        content.setdefault("core", {})["remote"] = name
-    return True
-
-
-def _write_aws(place: Place) -> None:
-    settings = "".join(f"{key} = {value}\n" for key, value in WITHOUT_CHECKSUMS.items())
-    sections = ["default", *([f"profile {place.profile}"] if place.profile else [])]
-    text = "# Written by `labelstack remote`: the server refuses the checksum headers of AWS's clients.\n"
-    text += "".join(f"[{section}]\n{settings}" for section in sections)
-    if not AWS.exists() or AWS.read_text(encoding="utf-8") != text:
+        settings = "".join(f"{key} = {value}\n" for key, value in WITHOUT_CHECKSUMS.items())
+        sections = ["default", *([f"profile {place.profile}"] if place.profile else [])]
         with replacing(AWS) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text("".join(f"[{section}]\n{settings}" for section in sections), encoding="utf-8")
+    with config.edit("repo", validate=False) as content:
+        remotes = content.setdefault("remote", {})
+        kept = {key: value for key, value in remotes.get(name, {}).items() if key not in _KEYS and value != ours}
+        remotes[name] = ({"configpath": ours} if aws else {}) | kept | _section(place)
+        content.setdefault("core", {})["remote"] = name
 
 
-def _tell_checksums(place: Place, aws: bool) -> None:
-    """What else has to know that the server refuses checksum headers."""
-    variables = [f"  export AWS_{key.upper()}={value}" for key, value in WITHOUT_CHECKSUMS.items()]
-    elsewhere = os.environ.get("AWS_CONFIG_FILE")
-    print("\nThe server refuses the checksum headers that AWS's clients send.")
-    if aws and not elsewhere:
-        print(f"DVC leaves them out, as {AWS} says; other programs do so with")
-    else:
-        file = elsewhere or "~/.aws/config"
-        section = f"profile {place.profile}" if place.profile else "default"
-        print(f"DVC reads {file} here: put these two lines into its section [{section}]")
-        print(*(f"  {key} = {value}" for key, value in WITHOUT_CHECKSUMS.items()), sep="\n")
-        print("or set, before `dvc push`,")
-    print(*variables, sep="\n")
+def _section(place: Place) -> dict[str, str]:
+    values = (place.url, place.endpoint_url, place.region, place.profile)
+    return {key: value for key, value in zip(_KEYS, values, strict=True) if value}
 
 
-_KEYS = ("url", "endpointurl", "region", "profile")
-
-
-def _write_secrets(config: Config, name: str, credentials: Any) -> bool:
-    """Keep credentials in .dvc/config.local, for this user's eyes only. Return whether anything changed."""
-    values = dict(zip(SECRETS, (credentials.access_key, credentials.secret_key, credentials.token), strict=True))
-    wanted = {key: value for key, value in values.items() if value}
-    before = config.load_one("local").get("remote", {}).get(name, {})
+def _write_secrets(config: Config, name: str, credentials: Any) -> None:
+    """Keep credentials in .dvc/config.local, for this user's eyes only."""
+    values = zip(SECRETS, (credentials.access_key, credentials.secret_key, credentials.token), strict=True)
     os.close(os.open(LOCAL, os.O_CREAT | os.O_WRONLY, 0o600))
     LOCAL.chmod(0o600)
-    section = {key: value for key, value in before.items() if key not in SECRETS} | wanted
-    if section == before:
-        return False
     with config.edit("local", validate=False) as content:
-        content.setdefault("remote", {})[name] = section
-    return True
+        remotes = content.setdefault("remote", {})
+        kept = {key: value for key, value in remotes.get(name, {}).items() if key not in SECRETS}
+        remotes[name] = kept | {key: value for key, value in values if value}
 
 
-def _overruled(name: str, place: Place) -> list[str]:
-    """Settings of this machine or user that DVC takes before those of .dvc/config."""
+def _next(found: Findings, name: str, aws: bool) -> None:
+    place = found.place
+    print(f"\nremote {name}: {place.url} is the default remote in {DVC / 'config'}")
     merged = _config()
-    section = merged.get("remote", {}).get(name, {})
-    wanted = _section(place)
-    keys = [f"remote.{name}.{key}" for key in _KEYS if section.get(key) != wanted.get(key)]
-    return [*(["core.remote"] if merged.get("core", {}).get("remote") != name else []), *keys]
-
-
-def _next(place: Place, name: str, changed: bool, overruled: list[str], aws: bool) -> None:
-    print(
-        f"\nremote {name}: {place.url} is the default remote in {DVC / 'config'}" + ("" if changed else ", as before")
-    )
-    if overruled:
-        print(f"note: {', '.join(overruled)} is set elsewhere and goes first here (`dvc config --list --show-origin`)")
-    saved = _saved(_config(), name)
-    if saved:
-        lasting = "; they expire with their session token" if "session_token" in saved else ""
-        print(f"credentials: {masked(saved['access_key_id'])} in {LOCAL}{lasting}")
+    if merged["core"]["remote"] != name or not _section(place).items() <= merged["remote"][name].items():
+        print("note: something else is set elsewhere, and goes first here (`dvc config --list --show-origin`)")
     files = f".dvc/config {AWS}" if aws else ".dvc/config"
     print(f"\nNext:\n  git add {files} dvc.lock metrics && git commit -m Share\n  dvc push\n")
     print(f"MLflow's artifacts go there too with tracking.artifacts: s3://{place.bucket}/{place.key('mlflow')}")
     print("in params.yaml, for a new tracking.experiment" + (", and" if place.endpoint_url else "."))
     if place.endpoint_url:
         print(f"  export MLFLOW_S3_ENDPOINT_URL={place.endpoint_url}")
+    if found.without_checksums:
+        told = f"DVC reads {AWS} (where AWS_CONFIG_FILE is not set); o" if aws else "DVC and o"
+        print(f"\nThe server refuses the checksum headers of AWS's clients. {told}ther programs leave them out with")
+        print(*(f"  export AWS_{key.upper()}={value}" for key, value in WITHOUT_CHECKSUMS.items()), sep="\n")

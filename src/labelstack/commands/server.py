@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
 from labelstack.s3.place import parse_place
-from labelstack.support.errors import InputProblems
-from labelstack.support.storage import WITHOUT_CHECKSUMS
+from labelstack.support.errors import InputProblems, UserError
+from labelstack.support.storage import WITHOUT_CHECKSUMS, writable_folder
 
 DATABASE, ARTIFACTS = "LABELSTACK_DATABASE", "LABELSTACK_ARTIFACTS"
 ENDPOINT = "MLFLOW_S3_ENDPOINT_URL"
+_NOT_PASSED = {DATABASE, ARTIFACTS, "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"}
 _SECONDS = 5
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_ANY = {"0.0.0.0", "::"}  # noqa: S104
-_DATABASE_EXAMPLE = "postgresql://labelstack@127.0.0.1:5432/labelstack"
+_EXAMPLE = "postgresql://labelstack@127.0.0.1:5432/labelstack"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the server works on.
-
-    Attributes
-    ----------
-    database : str
-        URI without password: commands and logs may show it.
-    password : str or None
-        For libpq's ``PGPASSWORD``; None: from ``~/.pgpass``, or none is needed.
-    artifacts : str
-        ``s3://bucket/prefix`` or an absolute folder.
-    """
+    """What the server works on: a URI that may be shown, ``s3://bucket/prefix`` or a folder, and ``PGPASSWORD``."""
 
     database: str
     artifacts: str
     password: str | None = field(default=None, repr=False)
-
-    @property
-    def mlflow_uri(self) -> str:
-        """The database with the driver named: SQLAlchemy's own choice changes with its version."""
-        return self.database.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def settings(environment: Mapping[str, str]) -> Settings:
@@ -62,24 +46,18 @@ def _database(text: str, problems: list[str]) -> tuple[str, str | None]:
     from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError
 
-    if not text:
-        problems.append(f"{DATABASE}: is not set; give the team's PostgreSQL database, such as {_DATABASE_EXAMPLE}")
-        return "", None
-    if text.startswith("sqlite:"):
-        problems.append(f"{DATABASE}: sqlite is for one person (`labelstack ui`); a server needs {_DATABASE_EXAMPLE}")
-        return "", None
     try:
-        url = make_url(re.sub(r"^postgres(ql)?(\+psycopg2)?://", "postgresql://", text))
+        url = make_url(re.sub(r"^postgres(ql)?(\+psycopg2)?://", "postgresql+psycopg2://", text))
     except (ArgumentError, ValueError):  # their messages show the URI
         url = None
-    if url is None or url.drivername != "postgresql" or not url.database:
-        problems.append(f"{DATABASE}: is not a PostgreSQL URI; expected the form {_DATABASE_EXAMPLE}")
+    if url is None or url.drivername != "postgresql+psycopg2" or not url.database:
+        found = "is not a PostgreSQL URI" if text else "is not set"
+        problems.append(f"{DATABASE}: {found}; give the team's database, in the form {_EXAMPLE}")
         return "", None
-    asked = url.query.get("password")
-    password = str(url.password or asked) if url.password or asked else None
+    password = url.password or url.query.get("password")
     query = {key: value for key, value in url.query.items() if key != "password"}
-    bare = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
-    return bare.render_as_string(), password
+    bare = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, query)
+    return bare.render_as_string(), str(password) if password else None
 
 
 def _artifacts(text: str, endpoint_url: str, problems: list[str]) -> str:
@@ -89,120 +67,59 @@ def _artifacts(text: str, endpoint_url: str, problems: list[str]) -> str:
     if "://" not in text:
         return str(Path(text).expanduser().resolve())
     try:
-        return parse_place(text, endpoint_url or None).url
+        return parse_place(text, endpoint_url).url
     except InputProblems as error:
-        for problem in error.problems:
-            endpoint = problem.startswith("--endpoint-url")
-            problems.append(problem.replace("--endpoint-url", ENDPOINT) if endpoint else f"{ARTIFACTS}: {problem}")
+        problems += [f"{ARTIFACTS}: {p}".replace(f"{ARTIFACTS}: --endpoint-url", ENDPOINT) for p in error.problems]
         return ""
 
 
 def check(found: Settings, host: str, port: int) -> None:
     """Try database, artifacts and port within seconds; raise ``InputProblems`` with all that can't be used."""
-    checks: list[Callable[[], str | None]] = [
-        lambda: _check_database(found),
-        lambda: _check_artifacts(found.artifacts),
-        lambda: _check_port(host, port),
-    ]
-    with ThreadPoolExecutor(len(checks)) as pool:
-        problems = [problem for problem in pool.map(lambda one: one(), checks) if problem]
+    tried = (_check_database(found), _check_artifacts(found.artifacts), _check_port(host, port))
+    problems = [problem for problem in tried if problem]
     if problems:
         raise InputProblems("labelstack server", problems)
 
 
 def _check_database(found: Settings) -> str | None:
-    import psycopg2
+    """Whether it answers, and holds no tables of another MLflow, which MLflow might change without a word."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import DBAPIError
 
     login = {"password": found.password} if found.password else {}
+    engine = create_engine(found.database, connect_args={"connect_timeout": _SECONDS, **login})
+    shown = f"{DATABASE} ({found.database})"
     try:
-        connection = psycopg2.connect(found.database, connect_timeout=_SECONDS, **login)
-    except psycopg2.Error as error:
-        return f"{DATABASE} ({found.database}): {_explained(str(error), found)}"
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT has_schema_privilege(current_schema(), 'CREATE'), to_regclass('alembic_version')")
-            allowed, versioned = cursor.fetchone() or (False, None)
-            if not allowed:
-                return (
-                    f"{DATABASE} ({found.database}): the user may not make tables there: make it the database's owner"
-                )
-            if versioned is None:
-                return None
-            cursor.execute("SELECT version_num FROM alembic_version")
-            rows = [str(row[0]) for row in cursor.fetchall()]
-    except psycopg2.Error as error:
-        return f"{DATABASE} ({found.database}): {_explained(str(error), found)}"
-    finally:
-        connection.close()
-    return _schema_problem(rows, found)
-
-
-def _explained(message: str, found: Settings) -> str:
-    """What libpq said, as a sentence that says what to do."""
-    text = " ".join(message.split())
-    if found.password:
-        text = text.replace(found.password, "…")
-    if "password authentication failed" in text:
-        return "the server refuses user or password: check PGPASSWORD (or ~/.pgpass) and the user in the URI"
-    if "no password supplied" in text:
-        return "the server asks for a password: set PGPASSWORD, or write it into ~/.pgpass"
-    if re.search(r'database ".*" does not exist', text):
-        return "there is no such database: make it with `createdb`, owned by the URI's user"
-    if "Connection refused" in text or "No such file or directory" in text:
-        return "connection refused: is PostgreSQL running there, and listening on this address and port?"
-    if "could not translate host name" in text:
-        return "no such host: check the name in the URI"
-    if "timeout expired" in text:
-        return f"no answer within {_SECONDS} s: check host, port and firewall"
-    return f"PostgreSQL says: {text}"
-
-
-def _schema_problem(rows: Sequence[str], found: Settings) -> str | None:
-    """Whether the tables are those of the installed MLflow; an empty list: they are about to be made."""
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-    from alembic.util import CommandError
-
-    package = Path(str(files("mlflow")))
-    config = Config()
-    config.set_main_option("script_location", str(package / "store" / "db_migrations"))
-    scripts = ScriptDirectory.from_config(config)
-    if not rows or rows == scripts.get_heads():
+        with engine.connect() as connection:
+            version = MigrationContext.configure(connection).get_current_revision()
+            allowed = connection.scalar(text("SELECT has_schema_privilege(current_schema(), 'CREATE')"))
+    except DBAPIError as error:
+        return f"{shown}: {' '.join(str(error.orig).split())} (a password goes into PGPASSWORD, or ~/.pgpass)"
+    if not allowed:
+        return f"{shown}: the user may not make tables there: make it the database's owner"
+    scripts = ScriptDirectory(str(files("mlflow") / "store" / "db_migrations"))
+    if version in (None, scripts.get_current_head()):
         return None
-    try:
-        scripts.get_revision(rows[0])
-    except CommandError:
-        return f"{DATABASE}: its tables ({rows[0]}) are those of a newer MLflow: install that one here"
-    return (
-        f"{DATABASE}: its tables ({rows[0]}) are those of an older MLflow: back the database up with pg_dump, then run "
-        f"`mlflow db upgrade {found.mlflow_uri}`"
-    )
+    if version not in {script.revision for script in scripts.walk_revisions()}:
+        return f"{shown}: its tables ({version}) are those of a newer MLflow: install that one here"
+    mended = f"back the database up with pg_dump, then run `mlflow db upgrade {found.database}`"
+    return f"{shown}: its tables ({version}) are those of an older MLflow: {mended}"
 
 
 def _check_artifacts(artifacts: str) -> str | None:
     if not artifacts.startswith("s3://"):
-        folder = Path(artifacts)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            return f"{ARTIFACTS} ({artifacts}): can't be written ({error.strerror})"
+            writable_folder(Path(artifacts), f"{ARTIFACTS} {artifacts}")
+        except UserError as error:
+            return str(error)
         return None
-    return _check_bucket(artifacts)
-
-
-def _check_bucket(artifacts: str) -> str | None:
     from labelstack.s3.checks import inspect
 
-    place = parse_place(artifacts, os.environ.get(ENDPOINT) or None)
-    problems = inspect(place).problems
-    if not problems:
-        return None
-    at = f" --endpoint-url {place.endpoint_url}" if place.endpoint_url else ""
-    more = f"`labelstack remote {place.url}{at}` tells more, with --create it makes the bucket"
-    return f"{ARTIFACTS} ({artifacts}): {'; '.join(problems)} ({more})"
+    place = parse_place(artifacts, os.environ.get(ENDPOINT))
+    problems = "; ".join(inspect(place).problems)
+    return problems and f"{ARTIFACTS} ({artifacts}): {problems} (`labelstack remote {artifacts}` tells more)"
 
 
 def _check_port(host: str, port: int) -> str | None:
@@ -215,43 +132,36 @@ def _check_port(host: str, port: int) -> str | None:
 
 def names(host: str, allow: Sequence[str]) -> list[str]:
     """Names under which clients may ask for the server: loopback, those allowed, and this machine's if it is open."""
-    found = [*_LOOPBACK, *allow]
-    if host not in {"127.0.0.1", "localhost", "::1"}:
-        found += [socket.gethostname(), socket.getfqdn(), _address() if host in _ANY else host]
+    found = ["localhost", "127.0.0.1", "[::1]", *allow]
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        host = ""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.connect(("192.0.2.1", 9))  # only looks up the route, and so this machine's address: sends nothing
+            host = probe.getsockname()[0]
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        found += [socket.gethostname(), socket.getfqdn(), host]
     return list(dict.fromkeys(name for name in found if name))
-
-
-def _address() -> str:
-    """This machine's address in its network; empty where there is none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # only looks the route up, sends nothing
-            return str(probe.getsockname()[0])
-        except OSError:
-            return ""
 
 
 def environment(found: Settings, inherited: Mapping[str, str], known: Sequence[str], port: int) -> dict[str, str]:
     """The server's environment: what `ps` would show as an argument goes this way."""
-    result = {key: value for key, value in inherited.items() if key not in {DATABASE, ARTIFACTS}}
-    # MLflow resolves escapes in plain paths too.
-    artifacts = found.artifacts if "://" in found.artifacts else Path(found.artifacts).as_uri()
-    result |= {"MLFLOW_BACKEND_STORE_URI": found.mlflow_uri, "MLFLOW_ARTIFACTS_DESTINATION": artifacts}
-    if found.password:
-        result["PGPASSWORD"] = found.password
-    if inherited.get(ENDPOINT):  # not AWS: some servers refuse the checksum headers of AWS's clients
-        result = {f"AWS_{key.upper()}": value for key, value in WITHOUT_CHECKSUMS.items()} | result
     # MLflow answers only to these names (against DNS rebinding) and lets only these pages change something.
     hosts = [pattern.replace("[", "[[]") if ":*" in pattern else pattern for n in known for pattern in (n, f"{n}:*")]
-    origins = [origin for name in known for origin in (f"http://{name}:{port}", f"http://{name}", f"https://{name}")]
-    result.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(hosts))
-    result.setdefault("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(origins))
-    result.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    result.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    result.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # jobs of MLflow's language model pages
-    for unset in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):  # not a server's
-        result.pop(unset, None)
-    return result
+    origins = [f"http://{name}:{port},http://{name},https://{name}" for name in known]
+    defaults = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs of MLflow's language model pages
+    }
+    if inherited.get(ENDPOINT):  # not AWS: some servers refuse the checksum headers of AWS's clients
+        defaults |= {f"AWS_{key.upper()}": value for key, value in WITHOUT_CHECKSUMS.items()}
+    # MLflow resolves escapes in plain paths too.
+    artifacts = found.artifacts if "://" in found.artifacts else Path(found.artifacts).as_uri()
+    told = {"MLFLOW_BACKEND_STORE_URI": found.database, "MLFLOW_ARTIFACTS_DESTINATION": artifacts}
+    told |= {"PGPASSWORD": found.password} if found.password else {}
+    return defaults | {key: value for key, value in inherited.items() if key not in _NOT_PASSED} | told
 
 
 def run(host: str, port: int, workers: int = 2, allow: Sequence[str] = ()) -> None:
@@ -277,6 +187,6 @@ def run(host: str, port: int, workers: int = 2, allow: Sequence[str] = ()) -> No
     shown = f"[{host}]" if ":" in host else host
     print(f"MLflow server: http://{shown}:{port} on {found.database}, artifacts in {found.artifacts}", flush=True)
     print(f"It answers to: {', '.join(known)} (more: --allow). Ctrl-C ends it.", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--serve-artifacts", "--host", host, "--port", str(port)]
-    command += ["--workers", str(workers)]
+    options = ["--serve-artifacts", "--host", host, "--port", str(port), "--workers", str(workers)]
+    command = [sys.executable, "-m", "mlflow", "server", *options]
     os.execve(sys.executable, command, environment(found, os.environ, known, port))  # noqa: S606

@@ -1,21 +1,26 @@
 """Files of tasks through a bucket, for workers that share no file system with the client.
 
 A file travels as an object named by its SHA-256, so what is there already is not sent again, and a task that runs twice
-leaves the same objects. A listing is {path: {file in it: SHA-256}}; a path that is itself a file holds "" as that name.
+leaves the same objects. A listing is {path: {file in it: SHA-256}}; a path that is itself a file has "." in it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from aiohttp import ClientError
+from botocore.exceptions import BotoCoreError
+from s3fs import S3FileSystem
 
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
 Listing = dict[str, dict[str, str]]
+_AT_ONCE = 8  # files; those below 100 MB are read as a whole before they are sent
 
 
 class Store:
@@ -30,10 +35,11 @@ class Store:
 
     def __init__(self, url: str, endpoint_url: str | None) -> None:
         self.url, self.endpoint_url = url, endpoint_url
-        self.bucket, prefix = storage.split_s3_url(url)
-        self.prefix = prefix.strip("/")
-        self._client = storage.s3_client(endpoint_url)
-        self._sent: dict[tuple[str, int, int], str] = {}
+        # Both ends compare SHA-256: S3's own checksums, which some servers refuse, would add nothing.
+        config = storage.WITHOUT_CHECKSUMS
+        self._s3 = S3FileSystem(endpoint_url=endpoint_url, config_kwargs=config, use_listings_cache=False)
+        self._digests: dict[tuple[str, int, int], str] = {}
+        self._there: set[str] = set()
 
     def describe(self) -> dict[str, str | None]:
         """What a worker needs to reach the same store; credentials come from its own surroundings."""
@@ -50,68 +56,50 @@ class Store:
 
     def send(self, workspace: Path, paths: Iterable[str | Path]) -> Listing:
         """Upload files and folders, those that the bucket lacks; paths that do not exist are left out."""
-        listing: Listing = {}
-        for name in (self.relative(workspace, path) for path in paths):
-            place = workspace / name
-            files = {"": place} if place.is_file() else {f.relative_to(place).as_posix(): f for f in _files(place)}
-            if files:
-                listing[name] = {inner: self._send_file(file) for inner, file in sorted(files.items())}
-        return listing
+        listing = {name: self._listing(workspace / name) for name in (self.relative(workspace, path) for path in paths)}
+        files = {digest: workspace / name / inner for name in listing for inner, digest in listing[name].items()}
+        with self._problems():
+            lacking = [d for d in files if d not in self._there and not self._s3.exists(self._key(d))]
+            self._s3.put([str(files[d]) for d in lacking], [self._key(d) for d in lacking], batch_size=_AT_ONCE)
+        self._there.update(files)
+        return {name: inner for name, inner in listing.items() if inner}
 
     def receive(self, workspace: Path, listing: Listing) -> None:
-        """Download files and folders to their places, each whole or not at all."""
+        """Download files and folders to their places, each whole or not at all; those that are there stay."""
         for name, files in listing.items():
-            place = workspace / name
-            if list(files) == [""]:
-                with storage.replacing(place) as temporary:
-                    self._fetch(files[""], temporary)
+            if self._listing(workspace / name) == files:
                 continue
-            with storage.replacing_dir(place) as folder:
+            replacing = storage.replacing if "." in files else storage.replacing_dir
+            with replacing(workspace / name) as place, self._problems():
+                here = [str(place / inner) for inner in files]
+                self._s3.get([self._key(d) for d in files.values()], here, batch_size=_AT_ONCE)
                 for inner, digest in files.items():
-                    (folder / inner).parent.mkdir(parents=True, exist_ok=True)
-                    self._fetch(digest, folder / inner)
+                    if storage.sha256(place / inner) != digest:
+                        raise UserError(f"{self.url}: the object {digest} holds other bytes; remove it and run again")
 
-    def _send_file(self, file: Path) -> str:
+    def _listing(self, place: Path) -> dict[str, str]:
+        return {file.relative_to(place).as_posix(): self._digest(file) for file in _files(place)}
+
+    def _digest(self, file: Path) -> str:
         facts = file.stat()
         known = (str(file), facts.st_size, facts.st_mtime_ns)
-        if known not in self._sent:
-            digest = storage.sha256(file)
-            if not self._holds(digest):
-                with self._problems():
-                    self._client.upload_file(str(file), self.bucket, self._key(digest))
-            self._sent[known] = digest
-        return self._sent[known]
-
-    def _holds(self, digest: str) -> bool:
-        from botocore.exceptions import ClientError
-
-        with self._problems():
-            try:
-                self._client.head_object(Bucket=self.bucket, Key=self._key(digest))
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                    return False
-                raise
-        return True
-
-    def _fetch(self, digest: str, file: Path) -> None:
-        with self._problems():
-            self._client.download_file(self.bucket, self._key(digest), str(file))
-        if storage.sha256(file) != digest:
-            raise UserError(f"{self.url}: the object {digest} holds other bytes; remove it and run again")
+        if known not in self._digests:
+            self._digests[known] = storage.sha256(file)
+        return self._digests[known]
 
     def _key(self, digest: str) -> str:
-        return f"{self.prefix}/{digest[:2]}/{digest}"
+        return f"{self.url.rstrip('/')}/{digest[:2]}/{digest}"
 
     @contextlib.contextmanager
-    def _problems(self) -> Any:
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-
+    def _problems(self) -> Iterator[None]:
         try:
             yield
-        except (BotoCoreError, ClientError, Boto3Error) as error:
-            raise UserError(f"engine.workspace {self.url}: {error}") from None
+        except (BotoCoreError, ClientError, OSError) as error:
+            if isinstance(error, OSError) and error.errno and not error.__cause__:  # of this machine's disk
+                raise
+            raise UserError(
+                f"engine.workspace {self.url}: {error} (is the bucket there, and may the AWS credentials here use it?)"
+            ) from None
 
 
 def run_with_files(content: dict[str, Any], call: Callable[[], Any]) -> dict[str, Any]:
@@ -121,26 +109,13 @@ def run_with_files(content: dict[str, Any], call: Callable[[], Any]) -> dict[str
     """
     store = Store(**content["s3"])
     folder = _scratch()
-    kept = _keep(folder, content["reads"])
-    store.receive(folder, {name: files for name, files in content["reads"].items() if name not in kept})
+    for file in _files(folder):
+        if not any(file.is_relative_to(folder / name) for name in content["reads"]):
+            file.unlink()
+    store.receive(folder, content["reads"])
     with contextlib.chdir(folder):
         result = call()
     return {"result": result, "files": store.send(folder, content["writes"])}
-
-
-def _keep(folder: Path, wanted: Listing) -> set[str]:
-    """Names in the folder that are as wanted; everything else in it is removed."""
-    kept = {
-        name
-        for name, files in wanted.items()
-        if all((folder / name / inner).is_file() and storage.sha256(folder / name / inner) == digest
-               for inner, digest in files.items())
-    }  # fmt: skip
-    needed = {folder / name / inner for name in kept for inner in wanted[name]}
-    for file in _files(folder):
-        if file not in needed:
-            file.unlink()
-    return kept
 
 
 def _scratch() -> Path:
@@ -152,5 +127,5 @@ def _scratch() -> Path:
     return folder
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+def _files(place: Path) -> list[Path]:
+    return [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())

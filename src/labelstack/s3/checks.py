@@ -1,26 +1,93 @@
-"""Whether a place in S3 can be used: every check in turn, each with what it found or what is missing."""
+"""Whether a place in S3 can be used: found out by doing there what DVC does."""
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import replace
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from labelstack.s3.findings import BAD_KEYS, DENIED, Findings, code, masked, reason, short
-from labelstack.s3.place import LIST, MAKING, Place, endpoint_problems
-from labelstack.s3.probe import Probe
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from labelstack.s3.place import ABORT, DELETE, GET, LIST, MAKING, PUT, Place, policy
 from labelstack.support.storage import WITHOUT_CHECKSUMS
 
 DEFAULT_REGION = "us-east-1"
+_DENIED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
+_ABSENT = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
+_BAD_KEYS = {
+    "InvalidAccessKeyId": "the server does not know this access key id",
+    "SignatureDoesNotMatch": "the secret does not belong to this access key id",
+    "ExpiredToken": "the session token has expired: get new credentials",
+    "InvalidToken": "the session token is not valid: get new credentials",
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it, then try again",
+}
 _SOURCES = {
     "env": "from the environment",
     "shared-credentials-file": "from the AWS credentials file",
     "config-file": "from the AWS configuration file",
     "explicit": "from .dvc/config.local",
-    "iam-role": "from this machine's role",
-    "container-role": "from this container's role",
 }
+
+
+@dataclass
+class Findings:
+    """All that was found out about a place.
+
+    Attributes
+    ----------
+    place : Place
+        With the region that is to be used.
+    checks : dict
+        For each thing that was tried, in order, whether it is all right, and what was found or is missing.
+    denied : set of str
+        IAM actions that were refused.
+    credentials : botocore's frozen credentials, or None
+    source : str
+        Where the credentials come from, in botocore's words.
+    partition : str
+        The part of AWS that the region belongs to, for ARNs.
+    without_checksums : bool
+        Whether the server refuses requests with checksum headers, and takes them without.
+    """
+
+    place: Place
+    checks: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    denied: set[str] = field(default_factory=set)
+    credentials: Any = None
+    source: str = ""
+    partition: str = "aws"
+    without_checksums: bool = False
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each check that failed."""
+        return [f"{name}: {text}" for name, (good, text) in self.checks.items() if not good]
+
+    def policy(self) -> dict[str, Any] | None:
+        """The IAM policy that would grant what was refused, or None when nothing was."""
+        return policy(self.place, self.denied, self.partition) if self.denied else None
+
+    def note(self, name: str, good: bool, text: str) -> bool:
+        """Note a check; return whether it is all right."""
+        self.checks[name] = (good, text)
+        return good
+
+    def tried(self, name: str, action: str, call: Callable[[], Any], text: str) -> bool:
+        """Note whether a request is answered, and the permission that it lacks; what is not there could be had."""
+        try:
+            call()
+        except (BotoCoreError, ClientError) as error:
+            if _code(error) in _DENIED:
+                self.denied.add(action)
+                return self.note(name, False, f"access denied ({action})")
+            if _code(error) not in _ABSENT:
+                return self.note(name, False, _reason(error))
+        return self.note(name, True, text)
 
 
 def inspect(place: Place, create: bool = False, saved: dict[str, str] | None = None) -> Findings:
@@ -39,215 +106,161 @@ def inspect(place: Place, create: bool = False, saved: dict[str, str] | None = N
     Findings
         Nothing is raised for what is wrong with the place; the probe objects are removed again.
     """
-    findings = Findings(place)
-    inspection = _Inspection(findings, create, saved or {})
-    if inspection.credentials() and inspection.bucket() and inspection.listing():
-        Probe(inspection.s3, inspection.without_checksums(), findings, inspection.listed).run()
-    return findings
+    found = Findings(place)
+    try:
+        session = _session(found, saved or {})
+        if session and _bucket(found, session, create):
+            _objects(found, session)
+    except (BotoCoreError, ClientError) as error:
+        found.note("server", False, f"{_where(place)} does not answer as an S3 server: {_reason(error)}")
+    return found
 
 
-class _Inspection:
-    """The checks, in the order in which one makes sense after the other."""
-
-    def __init__(self, findings: Findings, create: bool, saved: dict[str, str]) -> None:
-        self.findings = findings
-        self.create = create
-        self.saved = saved
-        self.s3: Any = None
-        self.made = False
-        self.listed = False
-
-    @property
-    def place(self) -> Place:
-        return self.findings.place
-
-    def credentials(self) -> bool:
-        """Find credentials, look whether they can be real, and ask AWS whose they are."""
-        import boto3
-        from botocore.exceptions import BotoCoreError
-
-        keys = {f"aws_{name}": value for name, value in self.saved.items()}
-        try:
-            self.session = boto3.Session(profile_name=self.place.profile, **keys)  # type: ignore[arg-type]
-            credentials = self.session.get_credentials()
-            frozen = credentials and credentials.get_frozen_credentials()
-        except BotoCoreError as error:
-            return self.findings.missing("credentials", f"{error}")
-        if credentials is None or not frozen:
-            return self.findings.missing(
-                "credentials",
-                "none found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or fill ~/.aws/credentials (--profile)",
-            )
-        self.findings.credentials, self.findings.source = frozen, credentials.method
-        source = _SOURCES.get(credentials.method, f"by {credentials.method}")
-        text = f"{masked(str(frozen.access_key))} {source}" + (
-            f", profile {self.place.profile}" * bool(self.place.profile)
-        )
-        if not self._endpoint():
-            return False
-        faults = implausible(frozen, self.place.endpoint_url is None)
-        if faults:
-            return self.findings.missing("credentials", f"{text}: {'; '.join(faults)}")
-        return self._identity(text) if self.place.endpoint_url is None else self.findings.found("credentials", text)
-
-    def _endpoint(self) -> bool:
-        """Take the server's address from AWS's own settings where the command line names none."""
-        if self.place.endpoint_url is None:
-            from botocore.exceptions import BotoCoreError
-
-            try:
-                address = self._client("s3").meta.endpoint_url
-            except BotoCoreError as error:
-                return self.findings.missing("region", short(error))
-            except ValueError:
-                address = ""
-            if endpoint_problems(address):
-                # its text is not repeated: it may hold a password
-                return self.findings.missing(
-                    "server", "AWS_ENDPOINT_URL: expected http(s)://host or http(s)://host:port, without credentials"
-                )
-            if not _is_aws(address):
-                self.findings.place = replace(self.place, endpoint_url=address.rstrip("/"))
-        return True
-
-    def without_checksums(self) -> Any:
-        """A client of the same place that sends no checksum headers unless it must."""
-        return self._client("s3", self.place.endpoint_url, **WITHOUT_CHECKSUMS)
-
-    def _client(self, service: str, endpoint_url: str | None = None, **more: Any) -> Any:
-        from botocore.config import Config
-
-        config = Config(retries={"max_attempts": 4, "mode": "standard"}, connect_timeout=5, read_timeout=20, **more)
-        region = self.place.region or self.session.region_name or DEFAULT_REGION
-        return self.session.client(service, region_name=region, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload]
-
-    def _identity(self, text: str) -> bool:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            return self.findings.found("credentials", f"{text}, {self._client('sts').get_caller_identity()['Arn']}")
-        except ClientError as error:
-            return self.findings.missing("credentials", f"{text}: {reason(error)}")
-        except BotoCoreError:
-            return self.findings.found("credentials", f"{text}; AWS could not be asked whose they are")
-
-    def bucket(self) -> bool:
-        """Whether the bucket is there, and in which region; make it when asked to."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        self.s3 = self._client("s3", self.place.endpoint_url)
-        where = self.place.endpoint_url or "AWS"
-        try:
-            answer = self.s3.head_bucket(Bucket=self.place.bucket)
-        except ClientError as error:
-            answer = error.response
-            status = answer["ResponseMetadata"]["HTTPStatusCode"]
-            if status == 404:
-                return self._make()
-            if status != 403:
-                return self.findings.missing("bucket", f"{self.place.bucket}: {reason(error)}")
-        except BotoCoreError as error:
-            return self.findings.missing("server", f"{where} does not answer as an S3 server: {short(error)}")
-        headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-        return self._region(answer.get("BucketRegion") or headers.get("x-amz-bucket-region"))
-
-    def _region(self, actual: str | None) -> bool:
-        given, elsewhere = self.place.region, self.session.region_name
-        region = actual or given or elsewhere or DEFAULT_REGION
-        self.findings.place = replace(self.place, region=region)
-        self.findings.partition = self._partition(region)
-        self.s3 = self._client("s3", self.place.endpoint_url)
-        if given and given != region:
-            self.findings.missing("region", f"the bucket lies in {region}, not in {given}: give --region {region}")
-        elif actual and not given and elsewhere and elsewhere != actual:
-            self.findings.found("region", f"{region}, the bucket's own; {elsewhere} is what this shell has set")
-        else:
-            self.findings.found("region", region)
-        return True
-
-    def _partition(self, region: str) -> str:
-        from botocore.exceptions import BotoCoreError
-
-        try:
-            return self.session.get_partition_for_region(region)
-        except BotoCoreError:
-            return "aws"  # a server of one's own names its regions as it likes
-
-    def _make(self) -> bool:
-        """Create the bucket, without access for the public; us-east-1 is the region that must not be named."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        if not self.create:
-            where = self.place.endpoint_url or "AWS"
-            return self.findings.missing("bucket", f"{self.place.bucket}: no such bucket at {where}; --create makes it")
-        region = self.place.region or self.session.region_name or DEFAULT_REGION
-        constraint = {} if region == DEFAULT_REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        name = self.place.bucket
-        try:
-            self.s3.create_bucket(Bucket=name, **constraint)
-        except ClientError as error:
-            if code(error) == "BucketAlreadyExists":
-                return self.findings.missing("bucket", f"{name} belongs to somebody else: choose another name")
-            if code(error) in DENIED:
-                self.findings.denied |= set(MAKING)
-            return self.findings.missing("bucket", f"{name} could not be made in {region}: {reason(error)}")
-        except BotoCoreError as error:
-            return self.findings.missing("bucket", f"{name} could not be made in {region}: {short(error)}")
-        blocks = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-        closed = "closed to the public"
-        try:
-            self.s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(blocks, True))
-        except ClientError as error:
-            closed = f"public access not blocked: {reason(error)}"
-        except BotoCoreError as error:
-            closed = f"public access not blocked: {short(error)}"
-        self.made = True
-        self.findings.found("bucket", f"{name} made in {region}, {closed}")
-        return self._region(region)
-
-    def listing(self) -> bool:
-        """List the prefix; the first answer with a body also tells whether the keys are right."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        name = self.place.bucket
-        try:
-            self.s3.list_objects_v2(Bucket=name, Prefix=self.place.key(""), MaxKeys=1)
-        except ClientError as error:
-            if code(error) in BAD_KEYS:
-                return self._bad_keys(BAD_KEYS[code(error)])
-            if code(error) == "NoSuchBucket" and not self.made:  # who may not look at it learns so only here
-                return self._make() and self.listing()
-            if code(error) not in DENIED:
-                return self.findings.missing("bucket", f"{name}: {reason(error)}")
-            self.findings.refused("list", LIST)
-            return True
-        except BotoCoreError as error:
-            return self.findings.missing("list", short(error))
-        self.listed = True
-        if not self.made:
-            self.findings.found("bucket", f"{name} at {self.place.endpoint_url or 'AWS'}")
-        return self.findings.found("list", self.place.url)
-
-    def _bad_keys(self, why: str) -> bool:
-        kept = [check for check in self.findings.checks if check.name != "credentials"]
-        self.findings.checks.clear()
-        self.findings.missing("credentials", f"{masked(self.findings.credentials.access_key)}: {why}")
-        self.findings.checks += kept
-        return False
+def masked(access_key_id: str) -> str:
+    """An access key id that can be told from others, but not used."""
+    return f"{access_key_id[:4]}…{access_key_id[-4:]}" if len(access_key_id) >= 16 else f"{access_key_id[:2]}…"
 
 
-def implausible(credentials: Any, aws: bool) -> list[str]:
-    """Why credentials can't be right, without showing them (AWS: key ids have 16 to 128 letters and digits)."""
-    key, secret = credentials.access_key, credentials.secret_key
-    faults = []
+def _session(found: Findings, saved: dict[str, str]) -> boto3.Session | None:
+    profile, keys = found.place.profile, {f"aws_{name}": value for name, value in saved.items()}
+    try:
+        session = boto3.Session(profile_name=profile, **keys)  # type: ignore[arg-type]
+        credentials = session.get_credentials()
+        found.credentials = credentials and credentials.get_frozen_credentials()
+    except BotoCoreError as error:
+        found.note("credentials", False, _reason(error))
+        return None
+    if credentials is None or not found.credentials:
+        what = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or fill ~/.aws/credentials (--profile)"
+        found.note("credentials", False, f"none found: {what}")
+        return None
+    found.source = credentials.method
+    key, secret = found.credentials.access_key, found.credentials.secret_key
+    text = f"{masked(key)} {_SOURCES.get(found.source, f'by {found.source}')}"
+    text += f", profile {profile}" if profile else ""
     if not key or not secret or re.search(r"\s", key + secret):
-        faults.append("the access key id or the secret is empty or holds a blank")
-    elif aws and not re.fullmatch(r"\w{16,128}", key):
-        faults.append("not an access key id of AWS; for another server give --endpoint-url")
-    if aws and key.startswith("ASIA") and not credentials.token:
-        faults.append("temporary credentials without AWS_SESSION_TOKEN")
-    return faults
+        found.note("credentials", False, f"{text}: the access key id or the secret is empty or holds a blank")
+        return None
+    found.note("credentials", True, text)
+    return session
 
 
-def _is_aws(address: str) -> bool:
-    return re.search(r"\.amazonaws\.com(\.cn)?$", urlsplit(address).hostname or "") is not None
+def _client(session: boto3.Session, place: Place, **more: Any) -> Any:
+    config = Config(retries={"max_attempts": 4, "mode": "standard"}, connect_timeout=5, read_timeout=20, **more)
+    region = place.region or session.region_name or DEFAULT_REGION
+    return session.client("s3", region_name=region, endpoint_url=place.endpoint_url, config=config)
+
+
+def _bucket(found: Findings, session: boto3.Session, create: bool) -> bool:
+    """Whether the bucket is there, and in which region; make it when asked to."""
+    place, name = found.place, found.place.bucket
+    s3 = _client(session, place)
+    found.partition, region = s3.meta.partition, s3.meta.region_name
+    try:
+        facts = s3.head_bucket(Bucket=name)["ResponseMetadata"]
+        found.note("bucket", True, f"{name} at {_where(place)}")
+    except ClientError as error:
+        facts = error.response["ResponseMetadata"]
+        status = facts["HTTPStatusCode"]
+        if status == 404 and not create:
+            return found.note("bucket", False, f"{name}: no such bucket at {_where(place)}; --create makes it")
+        if status == 404 and not _make(found, s3, region):
+            return False
+        if status not in (403, 404):  # those who may use a prefix only are denied a look at the bucket
+            return found.note("bucket", False, f"{name}: {_reason(error)}")
+    actual = facts.get("HTTPHeaders", {}).get("x-amz-bucket-region", region)
+    found.place = replace(place, region=actual)
+    good = place.region in (None, actual)
+    wrong = f"the bucket lies in {actual}, not in {place.region}: give --region {actual}"
+    found.note("region", good, actual if good else wrong)
+    return True
+
+
+def _make(found: Findings, s3: Any, region: str) -> bool:
+    """Create the bucket, without access for the public; us-east-1 is the region that must not be named."""
+    name = found.place.bucket
+    constraint = {} if region == DEFAULT_REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    try:
+        s3.create_bucket(Bucket=name, **constraint)
+    except ClientError as error:
+        found.denied |= set(MAKING) if _code(error) in _DENIED else set()
+        return found.note("bucket", False, f"{name} could not be made in {region}: {_reason(error)}")
+    blocks = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    closed = "closed to the public"
+    try:
+        s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(blocks, True))
+    except ClientError as error:
+        closed = f"public access not blocked: {_reason(error)}"
+    return found.note("bucket", True, f"{name} made in {region}, {closed}")
+
+
+def _objects(found: Findings, session: boto3.Session) -> None:
+    """List, put, get, upload in parts (as DVC does above 100 MB), give such an upload up, and delete."""
+    place, content, got = found.place, os.urandom(1000), []
+    s3 = _client(session, place)
+    first = {"Bucket": place.bucket, "Key": place.key(f".labelstack-probe-{secrets.token_hex(8)}")}
+    second = first | {"Key": f"{first['Key']}-parts"}
+    upload = second | {"UploadId": "0" * 32}
+
+    def put() -> None:
+        s3.put_object(**first, Body=content)
+
+    def get() -> None:
+        got.append(s3.get_object(**first)["Body"].read())
+
+    def parts() -> None:
+        upload["UploadId"] = s3.create_multipart_upload(**second)["UploadId"]
+        tag = s3.upload_part(**upload, PartNumber=1, Body=content)["ETag"]
+        s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": tag}]})
+
+    def delete() -> None:
+        for target in (first, second):
+            s3.delete_object(**target)
+
+    try:  # the first answer with a body also tells whether the keys are right
+        s3.list_objects_v2(Bucket=place.bucket, Prefix=place.key(""), MaxKeys=1)
+        found.note("list", True, place.url)
+    except ClientError as error:
+        if _code(error) in _BAD_KEYS:
+            found.note("credentials", False, f"{masked(found.credentials.access_key)}: {_reason(error)}")
+            return
+        if _code(error) not in _DENIED:
+            found.note("list", False, _reason(error))
+            return
+        found.denied.add(LIST)
+        found.note("list", False, f"access denied ({LIST})")
+    there = found.tried("put", PUT, put, first["Key"])
+    if not there and PUT not in found.denied:
+        s3 = _client(session, place, **WITHOUT_CHECKSUMS)  # servers refuse these headers in many ways
+        there = found.without_checksums = found.tried("put", PUT, put, first["Key"])
+        if there:
+            found.note("checksums", True, "left out, as the server refuses them")
+    readable = found.tried("get", GET, get, f"{len(content):,} bytes, the same" if there else "allowed")
+    if readable and there and got != [content]:
+        found.note("get", False, "the object came back with other bytes")
+    if there:
+        found.tried("parts", PUT, parts, "uploaded")
+    found.tried("abort", ABORT, lambda: s3.abort_multipart_upload(**upload), "allowed")
+    if not found.tried("delete", DELETE, delete, "the probe is gone") and there:
+        text = found.checks["delete"][1]
+        found.note("delete", False, f"{text}; left there: {first['Key']}, {second['Key']}")
+
+
+def _where(place: Place) -> str:
+    return place.endpoint_url or "AWS"
+
+
+def _code(error: Exception) -> str:
+    """The S3 error code; empty for an error on the way to the server."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def _reason(error: Exception) -> str:
+    """An error in words."""
+    code = _code(error)
+    if code in _BAD_KEYS:
+        return _BAD_KEYS[code]
+    if code in _DENIED:
+        return f"access denied ({code})"
+    message = error.response["Error"].get("Message", "") if isinstance(error, ClientError) else f"{error}"
+    return f"{code} {message}".strip().split("\n", 1)[0]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from labelstack.support.errors import InputProblems
 
-LIST = "s3:ListBucket"
-NEEDED = (LIST, "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+LIST, GET, PUT, DELETE, ABORT = NEEDED = (
+    "s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload",
+)  # fmt: skip
 """What DVC asks for: push, pull, `dvc gc --cloud`, and uploads of files over 100 MB in parts."""
 MAKING = ("s3:CreateBucket", "s3:PutBucketPublicAccessBlock")
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX = re.compile(r"[A-Za-z0-9/!_.'()=+,~-]*")
+_PREFIX = re.compile(r"(?!.*(^|/)(\.\.?)?(/|$))[A-Za-z0-9/!_.'()=+,~-]+|")
+_ENDPOINT = re.compile(r"https?://([^\s/?#:\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,4}|:[1-5]\d{4}|:6[0-5]\d{3})?(/[^\s?#]*)?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -58,7 +60,8 @@ def parse_place(
     Credentials in an address are refused, and no message repeats an address that may hold some: it would end in a
     shell's history or a log.
     """
-    problems = [*_url_problems(url), *endpoint_problems(endpoint_url)]
+    endpoint_url = endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    problems = [*_url_problems(url), *_endpoint_problems(endpoint_url or "")]
     if not _NAME.fullmatch(name):
         problems.append("--name: expected small letters, digits, - and _")
     if region is not None and not re.fullmatch(r"[A-Za-z0-9-]+", region):
@@ -69,18 +72,10 @@ def parse_place(
     return Place(bucket, prefix.strip("/"), endpoint_url and endpoint_url.rstrip("/"), region, profile)
 
 
-def endpoint_problems(endpoint_url: str | None) -> list[str]:
-    """What is wrong with a server's address."""
-    if endpoint_url is None:
-        return []
+def _endpoint_problems(endpoint_url: str) -> list[str]:
     if "@" in endpoint_url:
         return [f"--endpoint-url holds credentials; leave them out of it. {_ELSEWHERE}"]
-    try:
-        parts = urlsplit(endpoint_url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment:
+    if endpoint_url and not _ENDPOINT.fullmatch(endpoint_url):
         return ["--endpoint-url: expected http(s)://host or http(s)://host:port"]
     return []
 
@@ -93,18 +88,17 @@ def policy(place: Place, actions: Iterable[str], partition: str = "aws") -> dict
     """
     wanted = set(actions)
     bucket = f"arn:{partition}:s3:::{place.bucket}"
-    statements: list[dict[str, Any]] = []
-    if LIST in wanted:
-        listing: dict[str, Any] = {"Effect": "Allow", "Action": [LIST], "Resource": bucket}
-        if place.prefix:
-            listing["Condition"] = {"StringLike": {"s3:prefix": [place.prefix, f"{place.prefix}/*"]}}
-        statements.append(listing)
-    making = [action for action in MAKING if action in wanted]
-    if making:
-        statements.append({"Effect": "Allow", "Action": making, "Resource": bucket})
-    objects = [action for action in NEEDED if action in wanted and action != LIST]
-    if objects:
-        statements.append({"Effect": "Allow", "Action": objects, "Resource": f"{bucket}/{place.key('*')}"})
+    prefixes = {"StringLike": {"s3:prefix": [place.prefix, f"{place.prefix}/*"]}}
+    groups: list[tuple[Iterable[str], str, dict[str, Any]]] = [
+        ((LIST,), bucket, {"Condition": prefixes} if place.prefix else {}),
+        (MAKING, bucket, {}),
+        (NEEDED[1:], f"{bucket}/{place.key('*')}", {}),
+    ]
+    statements = [
+        {"Effect": "Allow", "Action": granted, "Resource": resource, **condition}
+        for actions, resource, condition in groups
+        if (granted := [action for action in actions if action in wanted])
+    ]
     return {"Version": "2012-10-17", "Statement": statements}
 
 
@@ -124,7 +118,6 @@ def _url_problems(url: str) -> list[str]:
     problems = []
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
         problems.append("bucket: expected 3 to 63 small letters, digits, dots and hyphens (s3://bucket/prefix)")
-    parts = prefix.strip("/").split("/") if prefix.strip("/") else []
-    if not _PREFIX.fullmatch(prefix) or any(part in ("", ".", "..") for part in parts):
+    if not _PREFIX.fullmatch(prefix.strip("/")):
         problems.append("prefix: expected letters, digits and / ! _ . ' ( ) = + , ~ - (s3://bucket/prefix)")
     return problems
