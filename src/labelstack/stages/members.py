@@ -21,27 +21,9 @@ from labelstack.support.errors import UserError
 Kind = Literal["base model", "stacker", "blend"]
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where members of one kind have their files, and what their MLflow runs are called."""
-
-    folder: str
-    predictions: str
-    scores: str
-    learnt: str  # below the folder
-    oof: str  # predictions of the stacking rows by who did not see them
-    stage: str
-    digest_key: str  # of what was learnt, in run.json
-
-
-_LAYOUTS: dict[Kind, _Layout] = {
-    "base model": _Layout(
-        "models/base/{}", "data/predictions/{}", "predict/{}", "model.keras", "validation", "train", "weights_digest"
-    ),
-    "stacker": _Layout("models/stackers/{}", "data/stacked/{}", "stack/{}", "folds", "oof", "stack", "digest"),
-    "blend": _Layout("models/ensemble", "data/ensemble", "blend", "blend.json", "oof", "blend", ""),
-}
-KIND_OF_STAGE: dict[str, Kind] = {layout.stage: kind for kind, layout in _LAYOUTS.items()}
+_STAGES: dict[Kind, str] = {"base model": "train", "stacker": "stack", "blend": "blend"}  # of their MLflow runs
+_DIGESTS: dict[Kind, str] = {"base model": "weights_digest", "stacker": "digest"}  # of what was learnt, in run.json
+KIND_OF_STAGE: dict[str, Kind] = {stage: kind for kind, stage in _STAGES.items()}
 
 
 @dataclass(frozen=True)
@@ -58,8 +40,8 @@ class Member:
     kind: Kind
 
     @property
-    def _layout(self) -> _Layout:
-        return _LAYOUTS[self.kind]
+    def _layout(self) -> paths.Layout:
+        return paths.MEMBERS[self.kind]
 
     @property
     def folder(self) -> Path:
@@ -84,7 +66,7 @@ class Member:
     @property
     def digest_key(self) -> str:
         """The key of its run.json with a digest of what it has learnt."""
-        return self._layout.digest_key
+        return _DIGESTS[self.kind]
 
     @property
     def scores(self) -> Path:
@@ -119,7 +101,7 @@ class Member:
     @property
     def run_name(self) -> tuple[str, str]:
         """Stage and name of its MLflow run."""
-        return self._layout.stage, "ensemble" if self.kind == "blend" else self.name
+        return _STAGES[self.kind], "ensemble" if self.kind == "blend" else self.name
 
 
 THE_BLEND = Member(BLEND, "blend")

@@ -1,6 +1,7 @@
-"""Where stage outputs lie, relative to the folder of dvc.yaml or of a rebuilt one; files of members: `members.py`."""
+"""Where stage outputs lie, relative to the folder of dvc.yaml or of a rebuilt one; no other module says it."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 SPLITS = ("train", "validation", "test")
 
@@ -17,6 +18,27 @@ EVALUATION = METRICS / "evaluation.json"
 REPORT = Path("report")
 WORK = Path("data/work")
 CODE = WORK / "code.json"  # digests of the code, kept
+
+
+class Layout(NamedTuple):
+    """Where members of one kind have their files; {} stands for the member's name.
+
+    ``learnt`` lies below ``folder``; ``scores`` below ``METRICS``; ``oof``, predictions of the stacking rows by who did
+    not learn from them, below ``predictions``.
+    """
+
+    folder: str
+    predictions: str
+    scores: str
+    learnt: str
+    oof: str
+
+
+MEMBERS = {
+    "base model": Layout("models/base/{}", "data/predictions/{}", "predict/{}", "model.keras", "validation"),
+    "stacker": Layout("models/stackers/{}", "data/stacked/{}", "stack/{}", "folds", "oof"),
+    "blend": Layout("models/ensemble", "data/ensemble", "blend", "blend.json", "oof"),
+}
 
 
 def manifest(split: str) -> Path:
