@@ -27,7 +27,7 @@ from labelstack.ensemble.log import LoggedEnsemble, installed_requirements, log_
 from labelstack.params.models import HeadSection, ModelSection
 from labelstack.params.stackers import XGBoostStackerSection
 from labelstack.params.tracking import TrackingSection
-from labelstack.registry.restore import fetch
+from labelstack.registry.verification import fetch
 from labelstack.registry.versions import register
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stacking.stackers.catalogue import load_fold_ensemble

@@ -19,7 +19,8 @@ from moto.server import ThreadedMotoServer
 
 from images.server import Handler, Server, jpeg
 from labelstack.images.fetching import stores
-from labelstack.images.fetching.fetch import Fetched, Fetcher, retry_after
+from labelstack.images.fetching.fetch import Fetched, Fetcher
+from labelstack.images.fetching.retries import retry_after
 from labelstack.images.fetching.urls import host_of
 from labelstack.images.pixels.decode import to_stored_jpeg
 from labelstack.images.shards.fill import download_split

@@ -21,7 +21,7 @@ import pytest
 from ensemble.test_serving import Served
 from labelstack.params.tracking import TrackingSection
 from labelstack.predictions import read_predictions
-from labelstack.registry.restore import TOLERANCE
+from labelstack.registry.verification import TOLERANCE
 from labelstack.support import storage
 from labelstack.tracking.runs import Tracker, connect
 from registry.kept_version import KEPT, expected, put, unpack

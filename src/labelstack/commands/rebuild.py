@@ -14,7 +14,7 @@ from labelstack.commands.rebuild_folder import submit as submit_again
 from labelstack.ensemble import record
 from labelstack.ensemble.folder import read_spec
 from labelstack.registry import versions as registry
-from labelstack.registry.restore import LABELS_TOLERANCE, TOLERANCE, Agreement, fetch, integrity, recompute
+from labelstack.registry.verification import LABELS_TOLERANCE, TOLERANCE, Agreement, fetch, integrity, recompute
 from labelstack.stages.common import done, tracking_here
 from labelstack.support import storage
 from labelstack.support.errors import UserError

@@ -10,22 +10,20 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from labelstack.images.fetching.hosts import Hosts
 from labelstack.images.fetching.policy import Policy
-from labelstack.images.fetching.status import RefusedError, is_transient
+from labelstack.images.fetching.retries import MAX_WAIT_S, is_transient, retry_after
+from labelstack.images.fetching.status import RefusedError
 from labelstack.images.fetching.stores import Stores
 from labelstack.images.fetching.urls import PORTS, WebUrl, host_of, parse_url
 from labelstack.images.fetching.web import SMALL, Answer, Web
 from labelstack.params.images import ImagesSection
 
 MAX_REDIRECTS = 5
-MAX_WAIT_S = 60.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _log = logging.getLogger(__name__)
 
@@ -214,15 +212,3 @@ def _no_image(here: WebUrl, answer: Answer, known: Validator | None) -> Fetched[
 def _validator(url: str, answer: Answer) -> Validator | None:
     etag, last_modified = answer.headers.get("etag", ""), answer.headers.get("last-modified", "")
     return Validator(url, etag, last_modified) if etag or last_modified else None
-
-
-def retry_after(value: str) -> float:
-    """Seconds to wait by a Retry-After header, which is a number or a date (RFC 9110, 10.2.3); 0 when unusable."""
-    if value.isascii() and value.strip().isdecimal():
-        return min(float(value), MAX_WAIT_S)
-    try:
-        moment = parsedate_to_datetime(value)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return min(max(0.0, (aware - datetime.now(UTC)).total_seconds()), MAX_WAIT_S)
-    except (ValueError, OverflowError):
-        return 0.0

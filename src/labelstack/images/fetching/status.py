@@ -11,9 +11,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_TRANSIENT = frozenset({"timeout", "connection", "http_408", "http_425", "http_429"})
-_LASTING = frozenset({"ok", "not_an_image", "damaged", "unsupported", "no_url"})
-_WORDS = _LASTING | {"timeout", "connection", "too_large", "forbidden", "missing"}
+_WORDS = frozenset(
+    {
+        "ok",
+        "no_url",
+        "not_an_image",
+        "damaged",
+        "unsupported",
+        "timeout",
+        "connection",
+        "too_large",
+        "forbidden",
+        "missing",
+    }
+)
 _PATTERN = re.compile(r"http_[1-5](\d\d|xx)")
 
 
@@ -24,16 +35,6 @@ class RefusedError(Exception):
         super().__init__(status)
         self.status = status
         self.wait = wait
-
-
-def is_transient(status: str) -> bool:
-    """Whether an attempt a little later may end otherwise: timeouts, lost connections, http 408, 425, 429, 5xx."""
-    return status in _TRANSIENT or status.startswith("http_5")
-
-
-def is_lasting(status: str) -> bool:
-    """Whether a later download need not ask again; not so for what a changed limit or allow list would open."""
-    return status in _LASTING or (status.startswith("http_") and not is_transient(status))
 
 
 def is_pattern(pattern: str) -> bool:

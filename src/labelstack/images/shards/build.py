@@ -17,7 +17,8 @@ import numpy as np
 
 from labelstack.images.fetching.fetch import Fetched, Fetcher
 from labelstack.images.fetching.policy import Policy
-from labelstack.images.fetching.status import RefusedError, is_lasting, matches
+from labelstack.images.fetching.retries import is_lasting
+from labelstack.images.fetching.status import RefusedError, matches
 from labelstack.images.fetching.urls import host_of
 from labelstack.images.fetching.validators import Known, content_digest, read_validators, write_validators
 from labelstack.images.pixels.decode import to_stored_jpeg

@@ -24,7 +24,7 @@ from labelstack.ensemble.machine import source_digest
 from labelstack.ensemble.recompute import ensemble_predictions
 from labelstack.ensemble.record import CHECKSUMS, ProbeImages, files_digest, predictions_file, write_checksums
 from labelstack.predictions import Predictions, read_predictions, write_predictions
-from labelstack.registry.restore import TOLERANCE, Agreement, fetch, integrity, owner, recompute
+from labelstack.registry.verification import TOLERANCE, Agreement, fetch, integrity, owner, recompute
 from labelstack.registry.versions import register
 from labelstack.support import storage
 from labelstack.support.errors import UserError
