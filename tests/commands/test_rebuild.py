@@ -72,7 +72,7 @@ def registry(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> I
     try:
         workspace = finished.copy(folder / "work")
         registered = subprocess.run(
-            [sys.executable, "-m", "labelstack.cli", "register"],
+            [sys.executable, "-m", "labelstack.cli", "stage", "register"],
             cwd=workspace.root,
             env=environment(quick=True) | {"MLFLOW_TRACKING_URI": server.uri},
             capture_output=True,

@@ -84,7 +84,7 @@ def test_a_key_that_dvc_misses_is_found_by_the_rehearsal_and_the_folder_kept(clo
 
 
 def test_a_rehearsal_leaves_nothing_when_it_was_not_asked_to(clone: Workspace, tmp_path: Path) -> None:
-    graph = {"stages": {"sample": {"cmd": "labelstack sample", "params": ["seed"], "outs": ["data/sample"]}}}
+    graph = {"stages": {"sample": {"cmd": "labelstack stage sample", "params": ["seed"], "outs": ["data/sample"]}}}
     (clone.root / "dvc.yaml").write_text(yaml.safe_dump(graph))
     (tmp_path / "tmp").mkdir()
     done = subprocess.run(

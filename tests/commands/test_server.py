@@ -82,7 +82,7 @@ def test_two_people_who_register_at_once_make_two_whole_versions(
 ) -> None:
     first, second = finished.copy(tmp_path / "first"), finished.copy(tmp_path / "second")
     second.params(blend={"method": "equal"})
-    second.run(*one_process("blend", "evaluate", "submit"))
+    second.run(*one_process("stage blend", "stage evaluate", "stage submit"))
 
     started = [
         subprocess.Popen(

@@ -33,7 +33,7 @@ def test_later_first_stages_see_it_too_and_show_no_password(copied: Workspace, s
     port = free_port()
     before = (copied.root / "metrics/ingest.json").stat().st_mtime_ns
     ended = subprocess.run(
-        ["labelstack", *stage], cwd=copied.root, capture_output=True, text=True, timeout=PATIENCE,
+        ["labelstack", "stage", *stage], cwd=copied.root, capture_output=True, text=True, timeout=PATIENCE,
         env=environment() | {"MLFLOW_TRACKING_URI": f"http://me:geheim-5d1@127.0.0.1:{port}"},
     )  # fmt: skip
     assert ended.returncode == 2

@@ -14,7 +14,7 @@ LOCK = """
 schema: '2.0'
 stages:
   ingest:
-    cmd: labelstack ingest
+    cmd: labelstack stage ingest
     deps:
     - {path: data/sample, hash: md5, md5: aaa.dir, size: 3, nfiles: 2}
     params:
@@ -23,7 +23,7 @@ stages:
     - {path: data/manifest/train.parquet, hash: md5, md5: bbb, size: 1}
     - {path: data/manifest/test.parquet, hash: md5, md5: ccc, size: 1}
   train@small:
-    cmd: labelstack train small
+    cmd: labelstack stage train small
     deps:
     - {path: data/manifest/train.parquet, hash: md5, md5: old, size: 1}
     outs:
