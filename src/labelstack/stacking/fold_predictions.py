@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_cube, check_folds, check_targets
 from labelstack.stacking.stackers.averaging import mean_of
-from labelstack.stacking.stackers.catalogue import kind_of, load_stacker, new_stacker
+from labelstack.stacking.stackers.construction import load_stacker, new_stacker, reference_of
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 from labelstack.stacking.stackers.stacker import Stacker
 from labelstack.support.storage import read_json, replacing, replacing_dir, write_json
@@ -247,7 +247,7 @@ def _fits(
         {
             "work": str(work),
             "key": key,
-            "kind": kind_of(example),
+            "stacker": reference_of(example),
             "params": example.get_params(),
             "without": list(folds),
         }
@@ -261,7 +261,7 @@ def _fits(
         for _ in map_(
             run_job,
             todo,
-            desc=f"{kind_of(example)} stacker",
+            desc=type(example).__name__,
             reads=lambda job: [inputs],
             writes=lambda job: [str(_folder(job))],
         ):
@@ -278,7 +278,7 @@ def run_job(job: dict[str, Any]) -> None:
         return
     with np.load(Path(job["work"]) / "inputs.npz", allow_pickle=False) as arrays:
         data = _Data(arrays["cube"], arrays["targets"], arrays["folds"], arrays.get("test"))
-    _fit(new_stacker(job["kind"], job["params"]), data, tuple(job["without"])).write(_folder(job), job["key"])
+    _fit(new_stacker(job["stacker"], job["params"]), data, tuple(job["without"])).write(_folder(job), job["key"])
 
 
 def _folder(job: dict[str, Any]) -> Path:
@@ -292,7 +292,7 @@ def _kept(job: dict[str, Any]) -> bool:
 
 
 def _key(stacker: Stacker, data: _Data) -> str:
-    digest = hashlib.sha256(f"{kind_of(stacker)} {json.dumps(stacker.get_params(), sort_keys=True)}".encode())
+    digest = hashlib.sha256(f"{reference_of(stacker)} {json.dumps(stacker.get_params(), sort_keys=True)}".encode())
     for name, array in data.arrays().items():
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

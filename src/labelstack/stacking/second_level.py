@@ -19,7 +19,7 @@ from labelstack.stacking.blending import blend
 from labelstack.stacking.crossfit import Blended, fit_blend, scores, strategy_scores
 from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
 from labelstack.stacking.folds import assign_folds
-from labelstack.stacking.stackers.catalogue import make_stacker
+from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 from labelstack.stacking.stackers.stacker import Stacker
 
