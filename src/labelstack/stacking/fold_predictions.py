@@ -95,7 +95,6 @@ def out_of_fold(
     test_cube: ArrayLike | None = None,
     nested: bool = False,
     columns: Sequence[str] | None = None,
-    on_fold: Callable[[int, NDArray[np.int64], NDArray[np.float32]], None] | None = None,
     work: str | Path | None = None,
     map_: Map | None = None,
 ) -> OutOfFold:
@@ -110,7 +109,6 @@ def out_of_fold(
     test_cube : float [m, n_models, n_labels], optional
     nested : also train a model without each pair of folds, k (k − 1) / 2 of them; not with k = 2, where none has rows
     columns : names of the cube's models, kept with the fold models, which refuse others
-    on_fold : called for each fold with its number, its rows int64 and their probabilities float32 [rows, n_labels]
     work : folder in which finished fits are kept; a rerun with equal data and parameters takes them from there
     map_ : ``Engine.map``, to fit on other machines; needs ``work``. None: here, one by one
     """
@@ -128,10 +126,7 @@ def out_of_fold(
         for folds_out, fit in zip(without, _fits(make_stacker, data, without, work, map_), strict=True):
             fits[folds_out] = fit
             if len(folds_out) == 1:
-                rows = np.flatnonzero(assigned == folds_out[0])
-                oof[rows] = fit.held_out
-                if on_fold is not None:
-                    on_fold(folds_out[0], rows, fit.held_out)
+                oof[assigned == folds_out[0]] = fit.held_out
     single = [fits[fold,] for fold in range(k)]
     test = None if tests is None else mean_of([fit.test for fit in single if fit.test is not None])
     return OutOfFold(
