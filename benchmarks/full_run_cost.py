@@ -92,6 +92,7 @@ def networks(params: Params) -> dict[str, Network]:
     import keras
 
     from labelstack.networks.model import build_model
+    from labelstack.networks.tasks import multi_label
 
     built: dict[str, Network] = {}
     result = {}
@@ -99,7 +100,8 @@ def networks(params: Params) -> dict[str, Network]:
         key = repr((model.backbone, model.image_size, model.head, model.options))
         if key not in built:
             print(f"  counting {model.backbone} at {model.image_size} px …", flush=True)
-            built[key] = walk(build_model(model.model_copy(update={"weights": "none"}), LABELS))
+            blank = model.model_copy(update={"weights": "none"})
+            built[key] = walk(build_model(blank, multi_label(blank, LABELS)))
             keras.backend.clear_session()
         result[name] = built[key]
     return result

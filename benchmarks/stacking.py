@@ -38,7 +38,7 @@ from labelstack.stacking.bench.process import multi_output
 from labelstack.stacking.bench.table import bench
 from labelstack.stacking.deciding import thresholds as limits
 from labelstack.stacking.folds import assign_folds
-from labelstack.stacking.stackers.catalogue import make_stacker
+from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.support import storage
 
 PARTS = ("methods", "xgboost", "thresholds", "cnn")

@@ -8,8 +8,9 @@ from pydantic import BaseModel
 
 from labelstack.cli import app
 from labelstack.params import Params, load_params
-from labelstack.params.models import BACKBONE_MIN_SIZE, ModelSection
-from labelstack.params.stackers import STACKERS
+from labelstack.params.backbone_names import OWN
+from labelstack.params.models import ModelSection
+from labelstack.params.stackers import STACKERS, section_of
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,7 +49,7 @@ SECTIONS = (
     | {
         "## models.&lt;name&gt;": ModelSection,
     }
-    | {f"### `kind: {kind}`": section for kind, section in STACKERS.items()}
+    | {f"### `kind: {kind}`": section_of(kind) for kind in STACKERS.own}
 )
 
 
@@ -75,17 +76,17 @@ def test_the_reference_names_the_global_seed():
 
 
 def test_the_reference_names_every_backbone_with_its_options_and_smallest_size():
-    from labelstack.networks.backbones import ARCHITECTURES
+    from labelstack.networks.backbones import architecture_of
 
-    assert set(ARCHITECTURES) == set(BACKBONE_MIN_SIZE)
     rows = [
         (set(re.findall(r"`(\w+)`", cells[1])), cells)
         for line in REFERENCE.splitlines()
         if line.startswith("| `") and len(cells := line.split("|")) == 6
     ]
-    for name, architecture in ARCHITECTURES.items():
+    for name, own in OWN.items():
+        architecture = architecture_of(name)
         (cells,) = [cells for names, cells in rows if name in names]
-        assert int(cells[2]) == BACKBONE_MIN_SIZE[name], name
+        assert int(cells[2]) == own.smallest, name
         assert cells[3].strip().startswith("yes" if architecture.published else "no"), name
         stated = {key: yaml.safe_load(value) for key, value in re.findall(r"`(\w+): ([^`]+)`", cells[4])}
         assert stated == {k: v for k, v in architecture.options.items() if k != "batch_norm_momentum"}, name
@@ -95,14 +96,14 @@ def test_the_reference_names_every_backbone_with_its_options_and_smallest_size()
     "path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name
 )
 def test_params_files_load_and_take_known_options(path):
-    from labelstack.networks.backbones import ARCHITECTURES
+    from labelstack.networks.backbones import architecture_of
 
     params = load_params(path)
     unknown = {
         (name, key)
         for name, model in params.models.items()
         for key in model.options
-        if key not in ARCHITECTURES[model.backbone].options
+        if key not in architecture_of(model.backbone).options
     }
     assert not unknown
 

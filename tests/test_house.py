@@ -13,7 +13,7 @@ import yaml
 
 from labelstack.cli import app
 from labelstack.params import Params
-from labelstack.params.backbone_names import MODULES
+from labelstack.params.backbone_names import OWN
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src/labelstack"
@@ -53,7 +53,13 @@ def given_names() -> set[str]:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     groups = {str(group.name) for group in app.registered_groups}
-    return {*stages, *commands, *groups, *Params.model_fields, *(name.rpartition(".")[2] for name in MODULES.values())}
+    return {
+        *stages,
+        *commands,
+        *groups,
+        *Params.model_fields,
+        *(backbone.module.rpartition(".")[2] for backbone in OWN.values()),
+    }
 
 
 def test_no_two_files_of_different_rooms_have_one_name() -> None:

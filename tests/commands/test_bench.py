@@ -24,7 +24,6 @@ from labelstack.params import second_level_file as params_second_level
 from labelstack.params.second_level_file import SecondLevel, default_second_level
 from labelstack.predictions import write_predictions
 from labelstack.scoring.bootstrap import Interval
-from labelstack.stacking.bench.cubes import write_cube
 from labelstack.stacking.bench.generator import generate
 from labelstack.stacking.bench.table import BenchResult, Row
 from labelstack.stages import paths
@@ -60,7 +59,11 @@ def text_of(*tables: object) -> str:
 
 
 def test_one_command_from_file_to_verdict(here, capfd):
-    write_cube("cube.npz", generate(60, 2, 4, n_test=20), dtype="float16")
+    drawn = generate(60, 2, 4, n_test=20)
+    np.savez(
+        "cube.npz", cube=drawn.cube.astype(np.float16), labels=drawn.labels,
+        test_cube=drawn.test_cube, test_labels=drawn.test_labels,
+    )  # fmt: skip
     Path("params.yaml").write_text(SECTIONS + "train: {lr: 3}\n")
     arguments = ["bench", "cube.npz", "--members", "best_single, default", "--no-reference", "--json", "out/table.json"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)

@@ -25,8 +25,9 @@ from labelstack.compute import worker as engine_worker
 from labelstack.compute.engine import Engine
 from labelstack.compute.tasks import plain, run_here
 from labelstack.params.engine import EngineSection as Settings
+from labelstack.params.stackers import RidgeStackerSection
 from labelstack.stacking.fold_predictions import out_of_fold, run_job
-from labelstack.stacking.stackers.catalogue import new_stacker
+from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.support.errors import UserError
 from labelstack.support.storage import read_json, sha256
 
@@ -318,7 +319,15 @@ def fits(engine: Engine | None, work: Path) -> dict[str, str]:
             reads=lambda job: [Path(job["work"]) / "inputs.npz"],
             writes=lambda job: [Path(job["work"]) / f"fold-{job['without'][0]}"],
         )
-    out_of_fold(lambda: new_stacker("ridge", {}), cube, Y, np.arange(30) % 3, test_cube=cube[:5], work=work, map_=send)
+    out_of_fold(
+        lambda: make_stacker(RidgeStackerSection()),
+        cube,
+        Y,
+        np.arange(30) % 3,
+        test_cube=cube[:5],
+        work=work,
+        map_=send,
+    )
     files = sorted(file for file in work.rglob("*") if file.is_file() and file.name != "inputs.npz")
     return {file.relative_to(work).as_posix(): sha256(file) for file in files}
 

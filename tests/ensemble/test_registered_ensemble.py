@@ -30,7 +30,7 @@ from labelstack.params.tracking import TrackingSection
 from labelstack.registry.verification import fetch
 from labelstack.registry.versions import register
 from labelstack.stacking.deciding.decisions import Decision
-from labelstack.stacking.stackers.catalogue import load_fold_ensemble
+from labelstack.stacking.stackers.construction import load_fold_ensemble
 from labelstack.support.storage import sha256
 from labelstack.tracking.runs import Tracker, connect
 
@@ -66,7 +66,8 @@ def jpeg(seed: int, size: int = 40) -> bytes:
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     from labelstack.networks.inference import save_model
     from labelstack.networks.model import build_model
-    from labelstack.stacking.stackers.catalogue import make_stacker
+    from labelstack.networks.tasks import multi_label
+    from labelstack.stacking.stackers.construction import make_stacker
     from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 
     folder = tmp_path_factory.mktemp("parts")
@@ -75,7 +76,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
         import keras
 
         keras.utils.set_random_seed(seed)
-        model = build_model(ModelSection(backbone="small_cnn", image_size=size, head=HEAD), N_LABELS)
+        section = ModelSection(backbone="small_cnn", image_size=size, head=HEAD)
+        model = build_model(section, multi_label(section, N_LABELS))
         save_model(model, folder / name / "model.keras")
         models[name] = (folder / name / "model.keras", size, "stretch")
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labelstack.formats.imaterialist2018 import read_dataset
+from labelstack.formats import imaterialist2018
 from labelstack.support.errors import InputProblems
 
 GOOD: dict[str, Any] = {
@@ -36,7 +36,7 @@ def write(root: Path, content: dict[str, Any], labels: str | None = None) -> Pat
 
 def problems_of(root: Path, label_ids: tuple[int, int] | None = None, folds: int = 0) -> list[str]:
     with pytest.raises(InputProblems) as caught:
-        read_dataset(root, label_ids, folds)
+        imaterialist2018.read(root, label_ids, folds)
     return caught.value.problems
 
 

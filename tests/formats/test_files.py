@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from formats.files import GOOD, problems_of, write
+from labelstack.commands import check
 from labelstack.formats.reading import missing_files
+from labelstack.params.dataset import DatasetSection
 
 ALL = ("train.json", "validation.json", "test.json", "labels.csv", "sample_submission.csv")
 
@@ -38,7 +40,8 @@ def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_the_pipeline_draws_may_be_missing(tmp_path: Path) -> None:
-    assert missing_files(f"{tmp_path}/drawn/", unless=f"{tmp_path}/drawn") == []
+    assert check.missing_files(DatasetSection()) == []
+    assert len(check.missing_files(DatasetSection(root=f"{tmp_path}/drawn"))) == 1
 
 
 @pytest.mark.parametrize(

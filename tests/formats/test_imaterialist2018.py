@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.files import GOOD, problems_of, with_change, write
-from labelstack.formats.imaterialist2018 import read_dataset
+from labelstack.formats import imaterialist2018
 
 
 def test_reads_strings_of_digits_and_plain_urls(tmp_path: Path) -> None:
-    dataset = read_dataset(write(tmp_path, GOOD))
+    dataset = imaterialist2018.read(write(tmp_path, GOOD))
     train = dataset.manifests["train"]
     assert train["image_id"].tolist() == [2, 1]  # the order of images, not of annotations
     assert train["url"].tolist() == [["http://a/2.jpg"], ["http://a/ü.jpg"]]
@@ -47,7 +47,7 @@ def test_reads_strings_of_digits_and_plain_urls(tmp_path: Path) -> None:
 
 def test_annotations_of_test_images_are_counted_and_left_unread(tmp_path: Path) -> None:
     content = with_change(lambda c: c["test"].update(annotations=[{"image_id": 9, "label_id": [99]}]))
-    dataset = read_dataset(write(tmp_path, content))
+    dataset = imaterialist2018.read(write(tmp_path, content))
     assert dataset.counts["test_annotations_ignored"] == 1
     assert dataset.labels["label_id"].tolist() == [3, 7]
 
@@ -126,7 +126,7 @@ def test_the_largest_ids_are_accepted(tmp_path: Path) -> None:
         content["test"]["images"][0]["image_id"] = 2**63 - 1
         content["train"]["annotations"][0]["label_id"] = ["2147483647"]
 
-    dataset = read_dataset(write(tmp_path, with_change(largest)))
+    dataset = imaterialist2018.read(write(tmp_path, with_change(largest)))
     assert dataset.manifests["test"]["image_id"].tolist() == [2**63 - 1, 4]
     assert dataset.labels["label_id"].tolist() == [3, 2**31 - 1]
 
@@ -206,7 +206,7 @@ def test_more_folds_than_validation_images_are_known_at_once(tmp_path: Path, fol
     (problem,) = problems_of(write(tmp_path, GOOD), folds=folds)
     assert problem.startswith(f"validation.json: images: expected at least {folds}, one for each fold")
     assert said in problem
-    read_dataset(tmp_path, folds=2)
+    imaterialist2018.read(tmp_path, folds=2)
 
 
 def test_one_validation_image_is_too_few_for_any_folds(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_any_valid_data_set_is_read_as_written(
     if bare:
         assert [problem.split(".json")[0] for problem in problems_of(root, (0, 300))] == bare
         return
-    dataset = read_dataset(root, (0, 300))
+    dataset = imaterialist2018.read(root, (0, 300))
     for split, rows in splits.items():
         frame = dataset.manifests[split]
         assert frame["image_id"].tolist() == list(rows)

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.files import GOOD, problems_of, with_change, write
-from labelstack.formats import json_file
+from labelstack.formats import imaterialist2018, json_file
 from labelstack.formats.collector import collector_paused
-from labelstack.formats.imaterialist2018 import read_dataset
 from labelstack.formats.json_file import Records, load_list, load_object
 
 json_values = st.recursive(
@@ -57,13 +56,13 @@ def test_what_only_the_standard_library_accepts_is_ignored_where_it_does_not_mat
     beside = text.replace('"info": {}', f'"info": {value}')
     for number, changed in enumerate((inside, beside)):
         assert changed != text
-        dataset = read_dataset(write(tmp_path / str(number), GOOD | {"test": changed}))
+        dataset = imaterialist2018.read(write(tmp_path / str(number), GOOD | {"test": changed}))
         assert dataset.manifests["test"]["image_id"].tolist() == [9, 4]
 
 
 def test_a_byte_order_mark_and_repeated_keys_are_read_as_before(tmp_path: Path) -> None:
     text = '\ufeff{"images": [7], "images": [{"image_id": 3, "url": "ü"}]}'
-    dataset = read_dataset(write(tmp_path, GOOD | {"test": text}))
+    dataset = imaterialist2018.read(write(tmp_path, GOOD | {"test": text}))
     assert dataset.manifests["test"]["url"].tolist() == [["ü"]]
 
 
@@ -94,7 +93,7 @@ def test_numbers_of_records_count_across_pieces(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("annotations", [{}, None, 3, "text"])
 def test_annotations_of_the_test_split_may_be_anything(tmp_path: Path, annotations: Any) -> None:
     content = with_change(lambda c: c["test"].update(annotations=annotations))
-    assert read_dataset(write(tmp_path, content)).counts["test_annotations_ignored"] == 0
+    assert imaterialist2018.read(write(tmp_path, content)).counts["test_annotations_ignored"] == 0
 
 
 def test_records_too_deep_for_the_decoder_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

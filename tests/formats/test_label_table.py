@@ -7,7 +7,7 @@ import pytest
 
 from formats.files import GOOD, problems_of, write
 from formats.published import N_LABELS, TASKS, label_map
-from labelstack.formats.imaterialist2018 import read_answers, read_dataset
+from labelstack.formats import imaterialist2018
 from labelstack.support.errors import InputProblems, UserError
 
 HEADER = "line 1: expected the header label_id,name or labelId,taskId,labelName,taskName"
@@ -16,7 +16,7 @@ MAP = "labelId,taskId,labelName,taskName\n"
 
 def test_label_names_and_groups_come_from_labels_csv(tmp_path: Path) -> None:
     root = write(tmp_path, GOOD, '\ufefflabel_id,name\r\n7,plain\r\n3,garment::t-shirt::x\r\n9,"a, b"\r\n')
-    labels = read_dataset(root, (1, 10)).labels
+    labels = imaterialist2018.read(root, (1, 10)).labels
     assert labels["label_id"].tolist() == [3, 7, 9]
     assert labels["name"].tolist() == ["garment::t-shirt::x", "plain", "a, b"]
     assert labels["group"].tolist() == ["garment", "", ""]
@@ -24,7 +24,7 @@ def test_label_names_and_groups_come_from_labels_csv(tmp_path: Path) -> None:
 
 
 def test_a_declared_range_is_the_label_table(tmp_path: Path) -> None:
-    dataset = read_dataset(write(tmp_path, GOOD), (1, 228))
+    dataset = imaterialist2018.read(write(tmp_path, GOOD), (1, 228))
     assert dataset.labels["label_id"].tolist() == list(range(1, 229))
     assert dataset.counts["labels_without_train_image"] == 226
 
@@ -45,7 +45,7 @@ def test_the_published_label_map_gives_names_and_groups(tmp_path: Path) -> None:
     root = write(tmp_path, GOOD)
     for bom in (False, True):
         (root / "labels.csv").write_bytes(label_map(bom=bom))
-        labels = read_dataset(root, (1, N_LABELS)).labels.set_index("label_id")
+        labels = imaterialist2018.read(root, (1, N_LABELS)).labels.set_index("label_id")
         assert labels.index.tolist() == list(range(1, N_LABELS + 1))
         assert labels["name"][[1, 7, N_LABELS]].tolist() == ["Name 1", "Tops, Tees 7", "Name 228"]
         assert set(labels["group"]) == set(TASKS.values())
@@ -54,7 +54,7 @@ def test_the_published_label_map_gives_names_and_groups(tmp_path: Path) -> None:
 
 def test_a_name_of_several_tasks_is_told_apart_by_the_task(tmp_path: Path) -> None:
     root = write(tmp_path, GOOD, f"{MAP}3,1,Other,colour\n7,2,Other,pattern\n9,2,Plain,pattern")
-    labels = read_dataset(root).labels
+    labels = imaterialist2018.read(root).labels
     assert labels["name"].tolist() == ["colour::Other", "pattern::Other", "Plain"]
     assert labels["group"].tolist() == ["colour", "pattern", "pattern"]
 
@@ -70,7 +70,7 @@ def test_a_fault_of_every_line_is_one_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label_ids", [(5, 4), (-1, 4), (0, 2**31)])
 def test_a_senseless_range_is_refused(tmp_path: Path, label_ids: tuple[int, int]) -> None:
     with pytest.raises(UserError, match=r"dataset\.label_ids: expected"):
-        read_dataset(write(tmp_path, GOOD), label_ids)
+        imaterialist2018.read(write(tmp_path, GOOD), label_ids)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_label_table_that_is_not_text_is_explained(tmp_path: Path) -> None:
 def test_answers_are_read_in_their_order(tmp_path: Path) -> None:
     path = tmp_path / "test_answers.json"
     path.write_text('{"annotations": [{"image_id": 9, "label_id": ["7", 3]}, {"image_id": "4", "label_id": []}]}')
-    answers = read_answers(path, pd.DataFrame({"label_id": [3, 7]}))
+    answers = imaterialist2018.answers(path, pd.DataFrame({"label_id": [3, 7]}))
     assert answers.to_dict("list") == {"image_id": [9, 4], "label_id": [[3, 7], []]}
 
 
@@ -128,6 +128,6 @@ def test_bad_answers_are_refused(tmp_path: Path, text: str | None, expected: str
     if text is not None:
         path.write_text(text)
     with pytest.raises(InputProblems) as caught:
-        read_answers(path, pd.DataFrame({"label_id": [3, 7]}))
+        imaterialist2018.answers(path, pd.DataFrame({"label_id": [3, 7]}))
     assert expected in caught.value.problems[0]
     assert len(caught.value.problems) == 1

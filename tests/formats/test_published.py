@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from formats.published import N_LABELS, NOT_IN_VALIDATION, label_map, sample_submission, write_published
-from labelstack.formats.imaterialist2018 import CompetitionData, read_dataset
+from labelstack.formats import imaterialist2018
+from labelstack.formats.format import CompetitionData
 from labelstack.formats.manifest import write_manifest
 from labelstack.support.errors import InputProblems
 
@@ -29,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(root: Path) -> CompetitionData:
-    return read_dataset(root, (1, N_LABELS), 5)
+    return imaterialist2018.read(root, (1, N_LABELS), 5)
 
 
 def test_the_generator_keeps_to_the_published_form(root: Path) -> None:
@@ -88,7 +89,7 @@ def test_urls_are_shared_without_the_id_too(tmp_path: Path) -> None:
     }
     for split, value in content.items():
         (tmp_path / f"{split}.json").write_text(json.dumps(value))
-    assert read_dataset(tmp_path).counts["shared"] == {
+    assert imaterialist2018.read(tmp_path).counts["shared"] == {
         "urls": {"train_validation": 2, "train_test": 0, "validation_test": 1},
         "images": {"train_validation": 1, "train_test": 0, "validation_test": 1},
     }
@@ -97,7 +98,7 @@ def test_urls_are_shared_without_the_id_too(tmp_path: Path) -> None:
 def test_both_spellings_give_the_same_manifests(tmp_path: Path, dataset: CompetitionData) -> None:
     write_published(tmp_path, SIZES, spelling="snake")
     assert '"image_id"' in (tmp_path / "test.json").read_text()
-    other = read_dataset(tmp_path, (1, N_LABELS), 5)
+    other = imaterialist2018.read(tmp_path, (1, N_LABELS), 5)
     for split, manifest in dataset.manifests.items():
         digests = []
         for frame in (manifest, other.manifests[split]):
@@ -113,7 +114,7 @@ def test_one_wrong_key_in_the_published_files_is_one_problem(tmp_path: Path) -> 
     text = (tmp_path / "validation.json").read_text()
     (tmp_path / "validation.json").write_text(text.replace('"imageId"', '"image_ID"'))
     with pytest.raises(InputProblems) as caught:
-        read_dataset(tmp_path, (1, N_LABELS), 5)
+        imaterialist2018.read(tmp_path, (1, N_LABELS), 5)
     (problem,) = caught.value.problems
     assert 'the nearest is "image_ID"' in problem
     assert "400 times" in problem

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.files import GOOD, problems_of, write
-from labelstack.formats.imaterialist2018 import read_dataset
+from labelstack.formats import imaterialist2018
 from labelstack.formats.submission import Form, is_header, read_form, write_form, write_submission
 from labelstack.support.errors import UserError
 
@@ -24,7 +24,7 @@ def sampled(root: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 def test_without_a_sample_the_default_is_taken(tmp_path: Path) -> None:
-    form = read_dataset(write(tmp_path, GOOD)).submission
+    form = imaterialist2018.read(write(tmp_path, GOOD)).submission
     assert form.header == ("id", "predicted")
     assert form.image_id.tolist() == [9, 4]
 
@@ -40,7 +40,7 @@ def test_without_a_sample_the_default_is_taken(tmp_path: Path) -> None:
     ],
 )
 def test_a_sample_gives_header_and_order(tmp_path: Path, text: str, header: tuple[str, str]) -> None:
-    form = read_dataset(sampled(tmp_path, text)).submission
+    form = imaterialist2018.read(sampled(tmp_path, text)).submission
     assert form.header == header
     assert form.image_id.tolist() == [4, 9]
 
@@ -125,7 +125,7 @@ def test_a_form_comes_back(tmp_path_factory: pytest.TempPathFactory, ids: list[i
     assert back.header == header
     assert back.image_id.tolist() == ids
     assert back.image_id.dtype == np.int64
-    write_submission(folder / "s.csv", back.image_id, [[7]] * len(ids), back.header)
+    write_submission(folder / "s.csv", back, [[7]] * len(ids))
     assert (folder / "s.csv").read_text() == ",".join(header) + "\n" + "".join(f"{i},7\n" for i in ids)
 
 
@@ -149,6 +149,6 @@ def test_a_header_never_needs_quotes(fields: list[str]) -> None:
 
 
 def test_a_header_that_is_none_is_never_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a header of two names"):
-        write_submission(tmp_path / "s.csv", [1], [[2]], ("id", "=1"))
+    with pytest.raises(UserError, match="a header of two names"):
+        write_submission(tmp_path / "s.csv", Form(np.array([1]), ("id", "=1")), [[2]])
     assert list(tmp_path.iterdir()) == []

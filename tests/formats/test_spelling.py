@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.files import GOOD, problems_of, respelled, with_change, write
-from labelstack.formats.imaterialist2018 import read_answers, read_dataset
+from labelstack.formats import imaterialist2018
 from labelstack.formats.spelling import Spelling
 from labelstack.support.errors import InputProblems
 
@@ -20,8 +20,8 @@ CAMEL = {"image_id": "imageId", "label_id": "labelId"}
 
 
 def test_both_spellings_give_the_same_data_set(tmp_path: Path) -> None:
-    page = read_dataset(write(tmp_path / "page", GOOD))
-    published = read_dataset(write(tmp_path / "published", respelled(GOOD, CAMEL)))
+    page = imaterialist2018.read(write(tmp_path / "page", GOOD))
+    published = imaterialist2018.read(write(tmp_path / "published", respelled(GOOD, CAMEL)))
     for split, manifest in page.manifests.items():
         pd.testing.assert_frame_equal(manifest, published.manifests[split])
     pd.testing.assert_frame_equal(page.labels, published.labels)
@@ -30,7 +30,10 @@ def test_both_spellings_give_the_same_data_set(tmp_path: Path) -> None:
 
 def test_each_file_may_have_its_own_spelling(tmp_path: Path) -> None:
     content = GOOD | {"train": respelled(GOOD["train"], CAMEL)}
-    assert read_dataset(write(tmp_path, content)).counts == read_dataset(write(tmp_path / "page", GOOD)).counts
+    assert (
+        imaterialist2018.read(write(tmp_path, content)).counts
+        == imaterialist2018.read(write(tmp_path / "page", GOOD)).counts
+    )
 
 
 def test_two_spellings_in_one_file_are_one_problem(tmp_path: Path) -> None:
@@ -57,14 +60,14 @@ def test_a_key_that_means_nothing_here_may_be_there(tmp_path: Path) -> None:
         content["train"]["annotations"][0]["url"] = "x"
         content["train"] |= {"info": {"year": 2018}, "license": {}}
 
-    read_dataset(write(tmp_path, with_change(beside)))
+    imaterialist2018.read(write(tmp_path, with_change(beside)))
 
 
 @pytest.mark.parametrize("spelling", [{}, CAMEL])
 @pytest.mark.parametrize("label", [7, "7", "007"])
 def test_a_label_that_is_no_list_is_one(tmp_path: Path, spelling: dict[str, str], label: Any) -> None:
     content = with_change(lambda c: c["train"]["annotations"][1].update(label_id=label))
-    dataset = read_dataset(write(tmp_path, respelled(content, spelling)))
+    dataset = imaterialist2018.read(write(tmp_path, respelled(content, spelling)))
     assert dataset.manifests["train"]["label_id"].tolist() == [[7], [3, 7]]
 
 
@@ -127,7 +130,7 @@ def test_answers_are_read_in_both_spellings(tmp_path: Path, spelling: dict[str, 
     path = tmp_path / "answers.json"
     answers = {"annotations": [{"image_id": 9, "label_id": ["7", 3]}, {"image_id": "4", "label_id": 7}]}
     path.write_text(json.dumps(respelled(answers, spelling)))
-    found = read_answers(path, pd.DataFrame({"label_id": [3, 7]}))
+    found = imaterialist2018.answers(path, pd.DataFrame({"label_id": [3, 7]}))
     assert found.to_dict("list") == {"image_id": [9, 4], "label_id": [[3, 7], [7]]}
 
 
@@ -135,7 +138,7 @@ def test_answers_with_two_spellings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "answers.json"
     path.write_text('{"annotations": [{"image_id": 9, "label_id": [7]}, {"imageId": 4, "labelId": [7]}]}')
     with pytest.raises(InputProblems, match="expected one spelling of the keys, found two"):
-        read_answers(path, pd.DataFrame({"label_id": [7]}))
+        imaterialist2018.answers(path, pd.DataFrame({"label_id": [7]}))
 
 
 keys = st.lists(st.sampled_from(["image_id", "imageId", "label_id", "labelId", "url", "x"]), unique=True)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelstack.formats.submission import write_submission
+from labelstack.formats.submission import Form, write_submission
 
 
 def test_the_file_is_as_the_competition_wants_it(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "submission.csv"
-    write_submission(path, np.array([3, 1, 2]), [[12, 7], [], {5}])
+    write_submission(path, Form(np.array([3, 1, 2])), [[12, 7], [], {5}])
     assert path.read_bytes() == b"id,predicted\n3,7 12\n1,\n2,5\n"
 
 
@@ -23,7 +23,7 @@ def test_every_image_comes_back_with_its_labels(
     tmp_path_factory: pytest.TempPathFactory, rows: dict[int, set[int]]
 ) -> None:
     path = tmp_path_factory.mktemp("out") / "s.csv"
-    write_submission(path, np.array(list(rows), dtype=np.int64), list(rows.values()))
+    write_submission(path, Form(np.array(list(rows), dtype=np.int64)), list(rows.values()))
     with path.open(newline="") as file:
         header, *lines = csv.reader(file)
     assert header == ["id", "predicted"]
@@ -47,5 +47,5 @@ def test_every_image_comes_back_with_its_labels(
 )
 def test_nothing_is_written_when_rows_do_not_fit(tmp_path: Path, ids: list, labels: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        write_submission(tmp_path / "s.csv", np.array(ids), labels)
+        write_submission(tmp_path / "s.csv", Form(np.array(ids)), labels)
     assert list(tmp_path.iterdir()) == []

@@ -9,13 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from labelstack.networks.backbones import ARCHITECTURES, build_backbone
+from labelstack.networks.backbones import architecture_of, build_backbone
 from labelstack.networks.backbones.architecture import IMAGENET_MEAN, IMAGENET_STD
 from labelstack.networks.inference import load_model, save_model
-from labelstack.networks.model import build_model
-from labelstack.params.models import BACKBONE_MIN_SIZE
+from labelstack.params.backbone_names import OWN
 from labelstack.support.errors import InputProblems, UserError
-from networks.tiny_training import tiny
+from networks.tiny_training import built, tiny
 
 LIBRARY = {
     "densenet121": "densenet",
@@ -33,15 +32,11 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint
 SMALL = {"filters": [4, 8], "convolutions": 1}
 
 
-def test_registry_holds_every_name_that_params_accepts():
-    assert set(ARCHITECTURES) == set(BACKBONE_MIN_SIZE)
-
-
 @pytest.mark.parametrize("name", LIBRARY)
 def test_preprocessing_is_the_librarys(name):
     library = importlib.import_module(f"keras.applications.{LIBRARY[name]}")
     expected = library.preprocess_input(PIXELS.astype(np.float32))
-    ours = np.asarray(ARCHITECTURES[name].preprocessing()(PIXELS))
+    ours = np.asarray(architecture_of(name).preprocessing()(PIXELS))
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
 
@@ -50,7 +45,7 @@ def test_efficientnet_sees_what_the_published_network_computes():
     """The library's published EfficientNet: x/255, normalization with variance = std, then once more 1/sqrt(std)."""
     mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     expected = (PIXELS / 255 - mean) / np.sqrt(std) / np.sqrt(std)
-    ours = np.asarray(ARCHITECTURES["efficientnet_b0"].preprocessing()(PIXELS))
+    ours = np.asarray(architecture_of("efficientnet_b0").preprocessing()(PIXELS))
     np.testing.assert_allclose((ours / 255 - mean) / np.sqrt(std), expected, atol=1e-5)
 
 
@@ -86,7 +81,7 @@ def test_small_networks(name, options, shape):
 
 def test_small_networks_work_at_their_minimum_with_default_options():
     for name in ("small_cnn", "small_resnet"):
-        features = build_backbone(name, BACKBONE_MIN_SIZE[name], "none", {})(np.zeros((1, 16, 16, 3), np.uint8))
+        features = build_backbone(name, OWN[name].smallest, "none", {})(np.zeros((1, 16, 16, 3), np.uint8))
         assert features.shape[-1] == 256
 
 
@@ -99,7 +94,7 @@ def _momenta(model: keras.Model) -> set[float]:
 def test_batch_norm_momentum(tmp_path):
     assert _momenta(build_backbone("small_cnn", 16, "none", SMALL)) == {0.9}
     assert _momenta(build_backbone("mobilenet", 32, "none", {"alpha": 0.25})) == {0.99}
-    model = build_model(
+    model = built(
         tiny(backbone="mobilenet", image_size=32, options={"alpha": 0.25, "batch_norm_momentum": 0.8}), n_labels=2
     )
     assert _momenta(model) == {0.8}
@@ -142,7 +137,7 @@ def test_weights_of_a_saved_backbone(tmp_path):
 
 
 def test_weights_of_a_base_model_at_another_image_size(tmp_path):
-    base = build_model(tiny(), n_labels=3)
+    base = built(tiny(), n_labels=3)
     save_model(base, tmp_path / "model.keras")
     larger = build_backbone("small_cnn", 32, str(tmp_path / "model.keras"), SMALL)
     for a, b in zip(base.get_layer("backbone").get_weights(), larger.get_weights(), strict=True):
@@ -161,7 +156,7 @@ def test_weights_as_the_library_publishes_them(tmp_path):
 
 def test_weights_that_do_not_fit(tmp_path):
     build_backbone("small_cnn", 16, "none", SMALL).save_weights(tmp_path / "a.weights.h5")
-    save_model(build_model(tiny(), n_labels=3), tmp_path / "a.keras")
+    save_model(built(tiny(), n_labels=3), tmp_path / "a.keras")
     (tmp_path / "b.keras").write_bytes(b"not a zip")
     (tmp_path / "b.txt").write_text("no weights")
     wider = {"filters": [4, 9], "convolutions": 1}
@@ -229,7 +224,7 @@ def test_weights_of_a_whole_network_in_one_cut_off(tmp_path):
 
 def test_a_network_cut_off_is_saved_and_loaded(tmp_path):
     options = {"alpha": 0.25, "until": "conv_pw_2_relu", "batch_norm_momentum": 0.9}
-    model = build_model(tiny(backbone="mobilenet", image_size=32, options=options), n_labels=2)
+    model = built(tiny(backbone="mobilenet", image_size=32, options=options), n_labels=2)
     save_model(model, tmp_path / "model.keras")
     assert np.array_equal(load_model(tmp_path / "model.keras")(PIXELS), model(PIXELS))
     assert _momenta(model) == {0.9}

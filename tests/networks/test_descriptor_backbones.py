@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from labelstack.networks.backbones import build_backbone
 from labelstack.networks.backbones.descriptor_layers import ForegroundMap, ForegroundOdds, LabColour, OrientedGradients
 from labelstack.networks.inference import compile_predict, load_model, save_model
-from labelstack.networks.model import build_model
 from labelstack.params.models import HeadSection
 from labelstack.support.errors import InputProblems, UserError
 from networks.pictures import array, noise, scene, smooth
-from networks.tiny_training import tiny
+from networks.tiny_training import built, tiny
 
 RNG = np.random.default_rng(0)
 SMALL: dict[str, dict[str, Any]] = {
@@ -163,7 +162,7 @@ def params(request):
 
 
 def test_saved_and_loaded_in_safe_mode(params, tmp_path):
-    model = build_model(params, n_labels=3)
+    model = built(params, n_labels=3)
     images = np.concatenate([noise(2, 32, 32, 3), scene(250, (200, 30, 30), size=32)])
     expected = compile_predict(model)(images)
     assert expected.shape == (3, 3)
@@ -177,7 +176,7 @@ def test_saved_and_loaded_in_safe_mode(params, tmp_path):
 def test_the_layers_options_are_saved(tmp_path):
     given = {"descriptors": {"cell": 12, "map_cell": 7, "border": 0.2, "dropout": 0}, "pixels": {"centre": 0.7}}
     for name, options in given.items():
-        model = build_model(tiny(backbone=name, image_size=32, options=options), n_labels=2)
+        model = built(tiny(backbone=name, image_size=32, options=options), n_labels=2)
         save_model(model, tmp_path / "model.keras")
         body = load_model(tmp_path / "model.keras").get_layer("backbone").get_layer("body")
         for layer in model.get_layer("backbone").get_layer("body").layers:
@@ -190,8 +189,8 @@ def test_the_layers_options_are_saved(tmp_path):
 
 
 def test_mixed_precision_sees_the_same(params):
-    plain = build_model(params, n_labels=3)
-    mixed = build_model(params, n_labels=3, mixed_precision=True)
+    plain = built(params, n_labels=3)
+    mixed = built(params, n_labels=3, mixed_precision=True)
     mixed.set_weights(plain.get_weights())
     images = np.stack([smooth(32, 3), smooth(32, 4), scene((200, 190, 180), (60, 30, 30), size=32)[0]])
     for part in (lambda model: model, lambda model: model.get_layer("backbone")):
@@ -202,7 +201,7 @@ def test_mixed_precision_sees_the_same(params):
 
 def test_base_models_learn_where_the_thing_is(params):
     """One step of training reaches every weight: nothing between the head and the variables cuts the gradient."""
-    model = build_model(params, n_labels=2, mixed_precision=False)
+    model = built(params, n_labels=2, mixed_precision=False)
     model.compile(keras.optimizers.SGD(0.1), loss="binary_crossentropy")
     before = [variable.numpy() for variable in model.trainable_variables]
     images = np.concatenate([scene(250, 30, size=32), scene(40, (200, 30, 90), size=32), noise(2, 32, 32, 3)])
@@ -254,7 +253,7 @@ def test_true_and_false_survive_params():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_saved_network_is_loaded_by_a_process_that_built_none(name, tmp_path):
-    model = build_model(tiny(backbone=name, image_size=32, options=SMALL[name]), n_labels=2)
+    model = built(tiny(backbone=name, image_size=32, options=SMALL[name]), n_labels=2)
     save_model(model, tmp_path / "model.keras")
     images = RNG.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from labelstack.networks.inference import predict
 from labelstack.networks.learner import Learner, make_optimizer
-from labelstack.networks.losses import make_loss
-from labelstack.networks.model import build_model
-from labelstack.params.models import BACKBONE_MIN_SIZE, HeadSection, ModelSection
+from labelstack.networks.tasks import multi_label
+from labelstack.params.backbone_names import OWN
+from labelstack.params.models import HeadSection, ModelSection
 from labelstack.params.stackers import CNNStackerSection, XGBoostStackerSection
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.scoring.metrics import f_beta
 from labelstack.stacking import assign_folds, blend, make_stacker, out_of_fold, search_weights
 from labelstack.stacking.deciding import thresholds
+from networks.tiny_training import built
 
 FLAGSHIP = ("densenet201", "inception_v3", "inception_resnet_v2", "resnet50", "nasnet", "xception")
 # Parameters without classifier, as keras.applications documents its networks (notop).
@@ -39,12 +40,12 @@ def flagship_predictions(n_images: int = 2) -> dict[str, NDArray[np.float32]]:
     targets = (rng.random((n_images, N_LABELS)) < 0.5).astype(np.float32)
     predictions = {}
     for name in FLAGSHIP:
-        size = BACKBONE_MIN_SIZE[name]
+        size = OWN[name].smallest
         images = rng.integers(0, 256, (n_images, size, size, 3), dtype=np.uint8)
         params = ModelSection(backbone=name, image_size=size, head=HeadSection(units=[16, 16]), learning_rate=1e-3)
-        model = build_model(params, N_LABELS)
+        model = built(params, N_LABELS)
         assert model.get_layer("backbone").count_params() == PARAMETERS[name]
-        learner = Learner(model, make_optimizer(params, False), make_loss("bce"))
+        learner = Learner(model, make_optimizer(params, False), multi_label(params, N_LABELS).loss)
         before = [weight.copy() for weight in model.get_weights()]
         loss = float(learner.step(images, targets, params.learning_rate))
         assert np.isfinite(loss)

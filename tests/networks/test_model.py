@@ -8,20 +8,19 @@ import keras
 import numpy as np
 import pytest
 
-from labelstack.networks.backbones import ARCHITECTURES
+from labelstack.networks.backbones import architecture_of
 from labelstack.networks.determinism import make_deterministic
 from labelstack.networks.inference import compile_predict, load_model, predict, save_model, weights_digest
-from labelstack.networks.model import build_model
 from labelstack.params.models import HeadSection
 from labelstack.support.errors import UserError
 from labelstack.support.storage import sha256
-from networks.tiny_training import N_LABELS, draw, tiny
+from networks.tiny_training import N_LABELS, built, draw, tiny
 
 IMAGES, _ = draw(10)
 
 
 def test_flagship_head_layer_for_layer():
-    model = build_model(tiny(head=HeadSection()), n_labels=228)
+    model = built(tiny(head=HeadSection()), n_labels=228)
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds == [
         "InputLayer",
@@ -43,23 +42,23 @@ def test_flagship_head_layer_for_layer():
 
 @pytest.mark.parametrize(("pooling", "width"), [("max", 8), ("average", 8), ("flatten", 4 * 4 * 8)])
 def test_pooling_without_hidden_units(pooling, width):
-    model = build_model(tiny(head=HeadSection(pooling=pooling, units=[], dropout=0.2)), n_labels=N_LABELS)
+    model = built(tiny(head=HeadSection(pooling=pooling, units=[], dropout=0.2)), n_labels=N_LABELS)
     assert model.get_layer("logits").kernel.shape == (width, N_LABELS)
     assert model.get_layer("dropout_1").rate == 0.2
-    without = build_model(tiny(head=HeadSection(pooling=pooling, units=[4], dropout=0)), n_labels=N_LABELS)
+    without = built(tiny(head=HeadSection(pooling=pooling, units=[4], dropout=0)), n_labels=N_LABELS)
     assert not [layer for layer in without.layers if isinstance(layer, keras.layers.Dropout)]
 
 
 def test_prior_becomes_the_first_prediction():
     prior = np.array([0.0, 0.2, 1.0])
-    model = build_model(tiny(), n_labels=N_LABELS, prior=prior)
+    model = built(tiny(), n_labels=N_LABELS, prior=prior)
     model.get_layer("logits").kernel.assign(np.zeros(model.get_layer("logits").kernel.shape))
     probability = compile_predict(model)(IMAGES)
     np.testing.assert_allclose(probability, np.tile([1e-4, 0.2, 1 - 1e-4], (10, 1)), rtol=1e-4)
 
 
 def test_mixed_precision_keeps_edges_in_float32_and_the_global_policy():
-    model = build_model(tiny(), n_labels=N_LABELS, mixed_precision=True)
+    model = built(tiny(), n_labels=N_LABELS, mixed_precision=True)
     assert keras.config.dtype_policy().name == "float32"
     body = model.get_layer("backbone").get_layer("body")
     convolution = next(layer for layer in body.layers if isinstance(layer, keras.layers.Conv2D))
@@ -73,7 +72,7 @@ def test_mixed_precision_keeps_edges_in_float32_and_the_global_policy():
 @pytest.mark.parametrize("mixed", [False, True])
 def test_saved_in_safe_mode_and_loaded_equal(backbone, mixed, tmp_path):
     params = tiny(backbone=backbone, options={"filters": [4, 8]})
-    model = build_model(params, n_labels=N_LABELS, mixed_precision=mixed)
+    model = built(params, n_labels=N_LABELS, mixed_precision=mixed)
     save_model(model, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
     assert weights_digest(loaded) == weights_digest(model)
@@ -85,7 +84,7 @@ def test_saved_in_safe_mode_and_loaded_equal(backbone, mixed, tmp_path):
 
 def test_own_preprocessing_layer_survives_saving(tmp_path):
     image = keras.Input((16, 16, 3), dtype="uint8")
-    model = keras.Model(image, ARCHITECTURES["resnet50"].preprocessing()(image))
+    model = keras.Model(image, architecture_of("resnet50").preprocessing()(image))
     save_model(model, tmp_path / "model.keras")
     assert np.array_equal(compile_predict(load_model(tmp_path / "model.keras"))(IMAGES), compile_predict(model)(IMAGES))
 
@@ -93,15 +92,15 @@ def test_own_preprocessing_layer_survives_saving(tmp_path):
 def test_equal_models_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         make_deterministic(3)
-        save_model(build_model(tiny(), n_labels=N_LABELS), tmp_path / f"{name}.keras")
+        save_model(built(tiny(), n_labels=N_LABELS), tmp_path / f"{name}.keras")
     assert sha256(tmp_path / "a.keras") == sha256(tmp_path / "b.keras")
 
 
 def test_digest_tells_weights_apart():
     make_deterministic(3)
-    one = build_model(tiny(), n_labels=N_LABELS)
+    one = built(tiny(), n_labels=N_LABELS)
     make_deterministic(4)
-    other = build_model(tiny(), n_labels=N_LABELS)
+    other = built(tiny(), n_labels=N_LABELS)
     assert weights_digest(one) != weights_digest(other)
     before = weights_digest(one)
     one.get_layer("logits").bias.assign([1e-7, 0, 0])
@@ -123,7 +122,7 @@ def test_files_that_are_not_models(tmp_path):
 
 
 def test_predict_averages_transforms_and_keeps_ids():
-    model = build_model(tiny(), n_labels=N_LABELS)
+    model = built(tiny(), n_labels=N_LABELS)
     parts = [(np.array([5, 3, 9, 1]), IMAGES[:4]), (np.array([8, 2, 4, 6]), IMAGES[4:8]), (np.array([7]), IMAGES[8:9])]
     flip = lambda images: images[:, :, ::-1]  # noqa: E731
     ids, probability = predict(model, parts, [lambda images: images, flip], total=9)
@@ -137,6 +136,6 @@ def test_predict_averages_transforms_and_keeps_ids():
 
 
 def test_predict_of_nothing():
-    ids, probability = predict(build_model(tiny(), n_labels=N_LABELS), [])
+    ids, probability = predict(built(tiny(), n_labels=N_LABELS), [])
     assert ids.shape == (0,)
     assert probability.shape == (0, N_LABELS)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from labelstack.networks.learner import Learner, make_optimizer
-from labelstack.networks.losses import make_loss
-from labelstack.networks.model import build_model
+from labelstack.networks.tasks import multi_label
 from labelstack.params import load_params
 from labelstack.params.models import ModelSection
+from networks.tiny_training import built
 
 RECIPE = load_params(Path(__file__).resolve().parents[2] / "recipes" / "imaterialist2018.yaml")
 N_LABELS = 228
@@ -26,8 +26,8 @@ def first_step(params: ModelSection, *, mixed_precision: bool) -> tuple[float, f
     targets = (rng.random((2, N_LABELS)) < 0.03).astype(np.float32)
     prior = np.full(N_LABELS, 0.03, np.float32)
     keras.utils.clear_session()
-    model = build_model(params, N_LABELS, prior=prior, mixed_precision=mixed_precision)
-    loss = make_loss(params.loss, label_smoothing=params.label_smoothing, frequency=prior)
+    model = built(params, N_LABELS, prior=prior, mixed_precision=mixed_precision)
+    loss = multi_label(params, N_LABELS, prior).loss
     learner = Learner(model, make_optimizer(params, mixed_precision), loss, params.ema)
     before = [weight.copy() for weight in model.get_weights()]
     value = float(learner.step(images, targets, params.learning_rate))

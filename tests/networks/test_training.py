@@ -15,13 +15,14 @@ import tensorflow as tf
 
 from labelstack.networks.checkpoint import CheckpointFolder
 from labelstack.networks.inference import compile_predict, load_model, predict, weights_digest
+from labelstack.networks.tasks import multi_label
 from labelstack.networks.training import THRESHOLD_GRID, TrainResult, train
 from labelstack.params.metric import MetricSection
 from labelstack.params.models import HeadSection, ModelSection, ScheduleSection
 from labelstack.params.training import TrainingSection
 from labelstack.scoring.metrics import f_beta
 from labelstack.support.errors import UserError
-from networks.tiny_training import N_LABELS, SIZE, ArrayBatches, draw, tiny
+from networks.tiny_training import N_LABELS, SIZE, ArrayBatches, built, draw, tiny
 
 PRIOR = np.full(N_LABELS, 0.4, np.float32)
 
@@ -357,18 +358,16 @@ for name, result in (("whole", whole), ("resumed", resumed)):
 
 def test_one_trace_for_all_batches_and_epochs(batches, tmp_path):
     from labelstack.networks.learner import Learner, make_optimizer
-    from labelstack.networks.losses import make_loss
-    from labelstack.networks.model import build_model
 
     params = tiny()
     traced = []
-    base = make_loss("bce")
+    base = multi_label(params, N_LABELS).loss
 
-    def loss(targets, logits):
+    def loss(targets, logits, known):
         traced.append(1)
-        return base(targets, logits)
+        return base(targets, logits, known)
 
-    learner = Learner(build_model(params, N_LABELS), make_optimizer(params, False), loss)
+    learner = Learner(built(params, N_LABELS), make_optimizer(params, False), loss)
     for epoch in range(2):
         for images, targets in batches.epoch(epoch):
             learner.step(images, targets, 0.001)
@@ -378,11 +377,9 @@ def test_one_trace_for_all_batches_and_epochs(batches, tmp_path):
 
 def test_first_epoch_of_a_dropout_net_depends_on_the_epoch_number(batches):
     from labelstack.networks.learner import Learner, make_optimizer
-    from labelstack.networks.losses import make_loss
-    from labelstack.networks.model import build_model
 
     params = tiny(head=HeadSection(units=[16], dropout=0.5), optimizer="sgd")
-    learner = Learner(build_model(params, N_LABELS), make_optimizer(params, False), make_loss("bce"))
+    learner = Learner(built(params, N_LABELS), make_optimizer(params, False), multi_label(params, N_LABELS).loss)
     start = learner.state()
     images, targets = next(batches.epoch(0))
     losses = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import labelstack.networks  # noqa: F401 - quiets TensorFlow before it is imported
+from labelstack.networks.tasks import multi_label
 from labelstack.params.models import HeadSection, ModelSection, ScheduleSection
 
 SIZE = 16
@@ -50,3 +52,16 @@ def tiny(**changes: object) -> ModelSection:
         "schedule": ScheduleSection(kind="constant"),
     }
     return ModelSection(**{**settings, **changes})
+
+
+def built(
+    params: ModelSection,
+    n_labels: int = N_LABELS,
+    *,
+    prior: NDArray[np.floating[Any]] | None = None,
+    mixed_precision: bool = False,
+) -> Any:
+    """The network that the params describe, for labels each on its own."""
+    from labelstack.networks.model import build_model
+
+    return build_model(params, multi_label(params, n_labels, prior), mixed_precision=mixed_precision)

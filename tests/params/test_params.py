@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from labelstack.params import Params, digest, flatten, load_params
+from labelstack.params.backbone_names import OWN
 from labelstack.params.messages import explain
-from labelstack.params.models import BACKBONE_MIN_SIZE, ModelSection
+from labelstack.params.models import ModelSection
 from labelstack.params.second_level_file import default_second_level
 from labelstack.params.stackers import CNNStackerSection, XGBoostStackerSection
 from labelstack.support.errors import InputProblems, UserError
@@ -121,7 +122,7 @@ def test_values_out_of_bounds_are_named(tmp_path, changes, place):
     assert only_problem(tmp_path, changes).startswith(f"{place}: ")
 
 
-@pytest.mark.parametrize(("backbone", "minimum"), sorted(BACKBONE_MIN_SIZE.items()))
+@pytest.mark.parametrize(("backbone", "minimum"), [(name, own.smallest) for name, own in sorted(OWN.items())])
 def test_an_image_size_below_the_backbones_minimum_is_refused(tmp_path, backbone, minimum):
     assert load_params(write(tmp_path, SMALLEST | with_model(backbone=backbone, image_size=minimum)))
     problem = only_problem(tmp_path, with_model(backbone=backbone, image_size=minimum - 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as Picture
 
-from labelstack.formats.imaterialist2018 import read_answers, read_dataset
+from labelstack.formats import imaterialist2018
 from labelstack.rehearsal.data import DrawnData, draw, published_test, write, write_described, write_published
 from labelstack.rehearsal.pictures import served
 from labelstack.rehearsal.shrink import N_IMAGES, PICTURE
@@ -49,7 +49,7 @@ def test_labels_are_spread_over_the_declared_range(drawn):
 
 def test_the_described_form_is_read_as_it_was_written(drawn, tmp_path):
     write_described(tmp_path, drawn, url)
-    dataset = read_dataset(tmp_path, (1, 228))
+    dataset = imaterialist2018.read(tmp_path, (1, 228))
     assert dataset.counts["images"] == N_IMAGES
     assert dataset.counts["labels"] == 228
     manifest = dataset.manifests["train"]
@@ -60,9 +60,9 @@ def test_the_described_form_is_read_as_it_was_written(drawn, tmp_path):
 @pytest.mark.parametrize("recipe", ["photos", "imaterialist2018"])
 def test_both_forms_are_read_with_answers_beside_the_files(recipe, drawn, tmp_path):
     write(recipe, tmp_path, drawn, url)
-    dataset = read_dataset(tmp_path, (1, 228))
+    dataset = imaterialist2018.read(tmp_path, (1, 228))
     assert dataset.manifests["train"]["label_id"].tolist() == [row.labels for row in drawn.rows["train"]]
-    answers = read_answers(tmp_path / "test_answers.json", dataset.labels)
+    answers = imaterialist2018.answers(tmp_path / "test_answers.json", dataset.labels)
     test = published_test(drawn.rows) if recipe == "imaterialist2018" else drawn.rows["test"]
     assert answers["label_id"].tolist() == [row.labels for row in test]
     named = dataset.labels.set_index("label_id")

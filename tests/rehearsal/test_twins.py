@@ -6,22 +6,17 @@ import keras
 import numpy as np
 import pytest
 
-from labelstack.networks.backbones import ARCHITECTURES, build_backbone
-from labelstack.params.models import BACKBONE_MIN_SIZE
-from labelstack.rehearsal.twins import OWN, TWINS, small_options, small_size
+from labelstack.networks.backbones import build_backbone
+from labelstack.params.backbone_names import OWN
+from labelstack.rehearsal.twins import small_options, small_size
 
 REHEARSED = {"densenet201", "inception_v3", "inception_resnet_v2", "resnet50", "nasnet", "xception"}
-
-
-def test_every_backbone_has_a_twin_or_is_its_own():
-    assert set(TWINS) | OWN == set(ARCHITECTURES)
-    assert not set(TWINS) & OWN
 
 
 @pytest.mark.parametrize(
     "name",
     # those of recipes are built by the recipes' own rehearsals too
-    [pytest.param(name, marks=[pytest.mark.slow] if name in REHEARSED else []) for name in ARCHITECTURES],
+    [pytest.param(name, marks=[pytest.mark.slow] if name in REHEARSED else []) for name in OWN],
 )
 def test_a_twin_is_small_and_gives_a_feature_map(name):
     keras.utils.clear_session()  # as training does: names of layers are counted anew
@@ -35,12 +30,12 @@ def test_a_twin_is_small_and_gives_a_feature_map(name):
 
 def test_options_of_the_recipe_stay_beside_those_of_the_twin():
     options = {"batch_norm_momentum": 0.9, "alpha": 1.0}
-    assert small_options("mobilenet", options) == {"batch_norm_momentum": 0.9, **TWINS["mobilenet"]}
+    assert small_options("mobilenet", options) == {"batch_norm_momentum": 0.9, **OWN["mobilenet"].twin}
     assert options["alpha"] == 1.0
 
 
 def test_a_twin_is_never_larger_than_the_recipes_network():
-    assert small_size("densenet201", 299, {}) == BACKBONE_MIN_SIZE["densenet201"]
+    assert small_size("densenet201", 299, {}) == OWN["densenet201"].smallest
     assert small_size("small_cnn", 16, {}) == 16
     assert small_size("descriptors", 128, {"cell": 32}) == 64  # at least two cells a side
     assert small_size("descriptors", 48, {"map_cell": 16}) == 48

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from labelstack.params.second_level_file import SecondLevel
-from labelstack.params.stackers import STACKERS
+from labelstack.params.stackers import STACKERS, section_of
 from labelstack.params.thresholds import ThresholdsSection
 from labelstack.scoring import metrics
 from labelstack.stacking.bench.cubes import Cube
@@ -23,7 +23,7 @@ from labelstack.stacking.crossfit import cross_fit
 from labelstack.stacking.deciding.decisions import STRATEGIES, fit_decision
 from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.folds import assign_folds
-from labelstack.stacking.stackers.catalogue import KINDS, make_stacker
+from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.support.errors import InputProblems, UserError
 from labelstack.support.storage import read_json, write_json
 
@@ -151,7 +151,7 @@ def test_all_labels_make_the_reference_a_row_with_scores(cube):
 
 
 def test_the_reference_is_scikit_learns_estimator():
-    model = multi_output(STACKERS["xgboost"](kind="xgboost", n_estimators=7, max_depth=3, learning_rate=0.2))
+    model = multi_output(section_of("xgboost")(kind="xgboost", n_estimators=7, max_depth=3, learning_rate=0.2))
     assert type(model).__name__ == "MultiOutputRegressor"
     kept = model.estimator.get_params()
     assert (kept["n_estimators"], kept["max_depth"], kept["learning_rate"]) == (7, 3, 0.2)
@@ -258,7 +258,7 @@ def test_methods_by_name():
     names = [method.name for method in methods(settings, ["a", "b"])]
     assert names[0] == "best_single"
     assert names[-2:] == ["trees", "default"]
-    assert set(names[1:-2]) == set(KINDS) - {"xgboost"}  # every kind that params do not use, with its defaults
+    assert set(names[1:-2]) == set(STACKERS.own) - {"xgboost"}  # every kind that params do not use, with its defaults
     assert [m.name for m in methods(settings, ["a", "b"], ["default", "b"])] == ["b", "default"]
     assert [m.name for m in methods(settings, ["a", "b"], ["base_models"])] == ["a", "b"]
 

@@ -211,11 +211,16 @@ def test_out_of_fold_resumes_to_the_same_result(data: Data, tmp_path: Path) -> N
     cube, Y = data
     folds = assign_folds(Y, 2, 0)
 
-    def stop(fold: int, rows: object, probability: object) -> None:
-        raise KeyboardInterrupt
+    made: list[CNNStacker] = []
+
+    def stopped() -> CNNStacker:
+        if len(made) == 2:  # one is asked what it is, the other was for the first fold
+            raise KeyboardInterrupt
+        made.append(small())
+        return made[-1]
 
     with pytest.raises(KeyboardInterrupt):
-        out_of_fold(small, cube, Y, folds, test_cube=cube[:7], work=tmp_path, on_fold=stop)
+        out_of_fold(stopped, cube, Y, folds, test_cube=cube[:7], work=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["fold-0"]
     resumed = out_of_fold(small, cube, Y, folds, test_cube=cube[:7], work=tmp_path)
     whole = out_of_fold(small, cube, Y, folds, test_cube=cube[:7])

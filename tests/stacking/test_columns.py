@@ -10,7 +10,7 @@ import pytest
 
 from labelstack.ensemble.folder import read_spec
 from labelstack.stacking import FoldEnsemble, assign_folds, out_of_fold
-from labelstack.stacking.stackers.catalogue import load_fold_ensemble
+from labelstack.stacking.stackers.construction import load_fold_ensemble
 from labelstack.stacking.stackers.means import WeightedMeanStacker
 from labelstack.support.errors import InputProblems, UserError
 

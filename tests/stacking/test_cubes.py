@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelstack.stacking.bench.cubes import Cube, read_cube, write_cube
+from labelstack.stacking.bench.cubes import Cube, read_cube
 from labelstack.stacking.bench.generator import generate
 from labelstack.support.errors import InputProblems, UserError
 
@@ -39,23 +39,18 @@ def problems(path: Path) -> list[str]:
 
 
 def test_what_is_written_is_read(small, tmp_path):
-    write_cube(tmp_path / "a.npz", small)
-    write_cube(tmp_path / "b.npz", small)
-    found = read_cube(tmp_path / "a.npz")
+    arrays = {name: getattr(small, name) for name in ("cube", "labels", "test_cube", "test_labels")}
+    found = read_cube(saved(tmp_path, **arrays))
     for name in ("cube", "labels", "test_cube", "test_labels"):
         array = getattr(found, name)
         assert array.dtype == np.float32
         assert np.array_equal(array, getattr(small, name))
     assert found.models == small.models == ("model_0", "model_1", "model_2")
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
 def test_half_precision_is_close(small, tmp_path):
-    write_cube(tmp_path / "half.npz", small, dtype="float16")
-    with np.load(tmp_path / "half.npz") as arrays:
-        assert arrays["cube"].dtype == np.float16
-        assert arrays["labels"].dtype == np.uint8
-    assert np.abs(read_cube(tmp_path / "half.npz").cube - small.cube).max() < 1e-3
+    half = saved(tmp_path, cube=small.cube.astype(np.float16), labels=small.labels.astype(np.uint8))
+    assert np.abs(read_cube(half).cube - small.cube).max() < 1e-3
 
 
 def test_without_a_test_pair_and_names(tmp_path):
@@ -74,8 +69,6 @@ def test_names_soft_labels_and_bool_are_read(tmp_path, names):
     assert found.models == ("a", "b", "c")
     assert (found.labels == 0.25).all()
     assert read_cube(saved(tmp_path, **good(labels=soft > 0))).labels.min() == 1
-    write_cube(tmp_path / "soft.npz", found)
-    assert (read_cube(tmp_path / "soft.npz").labels == 0.25).all()
 
 
 def test_all_problems_at_once(tmp_path):

@@ -7,7 +7,7 @@ from labelstack.scoring.metrics import f_beta
 from labelstack.stacking import search_weights
 from labelstack.stacking.deciding import thresholds
 from labelstack.stacking.stackers import means
-from labelstack.stacking.stackers.catalogue import load_stacker
+from labelstack.stacking.stackers.construction import load_stacker
 from labelstack.stacking.stackers.means import (
     GreedyStacker,
     MeanStacker,

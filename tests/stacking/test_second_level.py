@@ -36,7 +36,6 @@ def test_fitted_predictions_are_the_blend_of_stackers_and_models(data: Data) -> 
     np.testing.assert_array_equal(fitted.predict(new), decision.decide(fitted.predict_proba(new)))
     assert set(fitted.table_) == set(weights)
     assert fitted.scores_["samples_f1_cross_fitted_low"] < fitted.scores_["samples_f1_cross_fitted"]
-    assert "expected_f" in fitted.strategy_table()
 
 
 def test_the_blend_takes_the_members_named(data: Data) -> None:

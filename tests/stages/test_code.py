@@ -19,10 +19,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_was_kept_of_this_very_source_is_read(here: Path) -> None:
-    code.keep({("blend", None): "0" * 16, ("train", "small_cnn"): "1" * 16})
+    code.keep({("blend",): "0" * 16, ("train", "small_cnn", "bce"): "1" * 16})
     assert code.kept_code_digest("blend") == "0" * 16
-    assert code.kept_code_digest("train", "small_cnn") == "1" * 16
-    assert code.kept_code_digest("train", "pixels") == code.code_digest("train", "pixels")
+    assert code.kept_code_digest("train", "small_cnn", "bce") == "1" * 16
+    assert code.kept_code_digest("train", "pixels", "bce") == code.code_digest("train", "pixels", "bce")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,8 @@ def test_nothing_is_written_by_who_only_asks(here: Path) -> None:
 def test_the_first_stage_keeps_what_the_others_ask_for(finished: Workspace) -> None:
     kept = json.loads((finished.root / paths.CODE).read_text())
     assert kept["source"] == sources().bytes_digest
-    assert {"train small_cnn", "predict small_resnet", "stack cnn", "stack xgboost", "blend"} <= set(kept["digests"])
+    assert {"train small_cnn bce", "predict small_resnet", "stack cnn", "stack xgboost", "blend"} <= set(
+        kept["digests"]
+    )
     for name, digest in kept["digests"].items():
         assert code.code_digest(*name.split()) == digest

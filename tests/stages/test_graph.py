@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "images/shards": ALL - {"sample", "ingest", "members"},
     "networks": {"train", "predict"},
     "networks/backbones": {"train", "predict"},
+    "networks/losses": {"train"},
     "predictions.py": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
     "registry": {"register"},
     "report": {"report"},
@@ -78,9 +79,9 @@ PARAMS: dict[str, set[str]] = {
 
 
 def stage_digests(source: Sources) -> dict[str, str]:
-    """Stage (with its variant) → digest of its code."""
-    variants = [(stage, kind) for stage in code.ROOTS for kind in [None, *code.VARIANTS.get(stage, {})]]
-    return {f"{stage}@{kind}": code.code_digest(stage, kind, source) for stage, kind in variants}
+    """Stage (with names for its nouns) → digest of its code."""
+    variants = [(stage, names) for stage in code.ROOTS for names in [(), *code.variants(stage)]]
+    return {f"{stage}@{' '.join(names)}": code.code_digest(stage, *names, source=source) for stage, names in variants}
 
 
 def with_a_line_more(whole: Sources, module: str) -> Sources:
@@ -109,11 +110,11 @@ def test_no_work_reaches_what_logs_or_shows_it(stage: str) -> None:
 
 
 def test_training_reaches_nothing_of_the_second_level() -> None:
-    reached = {module for kind in code.VARIANTS["train"] for module in code.modules("train", kind)}
+    reached = {module for names in code.variants("train") for module in code.modules("train", *names)}
     rooms = {graph.room_of(module) for module in reached}
     assert rooms == {
         "formats", "images", "images/fetching", "images/pixels", "images/shards", "networks", "networks/backbones",
-        "scoring", "stages", "stages/work", "support",
+        "networks/losses", "scoring", "stages", "stages/work", "support",
     }  # fmt: skip
 
 
@@ -134,13 +135,22 @@ def test_a_line_in_any_file_reruns_what_the_table_of_rooms_says(tmp_path: Path) 
     assert {room: stages for room, stages in found.items() if stages} == ROOMS
 
 
-def test_a_stacker_or_backbone_of_another_kind_reruns_nothing() -> None:
-    for stage, kinds in code.VARIANTS.items():
-        for kind, module in kinds.items():
-            reached = set(code.modules(stage, kind))
-            others = {other for other in kinds.values() if other != module}
-            needed = {m for m in others if m in sources().closure([module])}  # silhouette builds upon pixels
-            assert not reached & (others - needed), kind
+def test_a_stacker_backbone_loss_or_format_of_another_name_reruns_nothing() -> None:
+    for stage, nouns in code.VARIANTS.items():
+        for names in code.variants(stage):
+            reached = set(code.modules(stage, *names))
+            for noun, name in zip(nouns, names, strict=True):
+                places = {own: code.places_of(noun, own)[0].partition(":")[0] for own in code.NOUNS[noun][0].own}
+                others = set(places.values()) - {places[name]}
+                needed = {m for m in others if m in sources().closure([places[name]])}  # silhouette builds upon pixels
+                assert places[name] in reached
+                assert not reached & (others - needed), name
+
+
+def test_every_name_of_our_own_is_among_the_variants_of_its_stages() -> None:
+    for stage, nouns in code.VARIANTS.items():
+        for place, noun in enumerate(nouns):
+            assert {names[place] for names in code.variants(stage)} == set(code.NOUNS[noun][0].own)
 
 
 def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:

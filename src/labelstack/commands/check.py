@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from labelstack.formats.reading import missing_files
+from labelstack.formats.format import format_of
 from labelstack.params import Params, load_params
 from labelstack.params.dataset import DatasetSection
 from labelstack.params.dvc_file import conflicts, read_pipeline
@@ -37,14 +37,17 @@ def run(recipe: str | None = None) -> None:
             f"data set {params.dataset.root}"
         )
         if recipe is None:
-            print(
-                "".join(f"{line}\n" for line in missing_files(params.dataset.root, unless=DatasetSection().root)),
-                end="",
-            )
+            print("".join(f"{line}\n" for line in missing_files(params.dataset)), end="")
     if faults:
         raise UserError("\n".join(faults))
     if not DVC.exists():
         print("no dvc.yaml in this folder: what DVC needs was not looked at")
+
+
+def missing_files(dataset: DatasetSection) -> list[str]:
+    """A sentence for each file of the data set that is not in its folder; none of what the pipeline draws itself."""
+    drawn = Path(dataset.root) == Path(DatasetSection().root)
+    return [] if drawn else format_of(dataset.format).missing_files(dataset.root)
 
 
 def recipes(name: str) -> list[Path]:

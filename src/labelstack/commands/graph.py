@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelstack.stages import paths
-from labelstack.stages.code import APART, NEVER, ROOTS, VARIANTS, modules
+from labelstack.stages.code import APART, NEVER, NOUNS, ROOTS, VARIANTS, apart, modules, places_of, variants
 from labelstack.stages.common import done
 from labelstack.stages.settings import UNDECIDING
 from labelstack.support.closure import sources
@@ -92,19 +92,21 @@ def _stage(name: str, stage: dict[str, Any]) -> list[str]:
 
 def _variants() -> str:
     lines = []
-    for noun, those in (("backbone", ("train", "predict")), ("stacker", ("stack",))):
-        stage = those[0]
-        common = modules(stage)
-        own = {kind: [name for name in modules(stage, kind) if name not in common] for kind in VARIANTS[stage]}
-        rows = [[f"`{kind}`", _listed(map(_short, files))] for kind, files in own.items()]
-        lines += [f"Besides what all have in common, {_listed(those)} count the files of their own {noun}:\n"]
+    for noun, (catalogue, _) in NOUNS.items():
+        those = [stage for stage, nouns in VARIANTS.items() if noun in nouns]
+        common = {module for stage in those for module in modules(stage)}
+        rows = []
+        for name in catalogue.own:
+            roots = [place.partition(":")[0] for place in places_of(noun, name)]
+            files = [module for module in sources().closure(roots, apart(those[0])) if module not in common]
+            rows.append([f"`{name}`", _listed(map(_short, files))])
+        lines += [f"Besides what all have in common, the files of the chosen {noun} count for {_listed(those)}:\n"]
         lines += [_table((noun, "files"), rows)]
     return "\n".join(lines)
 
 
 def _reached(stage: str) -> set[str]:
-    variants: Sequence[str | None] = list(VARIANTS.get(stage, {})) or [None]
-    return {module for variant in variants for module in modules(stage, variant)}
+    return {module for names in variants(stage) for module in modules(stage, *names)}
 
 
 def _count(reached: Iterable[str], room: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from labelstack.formats.reading import LABEL_TABLE, REQUIRED, SAMPLE_SUBMISSION, missing_files
+from labelstack.commands.check import missing_files
+from labelstack.formats.format import format_of
 from labelstack.params import Params, load_params
-from labelstack.params.dataset import DatasetSection
 from labelstack.params.messages import unknown
 from labelstack.stages.common import done
 from labelstack.support.errors import UserError
@@ -83,9 +83,10 @@ def _first_line(file: Path) -> str:
 def _needs(name: str, params: Params) -> Iterator[tuple[str, str]]:
     """What must be there before `dvc repro`, by heading."""
     root = params.dataset.root
-    yield "files", f"{', '.join(REQUIRED)} and, where there are any, {LABEL_TABLE} and {SAMPLE_SUBMISSION} in {root}/"
-    missing = missing_files(root, unless=DatasetSection().root)
-    yield from (("", line) for line in missing or ["all of them are there"])
+    form = format_of(params.dataset.format)
+    optional = f" and, where there are any, {' and '.join(form.OPTIONAL)}" if form.OPTIONAL else ""
+    yield "files", f"{', '.join(form.REQUIRED)}{optional} in {root}/"
+    yield from (("", line) for line in missing_files(params.dataset) or ["all of them are there"])
     yield "images", f"behind URLs: {', '.join(params.images.allow_schemes)}, of public hosts"
     if params.images.allow_hosts:
         yield "", f"and of {', '.join(params.images.allow_hosts)} (images.allow_hosts), which must be serving them"

@@ -40,6 +40,8 @@ def run(name: str, keep: Path | None = None) -> None:
     project = project_root()
     file = recipe_file(project, name)
     params = load_params(file)
+    if params.dataset.format != data.FORMAT:
+        raise UserError(f"{name}: rehearsals draw data in the form {data.FORMAT}, not {params.dataset.format}")
     small = shrink(read_yaml(file), params)
     with _folder(name, keep) as folder:
         _say(

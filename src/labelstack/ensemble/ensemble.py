@@ -179,7 +179,7 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
     from labelstack.networks.inference import compile_predict, load_model
     from labelstack.stacking.blending import blend
     from labelstack.stacking.deciding.decisions import Decision
-    from labelstack.stacking.stackers.catalogue import load_fold_ensemble
+    from labelstack.stacking.stackers.construction import load_fold_ensemble
 
     settings = spec.settings
     transforms = [TRANSFORMS[name] for name in settings.tta]

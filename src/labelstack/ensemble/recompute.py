@@ -41,7 +41,7 @@ class Members:
     def of(cls, folder: Path, spec: Spec) -> Members:
         """The members in an ensemble's folder."""
         from labelstack.images.pixels.decode import decode
-        from labelstack.stacking.stackers.catalogue import load_fold_ensemble
+        from labelstack.stacking.stackers.construction import load_fold_ensemble
 
         return cls(
             base=lambda name: _base_model(folder / "members" / name / "model.keras", spec.settings.tta),

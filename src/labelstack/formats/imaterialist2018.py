@@ -12,7 +12,6 @@ they are counted and left unread.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,41 +20,27 @@ import numpy as np
 import pandas as pd
 
 from labelstack.formats.collector import collector_paused
+from labelstack.formats.format import CompetitionData
 from labelstack.formats.json_file import load_list, load_object, records_of
 from labelstack.formats.label_table import LabelName, read_label_table
 from labelstack.formats.problems import FileProblems
 from labelstack.formats.reading import LABEL_TABLE, SAMPLE_SUBMISSION
+from labelstack.formats.reading import OPTIONAL as OPTIONAL
+from labelstack.formats.reading import REQUIRED as REQUIRED
+from labelstack.formats.reading import missing_files as missing_files
 from labelstack.formats.records import INT32_MAX, AllowedLabels, Images, cross_check, read_annotations, read_images
 from labelstack.formats.sample_submission import read_sample
 from labelstack.formats.shared import shared_counts
 from labelstack.formats.spelling import Spelling
-from labelstack.formats.submission import Form
+from labelstack.formats.submission import write_submission as write_submission
 from labelstack.support.errors import InputProblems, UserError
 
 SPLITS = ("train", "validation", "test")
 ANNOTATED = ("train", "validation")
 
 
-@dataclass(frozen=True)
-class CompetitionData:
-    """A whole data set.
-
-    Attributes
-    ----------
-    manifests : split -> DataFrame[image_id int64, url list of str, label_id list of int (None in test)]
-    labels : DataFrame[label_id int32, name, group, n_train, n_validation], ascending by label_id
-    submission : header and row order of the file to hand in
-    counts : what was read, for metrics
-    """
-
-    manifests: dict[str, pd.DataFrame]
-    labels: pd.DataFrame
-    submission: Form
-    counts: dict[str, Any]
-
-
 @collector_paused()
-def read_dataset(root: str | Path, label_ids: tuple[int, int] | None = None, folds: int = 0) -> CompetitionData:
+def read(root: str | Path, label_ids: tuple[int, int] | None = None, folds: int = 0) -> CompetitionData:
     """Read and check all files of a data set.
 
     Parameters
@@ -97,7 +82,7 @@ def read_dataset(root: str | Path, label_ids: tuple[int, int] | None = None, fol
 
 
 @collector_paused()
-def read_answers(path: str | Path, labels: pd.DataFrame) -> pd.DataFrame:
+def answers(path: str | Path, labels: pd.DataFrame) -> pd.DataFrame:
     """True labels of test images, ``{"annotations": [{"imageId", "labelId"}]}``, in either spelling.
 
     Parameters

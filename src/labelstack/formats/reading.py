@@ -16,29 +16,26 @@ _LIKE = {
     LABEL_TABLE: (("label",), "csv", ()),
     SAMPLE_SUBMISSION: (("submission",), "csv", ()),
 }
-_OPTIONAL = {
+OPTIONAL = {
     LABEL_TABLE: "optional, names and groups of the labels; the published label map is read under this name",
     SAMPLE_SUBMISSION: "optional, the submission's header and order; without it id,predicted in the order of test.json",
 }
 _PACKED = (".zip", ".gz", ".7z", ".tar", ".tgz", ".bz2", ".xz")
 
 
-def missing_files(root: str | Path, unless: str | None = None) -> list[str]:
+def missing_files(root: str | Path) -> list[str]:
     """A sentence for each file of a data set that is not in its folder; nothing is read.
 
     Parameters
     ----------
     root : folder of train.json, validation.json, test.json and, optionally, labels.csv and sample_submission.csv
-    unless : of this folder nothing is expected: the pipeline draws it
     """
     root = Path(root)
-    if unless is not None and root == Path(unless):
-        return []
     if not root.is_dir():
         what = "is a file" if root.exists() else "there is no such folder yet"
         return [f"{root}: {what}; it is to hold {', '.join(REQUIRED)}"]
-    missing = [name for name in (*REQUIRED, *_OPTIONAL) if not (root / name).exists()]
-    told = {name: f" ({_OPTIONAL[name]})" if name in _OPTIONAL else "" for name in missing}
+    missing = [name for name in (*REQUIRED, *OPTIONAL) if not (root / name).exists()]
+    told = {name: f" ({OPTIONAL[name]})" if name in OPTIONAL else "" for name in missing}
     return [f"{root / name}: missing{told[name]}{hint(root / name)}" for name in missing]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from labelstack.support import storage
 from labelstack.support.errors import UserError
@@ -66,24 +66,19 @@ def read_form(path: Path) -> Form:
     return Form(ids.astype(np.int64), (first, second))
 
 
-def write_submission(
-    path: str | Path, image_id: ArrayLike, labels: Sequence[Iterable[int]], header: tuple[str, str] = HEADER
-) -> None:
+def write_submission(path: str | Path, form: Form, labels: Sequence[Iterable[int]]) -> None:
     """Write the header and a row per test image, label ids ascending and space-delimited, blank when none.
 
     Parameters
     ----------
-    image_id : int [n], unique, in the competition's order
-    labels : n collections of label ids
-    header : names of the two columns
+    labels : n collections of label ids, in the form's order
 
     Raises
     ------
     ValueError
-        When lengths differ, an image id stands twice, an id is not a whole number ≥ 0 or the header is none. Nothing
-        is written then.
+        When lengths differ, an image id stands twice or an id is not a whole number ≥ 0. Nothing is written then.
     """
-    ids = np.asarray(image_id)
+    ids = np.asarray(form.image_id)
     if ids.ndim != 1 or len(ids) != len(labels):
         raise ValueError(f"expected one collection of labels per image id, found {len(labels)} for ids {ids.shape}")
     if len(ids) and not np.issubdtype(ids.dtype, np.integer):
@@ -93,11 +88,9 @@ def write_submission(
         raise ValueError(f"image_id must be unique; found more than once: {unique[times > 1][:5].tolist()}")
     if len(ids) and unique[0] < 0:
         raise ValueError(f"image_id must not be negative, found {unique[0]}")
-    if not is_header(header):
-        raise ValueError(f"expected {HEADER_WANTED}, found {list(header)}")
     rows = [f"{image},{_row(image, row)}\n" for image, row in zip(ids.tolist(), labels, strict=True)]
     with replacing(path) as temporary:
-        temporary.write_text(",".join(header) + "\n" + "".join(rows), encoding="ascii", newline="\n")
+        temporary.write_text(",".join(form.header) + "\n" + "".join(rows), encoding="ascii", newline="\n")
 
 
 def _row(image: int, labels: Iterable[int]) -> str:

@@ -1,4 +1,4 @@
-"""Pooling and dense layers between a feature map and the labels."""
+"""Pooling and dense layers between a feature map and the answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from labelstack.networks.tasks import Task
 from labelstack.params.models import HeadSection
 
 _POOLING = {
@@ -16,20 +17,20 @@ _POOLING = {
 }
 
 
-def add_head(features: Any, head: HeadSection, n_labels: int) -> tuple[Any, Any]:
-    """Pooling → (Dense relu → Dropout) for each of ``head.units`` → Dense(n_labels) → sigmoid.
+def add_head(features: Any, head: HeadSection, task: Task) -> Any:
+    """Pooling → (Dense relu → Dropout) for each of ``head.units`` → Dense(task.outputs) → the task's activation.
 
-    Without hidden units one dropout follows the pooling. Logits and probabilities are always float32.
+    Without hidden units one dropout follows the pooling. Logits and answers are always float32.
 
     Parameters
     ----------
     features : keras tensor [b, h, w, c]
     head : HeadSection
-    n_labels : int
+    task : Task
 
     Returns
     -------
-    logits, probability : keras tensors [b, n_labels], of the layers named ``logits`` and ``probability``
+    keras tensor [b, task.outputs], of the layer named ``probability``, which follows the one named ``logits``
     """
     x = _POOLING[head.pooling](name="pooling")(features)
     if not head.units and head.dropout:
@@ -38,10 +39,10 @@ def add_head(features: Any, head: HeadSection, n_labels: int) -> tuple[Any, Any]
         x = layers.Dense(units, activation="relu", name=f"dense_{number}")(x)
         if head.dropout:
             x = layers.Dropout(head.dropout, name=f"dropout_{number}")(x)
-    logits = layers.Dense(n_labels, dtype="float32", name="logits")(x)
-    return logits, layers.Activation("sigmoid", dtype="float32", name="probability")(logits)
+    logits = layers.Dense(task.outputs, dtype="float32", name="logits")(x)
+    return layers.Activation(task.activation, dtype="float32", name="probability")(logits)
 
 
 def logits_model(model: keras.Model) -> keras.Model:
-    """The same network (shared variables) ending before the sigmoid: losses on logits do not saturate."""
+    """The same network (shared variables) ending before the activation: losses on logits do not saturate."""
     return keras.Model(model.inputs, model.get_layer("logits").output, name="logits_of_" + model.name)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +15,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from labelstack.networks import backbones  # noqa: F401 - what all saved models may hold decides predictions
-from labelstack.params.backbone_names import MODULES
+from labelstack.params.backbone_names import BACKBONES, OWN, backbone_of
+from labelstack.support.archive import make_canonical
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
 from labelstack.support.storage import replacing
@@ -85,23 +83,39 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     if path.suffix != ".keras":
         raise ValueError(f"{path}: a base model's file name ends in .keras")
     with replacing(path) as final, tempfile.TemporaryDirectory(dir=final.parent, prefix=".saving.") as folder:
-        dated = Path(folder) / "model.keras"
-        model.save(dated)
-        _made_reproducible(dated, final)
+        whole = Path(folder) / "model.keras"
+        model.save(whole)
+        make_canonical(whole)
+        whole.replace(final)
 
 
 def load_model(path: str | Path) -> keras.Model:
-    """Read a ``.keras`` file in safe mode; raise ``UserError`` when it is absent, damaged or unsafe."""
+    """Read a ``.keras`` file in safe mode; raise ``UserError`` when it is absent, damaged or unsafe.
+
+    Layers of our backbones and of installed plug-ins are known.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: not found; expected a base model saved as .keras")
-    for file in set(MODULES.values()):  # Keras finds layers of ours by name once their files are imported
-        import_module(file)
+    lacking = _layers_imported()
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         reason = str(error).strip().split("\n")[0][:300]
-        raise UserError(f"{path}: cannot be loaded as a base model ({reason})") from None
+        raise UserError(f"{path}: cannot be loaded as a base model ({'; '.join([reason, *lacking])})") from None
+
+
+def _layers_imported() -> list[str]:
+    """Import the modules of all backbones, by which Keras knows their layers; what is wrong with those of plug-ins."""
+    problems = []
+    for name in BACKBONES.names():
+        try:
+            import_module(backbone_of(name).module)
+        except (UserError, ImportError) as error:
+            if name in OWN:
+                raise
+            problems.append(str(error))
+    return problems
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -112,29 +126,3 @@ def weights_digest(model: keras.Model) -> str:
         digest.update(f"{weight.dtype.str}{weight.shape}".encode())
         digest.update(weight.tobytes())
     return digest.hexdigest()
-
-
-def _made_reproducible(source: Path, target: Path) -> None:
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
-        for entry in old.infolist():
-            dateless = zipfile.ZipInfo(entry.filename, (1980, 1, 1, 0, 0, 0))
-            if entry.filename == "metadata.json":
-                new.writestr(dateless, json.dumps(json.loads(old.read(entry)) | {"date_saved": ""}))
-            elif entry.filename == "config.json":
-                new.writestr(dateless, json.dumps(_renumbered(json.loads(old.read(entry)), {})))
-            else:
-                dateless.file_size = entry.file_size  # known beforehand, so files over 2 GiB get the 64-bit form
-                with old.open(entry) as content, new.open(dateless, "w") as copy:
-                    shutil.copyfileobj(content, copy, 1 << 20)
-
-
-def _renumbered(config: Any, numbers: dict[int, int]) -> Any:
-    """The same configuration with shared objects numbered from 1; Keras uses their memory addresses."""
-    if isinstance(config, list):
-        return [_renumbered(item, numbers) for item in config]
-    if not isinstance(config, dict):
-        return config
-    return {
-        key: numbers.setdefault(value, len(numbers) + 1) if key == "shared_object_id" else _renumbered(value, numbers)
-        for key, value in config.items()
-    }

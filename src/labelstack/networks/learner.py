@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from labelstack.networks.heads import logits_model
-from labelstack.networks.losses import Loss
+from labelstack.networks.tasks import Loss
 from labelstack.params.models import ModelSection
 
 _NO_DECAY = ["bias", "gamma", "beta"]
@@ -46,7 +46,7 @@ class Learner:
         From ``build_model``.
     optimizer : keras.optimizers.Optimizer
     loss : callable
-        From ``make_loss``.
+        Of the model's task.
     ema : float, optional
         Decay of an exponential moving average of all weights, normalization statistics included. In the first steps
         the decay is (1 + t) / (10 + t), so that the average does not remember the initial weights.
@@ -63,13 +63,12 @@ class Learner:
         optimizer.build(model.trainable_variables)
         self._average = [tf.Variable(w.value, trainable=False) for w in model.weights] if ema else []
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
-        n_labels = model.outputs[0].shape[-1]
         self._compiled = tf.function(
             self._step,
             autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
             input_signature=[
                 tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.uint8),
-                tf.TensorSpec([None, n_labels], tf.float32),
+                tf.TensorSpec([None, model.outputs[0].shape[-1]], tf.float32),
                 tf.TensorSpec([], tf.float32),
             ],
         )
@@ -130,7 +129,7 @@ class Learner:
             with tf.GradientTape() as tape:
                 logits = self._network(own, training=True)
                 # Gradients are summed over replicas, so each divides by the size of the whole batch.
-                loss = tf.reduce_sum(self._loss(wanted, logits)) / total
+                loss = tf.reduce_sum(self._loss(wanted, logits, None)) / total
                 scaled = self.optimizer.scale_loss(loss)
             variables = self.model.trainable_variables
             gradients = tape.gradient(scaled, [variable.value for variable in variables])

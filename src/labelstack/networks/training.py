@@ -22,9 +22,9 @@ from labelstack.networks.determinism import make_deterministic
 from labelstack.networks.feeding import EpochBatches, ahead, mixed_up
 from labelstack.networks.inference import compile_predict
 from labelstack.networks.learner import Learner, make_optimizer
-from labelstack.networks.losses import make_loss
 from labelstack.networks.model import build_model
 from labelstack.networks.schedules import best_epoch, learning_rate, stopped
+from labelstack.networks.tasks import Monitor, multi_label
 from labelstack.params import digest
 from labelstack.params.metric import MetricSection
 from labelstack.params.models import ModelSection
@@ -88,7 +88,7 @@ def train(
         memory); targets 0/1 [n, n_labels]. Decides early stopping, plateaus and the best epoch.
     n_labels : int
     prior : float [n_labels] or None
-        Label frequencies of the training images: first bias, and weights of ``balanced_bce``.
+        Label frequencies of the training images: first bias, and what losses weigh by.
     seed : int
         With params, data and machine it fixes the result, interrupted or not.
     work : Path
@@ -106,14 +106,14 @@ def train(
     metric = metric or MetricSection()
     make_deterministic(seed)
     strategy = tf.distribute.MirroredStrategy() if training.multi_gpu else None
+    task = multi_label(params, n_labels, prior)
     with strategy.scope() if strategy else nullcontext():
-        model = build_model(params, n_labels, prior=prior, mixed_precision=training.mixed_precision)
-        loss = make_loss(params.loss, label_smoothing=params.label_smoothing, frequency=prior)
-        learner = Learner(model, make_optimizer(params, training.mixed_precision), loss, params.ema)
+        model = build_model(params, task, mixed_precision=training.mixed_precision)
+        learner = Learner(model, make_optimizer(params, training.mixed_precision), task.loss, params.ema)
     replicas = strategy.num_replicas_in_sync if strategy else 1
     folder = CheckpointFolder(work, _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas))
     history, best = _resumed(folder, learner)
-    judge = _Judge(model, holdout, metric, params.batch_size) if holdout is not None else None
+    judge = _Judge(model, holdout, metric, task.monitor, params.batch_size) if holdout is not None else None
     while len(history) < params.epochs and not stopped(history, training.patience):
         record = _epoch(params, learner, batches, seed, history)
         with learner.averaged():
@@ -127,9 +127,8 @@ def train(
     with learner.averaged():
         final = list(best.values()) if best else model.get_weights()
     if strategy:  # variables of the result shall not be spread over devices
-        model = build_model(
-            params.model_copy(update={"weights": "none"}), n_labels, mixed_precision=training.mixed_precision
-        )
+        blank = params.model_copy(update={"weights": "none"})
+        model = build_model(blank, task, mixed_precision=training.mixed_precision)
     model.set_weights(final)
     return TrainResult(model, pd.DataFrame(history).astype({"epoch": int} if history else {}), best_epoch(history))
 
@@ -179,13 +178,15 @@ def _epoch(params: ModelSection, learner: Learner, batches: EpochBatches, seed: 
 
 
 class _Judge:
-    """Scores the model on the holdout: cross-entropy, and the metric at the best single threshold of a grid."""
+    """Scores the model on the holdout: the task's loss, and the metric at the best single threshold of a grid."""
 
-    def __init__(self, model: keras.Model, holdout: Holdout, metric: MetricSection, batch_size: int) -> None:
+    def __init__(
+        self, model: keras.Model, holdout: Holdout, metric: MetricSection, monitor: Monitor, batch_size: int
+    ) -> None:
         self._predict = compile_predict(model)
         self._images, targets = holdout
         self._targets = np.asarray(targets).astype(bool)
-        self._metric = metric
+        self._metric, self._monitor = metric, monitor
         self._batch_size = batch_size
 
     def __call__(self) -> Record:
@@ -195,10 +196,8 @@ class _Judge:
         average, beta = self._metric.primary, self._metric.beta
         scores = [float(f_beta(self._targets, probability >= t, average=average, beta=beta)) for t in THRESHOLD_GRID]
         best = int(np.argmax(scores))
-        clipped = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
-        loss = -np.where(self._targets, np.log(clipped), np.log1p(-clipped)).mean()
         return {
-            "holdout_loss": float(loss),
+            "holdout_loss": self._monitor(self._targets, probability),
             holdout_column(average, beta): scores[best],
             "holdout_threshold": float(THRESHOLD_GRID[best]),
         }

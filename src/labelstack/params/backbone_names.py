@@ -1,20 +1,66 @@
 """Which file has which backbone: names alone, so that a further one changes nothing about those that are there."""
 
-MODULES: dict[str, str] = {
-    name: f"labelstack.networks.backbones.{file}"
-    for file, names in {
-        "densenet": ("densenet201", "densenet121"),
-        "descriptors": ("descriptors",),
-        "efficientnet": ("efficientnet_b0",),
-        "inception": ("inception_v3", "inception_resnet_v2"),
-        "mobilenet": ("mobilenet", "mobilenet_v2"),
-        "nasnet": ("nasnet",),
-        "pixels": ("pixels",),
-        "resnet": ("resnet50", "resnet152_v2"),
-        "silhouette": ("silhouette", "silhouette_pixels"),
-        "small_cnn": ("small_cnn",),
-        "small_resnet": ("small_resnet",),
-        "xception": ("xception",),
-    }.items()
-    for name in names
-}
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from labelstack.support.catalogue import Catalogue
+from labelstack.support.errors import UserError
+
+_ROOM = "labelstack.networks.backbones"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What is known of a backbone before Keras is imported; also what the entry point of a plug-in names.
+
+    Attributes
+    ----------
+    module : whose ``ARCHITECTURES`` has an ``Architecture`` under the backbone's name
+    smallest : side in pixels of the smallest image that the architecture takes: keras.applications' own minimum, of
+        small networks what is left after their strides
+    twin : options with which a rehearsal makes it small. A published network is built whole and cut off early.
+    """
+
+    module: str
+    smallest: int
+    twin: Mapping[str, Any] = field(default_factory=dict)
+
+
+OWN: dict[str, Backbone] = {
+    "densenet201": Backbone(f"{_ROOM}.densenet", 32, {"until": "pool2_pool"}),
+    "inception_v3": Backbone(f"{_ROOM}.inception", 75, {"until": "mixed0"}),
+    "inception_resnet_v2": Backbone(f"{_ROOM}.inception", 75, {"until": "mixed_5b"}),
+    "resnet50": Backbone(f"{_ROOM}.resnet", 32, {"until": "conv2_block1_out"}),
+    "nasnet": Backbone(f"{_ROOM}.nasnet", 32, {"until": "reduction_concat_stem_1"}),
+    "xception": Backbone(f"{_ROOM}.xception", 71, {"until": "block3_pool"}),
+    "resnet152_v2": Backbone(f"{_ROOM}.resnet", 32, {"until": "conv2_block1_out"}),
+    "mobilenet": Backbone(f"{_ROOM}.mobilenet", 32, {"alpha": 0.25, "until": "conv_pw_2_relu"}),
+    "mobilenet_v2": Backbone(f"{_ROOM}.mobilenet", 32, {"alpha": 0.35, "until": "block_2_add"}),
+    "densenet121": Backbone(f"{_ROOM}.densenet", 32, {"until": "pool2_pool"}),
+    "efficientnet_b0": Backbone(f"{_ROOM}.efficientnet", 32, {"until": "block2a_project_bn"}),
+    "small_cnn": Backbone(f"{_ROOM}.small_cnn", 16, {"filters": [8, 16], "convolutions": 1}),
+    "small_resnet": Backbone(f"{_ROOM}.small_resnet", 16, {"filters": [8, 16], "blocks": 1}),
+    "descriptors": Backbone(f"{_ROOM}.descriptors", 32),  # nothing to learn below the head: small as it is
+    "pixels": Backbone(f"{_ROOM}.pixels", 16, {"filters": [16, 16]}),
+    "silhouette": Backbone(f"{_ROOM}.silhouette", 32, {"filters": [8, 8]}),
+    "silhouette_pixels": Backbone(
+        f"{_ROOM}.silhouette", 32, {"filters": [8, 8], "colours": [16, 16], "units": 16}
+    ),
+}  # fmt: skip
+BACKBONES = Catalogue("labelstack.backbones", {name: f"{own.module}:ARCHITECTURES" for name, own in OWN.items()})
+
+
+def backbone_of(name: str) -> Backbone:
+    """What is known of a backbone that is there; raise ``UserError`` where a plug-in names no such thing."""
+    if name in OWN:
+        return OWN[name]
+    found = BACKBONES.load(name)
+    if not isinstance(found, Backbone):
+        raise UserError(
+            f"plug-in {name} = {BACKBONES.reference(name)} ({BACKBONES.group}): expected a Backbone of "
+            f"labelstack.params.backbone_names, found {type(found).__name__}"
+        )
+    return found

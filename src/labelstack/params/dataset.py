@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
+from labelstack.params.messages import one_of
 from labelstack.params.rules import Folder
 from labelstack.params.section import Section
+from labelstack.support.catalogue import Catalogue
 
 _MAX_LABELS = 100_000
+# Which file reads and writes which form of data set; what it offers: formats/format.py.
+FORMATS = Catalogue("labelstack.formats", {"imaterialist2018": "labelstack.formats.imaterialist2018"})
 LabelId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class DatasetSection(Section):
     """Where the competition files lie and what they may contain."""
 
-    format: Literal["imaterialist2018"] = "imaterialist2018"
+    format: str = "imaterialist2018"
     root: Folder = "data/sample"
     label_ids: Annotated[tuple[LabelId, LabelId], Strict(False)] | None = None
     answers: str | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: str) -> str:
+        return one_of(value, FORMATS, "format")
 
     @field_validator("label_ids")
     @classmethod

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from labelstack.params.blend import BLEND
-from labelstack.params.stackers import STACKERS
+from labelstack.params.stackers import StackerSection
+from labelstack.support.catalogue import Catalogue
 
 _EXPLAINED = 200  # each takes a search for the nearest name, and no one reads more
 _SHORT = reprlib.Repr()
@@ -32,10 +33,10 @@ def unknown(value: str, known: Any, noun: str) -> str:
     return f"unknown {noun} {value!r}{hint} (known: {', '.join(known)})"
 
 
-def one_of(value: str, known: Any, noun: str) -> str:
+def one_of(value: str, known: Collection[str] | Catalogue, noun: str) -> str:
     """The name itself; raise ``ValueError`` when it is unknown."""
     if value not in known:
-        raise ValueError(unknown(value, known, noun))
+        raise ValueError(unknown(value, known.names() if isinstance(known, Catalogue) else known, noun))
     return value
 
 
@@ -77,7 +78,8 @@ def explain(error: ValidationError, root: type[BaseModel], prefix: tuple[str, ..
 
     Parameters
     ----------
-    root : the model of the whole file, whose sections are looked through for names that may be meant
+    root : the model of the whole file, whose sections are looked through for names that may be meant; or the section of
+        the stacker that ``prefix`` leads to
     prefix : where in the file the findings' places start
     """
     problems: list[str] = []
@@ -126,9 +128,7 @@ def _shown(value: Any) -> str:
 
 def _siblings(root: type[BaseModel], where: tuple[str, ...]) -> list[str]:
     """Valid keys of the section at a dotted place below ``root``."""
-    if where[:1] == ("stackers",):
-        return sorted({key for section in STACKERS.values() for key in section.model_fields})
-    section, parts = root, iter(where)
+    section, parts = root, iter(where[2:] if issubclass(root, StackerSection) else where)
     for part in parts:
         kind: Any = section.model_fields[part].annotation
         if get_origin(kind) is dict:  # of sections by their names

@@ -7,32 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from labelstack.params.augment import AugmentSection
+from labelstack.params.backbone_names import BACKBONES, backbone_of
+from labelstack.params.loss_names import LOSSES
 from labelstack.params.messages import one_of
 from labelstack.params.rules import Folder
 from labelstack.params.section import Section, Seed
-
-# Name -> smallest image side in pixels that the architecture accepts (keras.applications' own minima;
-# for our small ones: what is left after their strides).
-BACKBONE_MIN_SIZE: dict[str, int] = {
-    "densenet201": 32,
-    "inception_v3": 75,
-    "inception_resnet_v2": 75,
-    "resnet50": 32,
-    "nasnet": 32,
-    "xception": 71,
-    "resnet152_v2": 32,
-    "mobilenet": 32,
-    "mobilenet_v2": 32,
-    "densenet121": 32,
-    "efficientnet_b0": 32,
-    "small_cnn": 16,
-    "small_resnet": 16,
-    "descriptors": 32,
-    "pixels": 16,
-    "silhouette": 32,
-    "silhouette_pixels": 32,
-}
-LOSSES = ("bce", "balanced_bce", "focal")
 
 Resize = Literal["stretch", "letterbox"]
 
@@ -81,7 +60,7 @@ class ModelSection(Section):
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, value: str) -> str:
-        return one_of(value, BACKBONE_MIN_SIZE, "backbone")
+        return one_of(value, BACKBONES, "backbone")
 
     @field_validator("loss")
     @classmethod
@@ -91,11 +70,9 @@ class ModelSection(Section):
     @field_validator("image_size")
     @classmethod
     def _large_enough(cls, value: int, info: ValidationInfo) -> int:
-        backbone = info.data.get("backbone", "")
-        if value < BACKBONE_MIN_SIZE.get(backbone, 0):
-            raise ValueError(
-                f"{value} px is below the minimum of {backbone}, which is {BACKBONE_MIN_SIZE[backbone]} px"
-            )
+        name = info.data.get("backbone")
+        if name is not None and value < backbone_of(name).smallest:
+            raise ValueError(f"{value} px is below the minimum of {name}, which is {backbone_of(name).smallest} px")
         return value
 
     @field_validator("augment", mode="before")

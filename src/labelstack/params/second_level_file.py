@@ -11,7 +11,7 @@ from labelstack.params.folds import FoldsSection
 from labelstack.params.messages import dotted, explain, one_of
 from labelstack.params.metric import MetricSection
 from labelstack.params.section import Section
-from labelstack.params.stackers import STACKERS, StackerSection
+from labelstack.params.stackers import STACKERS, StackerSection, section_of
 from labelstack.params.thresholds import ThresholdsSection
 
 # The stackers that params.yaml ships with; its other sections are the defaults of their classes.
@@ -52,15 +52,17 @@ class SecondLevel(Section):
                 continue
             place = ("stackers", str(name))
             if not isinstance(section, dict) or "kind" not in section:
-                problems.append(f"{dotted(place)}: must be a section with the key kind ({', '.join(STACKERS)})")
+                problems.append(f"{dotted(place)}: must be a section with the key kind ({', '.join(STACKERS.names())})")
                 continue
             try:
-                kind = one_of(str(section["kind"]), STACKERS, "stacker kind")
-                parsed[name] = STACKERS[kind].model_validate(section)
-            except ValidationError as error:
-                problems += explain(error, cls, place)
+                of_kind = section_of(one_of(str(section["kind"]), STACKERS, "stacker kind"))
             except ValueError as error:
                 problems.append(f"{dotted(place)}.kind: {error}")
+                continue
+            try:
+                parsed[name] = of_kind.model_validate(section)
+            except ValidationError as error:
+                problems += explain(error, of_kind, place)
         if problems:
             raise ValueError("\n".join(problems))
         return parsed

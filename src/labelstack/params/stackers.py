@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from labelstack.params.section import Section, Seed
+from labelstack.support.catalogue import Catalogue
+from labelstack.support.errors import UserError
+
+_ROOM = "labelstack.stacking.stackers"
 
 
 class StackerSection(Section):
-    """What every section under ``stackers`` has; ``kind`` says which stacker it is."""
+    """What every section under ``stackers`` has; ``kind`` says which stacker it is.
 
+    Its other keys are the arguments of the constructor of the class that ``stacker`` names as ``module:class``. The
+    entry point of a plug-in names such a section.
+    """
+
+    stacker: ClassVar[str]
     kind: str
 
 
 class CNNStackerSection(StackerSection):
     """The convolutional stacker: windows over models, dense layers over labels."""
 
+    stacker: ClassVar[str] = f"{_ROOM}.cnn:CNNStacker"
     kind: Literal["cnn"] = "cnn"
     filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([8, 16, 32, 64], min_length=1)
     kernel: int = Field(3, ge=1, le=15)
@@ -38,6 +48,7 @@ class CNNStackerSection(StackerSection):
 class XGBoostStackerSection(StackerSection):
     """Gradient-boosted trees, one booster per label."""
 
+    stacker: ClassVar[str] = f"{_ROOM}.xgb:XGBoostStacker"
     kind: Literal["xgboost"] = "xgboost"
     features: Literal["all", "own", "own+context", "own+top_k"] = "own+top_k"
     top_k: int = Field(16, ge=1, le=1000)
@@ -59,6 +70,7 @@ class XGBoostStackerSection(StackerSection):
 class LogisticStackerSection(StackerSection):
     """Logistic regression per label that leans on weights shared by all labels."""
 
+    stacker: ClassVar[str] = f"{_ROOM}.linear:LogisticStacker"
     kind: Literal["logistic"] = "logistic"
     inputs: Literal["logit", "probability", "both"] = "logit"
     pooled: bool = True
@@ -72,6 +84,7 @@ class LogisticStackerSection(StackerSection):
 class RidgeStackerSection(LogisticStackerSection):
     """Ridge regression per label, otherwise the same."""
 
+    stacker: ClassVar[str] = f"{_ROOM}.linear:RidgeStacker"
     kind: Literal["ridge"] = "ridge"  # type: ignore[assignment]
     inputs: Literal["logit", "probability", "both"] = "probability"
     rivals: bool = False
@@ -81,6 +94,7 @@ class RidgeStackerSection(LogisticStackerSection):
 class MeanStackerSection(StackerSection):
     """Mean of the models."""
 
+    stacker: ClassVar[str] = f"{_ROOM}.means:MeanStacker"
     kind: Literal["mean"] = "mean"
     space: Literal["probability", "logit"] = "probability"
 
@@ -88,12 +102,14 @@ class MeanStackerSection(StackerSection):
 class RankMeanStackerSection(StackerSection):
     """Mean of the models' ranks."""
 
+    stacker: ClassVar[str] = f"{_ROOM}.means:RankMeanStacker"
     kind: Literal["rank_mean"] = "rank_mean"
 
 
 class WeightedMeanStackerSection(StackerSection):
     """Convex weights by scipy.optimize."""
 
+    stacker: ClassVar[str] = f"{_ROOM}.means:WeightedMeanStacker"
     kind: Literal["weighted_mean"] = "weighted_mean"
     objective: Literal["log_loss", "f"] = "log_loss"
     metric: Literal["samples", "micro", "macro"] = "samples"
@@ -103,6 +119,7 @@ class WeightedMeanStackerSection(StackerSection):
 class GreedyStackerSection(StackerSection):
     """Greedy selection with replacement."""
 
+    stacker: ClassVar[str] = f"{_ROOM}.means:GreedyStacker"
     kind: Literal["greedy"] = "greedy"
     step: float = Field(0.05, gt=0, le=0.5)
     metric: Literal["samples", "micro", "macro"] = "samples"
@@ -112,18 +129,34 @@ class GreedyStackerSection(StackerSection):
 class PerLabelWeightsStackerSection(StackerSection):
     """Convex weights per label, drawn to shared ones."""
 
+    stacker: ClassVar[str] = f"{_ROOM}.means:PerLabelWeightsStacker"
     kind: Literal["per_label_weights"] = "per_label_weights"
     shrinkage: float = Field(50, ge=0, le=1e9)
 
 
-STACKERS: dict[str, type[StackerSection]] = {
-    "cnn": CNNStackerSection,
-    "xgboost": XGBoostStackerSection,
-    "logistic": LogisticStackerSection,
-    "ridge": RidgeStackerSection,
-    "mean": MeanStackerSection,
-    "rank_mean": RankMeanStackerSection,
-    "weighted_mean": WeightedMeanStackerSection,
-    "greedy": GreedyStackerSection,
-    "per_label_weights": PerLabelWeightsStackerSection,
-}
+# Every class above: kind → where it stands.
+STACKERS = Catalogue(
+    "labelstack.stackers",
+    {
+        section.model_fields["kind"].default: f"{__name__}:{section.__name__}"
+        for section in list(globals().values())
+        if isinstance(section, type) and issubclass(section, StackerSection) and section is not StackerSection
+    },
+)
+
+
+def section_of(kind: str) -> type[StackerSection]:
+    """The section of a kind that is there; raise ``UserError`` when a plug-in's entry point names something else."""
+    found: Any = STACKERS.load(kind)
+    if kind not in STACKERS.own and not _is_of(found, kind):
+        raise UserError(
+            f"plug-in {kind} = {STACKERS.reference(kind)} ({STACKERS.group}): expected a StackerSection of "
+            f"labelstack.params.stackers with this kind as its default and the stacker's module:class, found {found!r}"
+        )
+    section: type[StackerSection] = found
+    return section
+
+
+def _is_of(found: Any, kind: str) -> bool:
+    is_section = isinstance(found, type) and issubclass(found, StackerSection)
+    return is_section and found.model_fields["kind"].default == kind and isinstance(getattr(found, "stacker", 0), str)

@@ -116,6 +116,7 @@ def published_test(rows: Mapping[str, Sequence[Image]]) -> list[Image]:
     return shared + [row for row in rows["test"] if row.image_id > len(shared)]
 
 
+FORMAT = "imaterialist2018"  # of what is written here
 # Recipes whose files are not written as the page describes them.
 WRITERS: dict[str, Writer] = {"imaterialist2018": write_published}
 

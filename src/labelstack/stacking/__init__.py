@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from labelstack.stacking.fold_predictions import FoldPredictions, OutOfFold, out_of_fold
     from labelstack.stacking.folds import assign_folds
     from labelstack.stacking.second_level import StackedEnsemble
-    from labelstack.stacking.stackers.catalogue import load_stacker, make_stacker
     from labelstack.stacking.stackers.cnn import CNNStacker
+    from labelstack.stacking.stackers.construction import load_stacker, make_stacker
     from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
     from labelstack.stacking.stackers.stacker import Stacker
     from labelstack.stacking.stackers.xgb import XGBoostStacker
@@ -67,8 +67,8 @@ _FILES = {
     "out_of_fold": "fold_predictions",
     "StackedEnsemble": "second_level",
     "Stacker": "stackers.stacker",
-    "load_stacker": "stackers.catalogue",
-    "make_stacker": "stackers.catalogue",
+    "load_stacker": "stackers.construction",
+    "make_stacker": "stackers.construction",
     "XGBoostStacker": "stackers.xgb",
     "thresholds": "deciding",
 }

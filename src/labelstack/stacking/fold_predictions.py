@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_cube, check_folds, check_targets
 from labelstack.stacking.stackers.averaging import mean_of
-from labelstack.stacking.stackers.catalogue import kind_of, load_stacker, new_stacker
+from labelstack.stacking.stackers.construction import load_stacker, new_stacker, reference_of
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 from labelstack.stacking.stackers.stacker import Stacker
 from labelstack.support.storage import read_json, replacing, replacing_dir, write_json
@@ -95,7 +95,6 @@ def out_of_fold(
     test_cube: ArrayLike | None = None,
     nested: bool = False,
     columns: Sequence[str] | None = None,
-    on_fold: Callable[[int, NDArray[np.int64], NDArray[np.float32]], None] | None = None,
     work: str | Path | None = None,
     map_: Map | None = None,
 ) -> OutOfFold:
@@ -110,7 +109,6 @@ def out_of_fold(
     test_cube : float [m, n_models, n_labels], optional
     nested : also train a model without each pair of folds, k (k − 1) / 2 of them; not with k = 2, where none has rows
     columns : names of the cube's models, kept with the fold models, which refuse others
-    on_fold : called for each fold with its number, its rows int64 and their probabilities float32 [rows, n_labels]
     work : folder in which finished fits are kept; a rerun with equal data and parameters takes them from there
     map_ : ``Engine.map``, to fit on other machines; needs ``work``. None: here, one by one
     """
@@ -128,10 +126,7 @@ def out_of_fold(
         for folds_out, fit in zip(without, _fits(make_stacker, data, without, work, map_), strict=True):
             fits[folds_out] = fit
             if len(folds_out) == 1:
-                rows = np.flatnonzero(assigned == folds_out[0])
-                oof[rows] = fit.held_out
-                if on_fold is not None:
-                    on_fold(folds_out[0], rows, fit.held_out)
+                oof[assigned == folds_out[0]] = fit.held_out
     single = [fits[fold,] for fold in range(k)]
     test = None if tests is None else mean_of([fit.test for fit in single if fit.test is not None])
     return OutOfFold(
@@ -247,7 +242,7 @@ def _fits(
         {
             "work": str(work),
             "key": key,
-            "kind": kind_of(example),
+            "stacker": reference_of(example),
             "params": example.get_params(),
             "without": list(folds),
         }
@@ -261,7 +256,7 @@ def _fits(
         for _ in map_(
             run_job,
             todo,
-            desc=f"{kind_of(example)} stacker",
+            desc=type(example).__name__,
             reads=lambda job: [inputs],
             writes=lambda job: [str(_folder(job))],
         ):
@@ -278,7 +273,7 @@ def run_job(job: dict[str, Any]) -> None:
         return
     with np.load(Path(job["work"]) / "inputs.npz", allow_pickle=False) as arrays:
         data = _Data(arrays["cube"], arrays["targets"], arrays["folds"], arrays.get("test"))
-    _fit(new_stacker(job["kind"], job["params"]), data, tuple(job["without"])).write(_folder(job), job["key"])
+    _fit(new_stacker(job["stacker"], job["params"]), data, tuple(job["without"])).write(_folder(job), job["key"])
 
 
 def _folder(job: dict[str, Any]) -> Path:
@@ -292,7 +287,7 @@ def _kept(job: dict[str, Any]) -> bool:
 
 
 def _key(stacker: Stacker, data: _Data) -> str:
-    digest = hashlib.sha256(f"{kind_of(stacker)} {json.dumps(stacker.get_params(), sort_keys=True)}".encode())
+    digest = hashlib.sha256(f"{reference_of(stacker)} {json.dumps(stacker.get_params(), sort_keys=True)}".encode())
     for name, array in data.arrays().items():
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -16,10 +16,10 @@ from labelstack.params.second_level_file import default_second_level
 from labelstack.params.thresholds import ThresholdsSection
 from labelstack.stacking.array_checks import check_cube, check_folds, check_targets
 from labelstack.stacking.blending import blend
-from labelstack.stacking.crossfit import Blended, fit_blend, scores, strategy_scores
+from labelstack.stacking.crossfit import Blended, fit_blend, scores
 from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
 from labelstack.stacking.folds import assign_folds
-from labelstack.stacking.stackers.catalogue import make_stacker
+from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 from labelstack.stacking.stackers.stacker import Stacker
 
@@ -130,20 +130,6 @@ class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
             name: scores(self.targets_, member, self.folds_, self._metric, self._thresholds, groups=self.groups_)
             for name, member in self.predictions_.items()
         }
-
-    def strategy_table(self) -> dict[str, dict[str, float]]:
-        """Every decision strategy on the cross-fitted blend; see ``crossfit.strategy_scores``."""
-        check_is_fitted(self, "blended_")
-        members = {name: self.predictions_[name] for name in self.blended_.weights}
-        return strategy_scores(
-            members,
-            self.blended_.cross_fitted,
-            self.targets_,
-            self.folds_,
-            metric=self._metric,
-            thresholds=self._thresholds,
-            groups=self.groups_,
-        )
 
     def predict_proba(self, cube: ArrayLike) -> NDArray[np.float32]:
         """Blended probabilities float32 [n, n_labels] for a cube with the models and labels of the fit."""

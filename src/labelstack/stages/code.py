@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
-from labelstack.params.backbone_names import MODULES
-from labelstack.params.stacker_kinds import CLASSES, module_of
+from labelstack.params.backbone_names import BACKBONES, backbone_of
+from labelstack.params.dataset import FORMATS
+from labelstack.params.loss_names import LOSSES
+from labelstack.params.stackers import STACKERS, section_of
 from labelstack.stages import paths
 from labelstack.support import storage
-from labelstack.support.closure import Sources, beneath, sources
+from labelstack.support.catalogue import Catalogue
+from labelstack.support.closure import Sources, beneath, installed, sources
 
 # Stage → the module whose function makes its outputs.
 ROOTS: dict[str, str] = {
@@ -26,11 +32,20 @@ ROOTS: dict[str, str] = {
     "register": "labelstack.stages.register",
     "report": "labelstack.stages.report",
 }
-# Stages with a variant for each kind of what they make, and where each kind's own code lies.
-VARIANTS: dict[str, dict[str, str]] = {
-    "train": MODULES,
-    "predict": MODULES,  # a saved network holds layers of its backbone's
-    "stack": {kind: module_of(kind) for kind in CLASSES},
+# Noun → its names, and the module that does the work of one, which need not be where its entry lies.
+NOUNS: dict[str, tuple[Catalogue, Callable[[str], str]]] = {
+    "backbone": (BACKBONES, lambda name: backbone_of(name).module),
+    "loss": (LOSSES, LOSSES.reference),
+    "stacker": (STACKERS, lambda kind: section_of(kind).stacker),
+    "format": (FORMATS, FORMATS.reference),
+}
+# Stages whose results the code of what is chosen by name decides too.
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "ingest": ("format",),
+    "train": ("backbone", "loss"),
+    "predict": ("backbone",),  # a saved network holds layers of its backbone's
+    "stack": ("stacker",),
+    "submit": ("format",),
 }
 # What no result depends on. The first part may be imported by what computes, and is not followed from there; the
 # second must not be (docs/graph.md is checked against both).
@@ -67,33 +82,68 @@ def apart(stage: str) -> list[str]:
     return [*APART, *(_PLUMBING if stage in _ABOUT else NEVER)]
 
 
-def modules(stage: str, variant: str | None = None, source: Sources | None = None) -> list[str]:
-    """Modules that decide the results of a stage.
+def modules(stage: str, *names: str, source: Sources | None = None) -> list[str]:
+    """Modules of labelstack that decide the results of a stage.
 
     Parameters
     ----------
-    variant : key of ``VARIANTS[stage]``; None: what all variants have in common
+    names : one for each noun of ``VARIANTS[stage]``; none: what all variants have in common
     source : None: labelstack as it runs here
     """
-    roots = [ROOTS[stage], *([] if variant is None else [VARIANTS[stage][variant]])]
-    return (source or sources()).closure(roots, apart(stage))
+    source = source or sources()
+    roots, plug_ins = _work(stage, names)
+    built_on = {module for plug_in in plug_ins for part in _plug_in(plug_in) for module in part.named_of(source)}
+    roots += sorted(module for module in built_on if not beneath(module, apart(stage)))
+    return source.closure([ROOTS[stage], *roots], apart(stage))
 
 
 @cache
-def code_digest(stage: str, variant: str | None = None, source: Sources | None = None) -> str:
-    """16 hex digits over the code that decides the results of a stage; arguments as of ``modules``."""
+def code_digest(stage: str, *names: str, source: Sources | None = None) -> str:
+    """16 hex digits over the code that decides the results of a stage, plug-ins' too; arguments as of ``modules``."""
     source = source or sources()
-    return source.digest(modules(stage, variant, source))
+    own = source.digest(modules(stage, *names, source=source))
+    plug_ins = _plug_in_digests(stage, names)
+    return hashlib.sha256("\n".join([own, *plug_ins]).encode()).hexdigest()[:16] if plug_ins else own
 
 
-def kept_code_digest(stage: str, variant: str | None = None) -> str:
+def kept_code_digest(stage: str, *names: str) -> str:
     """As ``code_digest`` of the code that runs here, read back if ``keep`` wrote it: parsing all takes a second."""
-    return _kept().get(_key(stage, variant)) or code_digest(stage, variant)
+    return _kept().get(_key(stage, names)) or code_digest(stage, *names)
 
 
-def keep(digests: dict[tuple[str, str | None], str]) -> None:
-    """Write digests down for as long as no byte of the source changes."""
-    named = {_key(stage, variant): digest for (stage, variant), digest in digests.items()}
+def _work(stage: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Modules of labelstack that do the work of the names, and ``module:object`` of plug-ins that they come from."""
+    roots, plug_ins = [], []
+    for noun, name in zip(VARIANTS.get(stage, ()), names, strict=False):
+        for place in places_of(noun, name):
+            if place.partition(".")[0] == sources().package.name:
+                roots.append(place.partition(":")[0])
+            else:
+                plug_ins.append(place)
+    return roots, plug_ins
+
+
+def places_of(noun: str, name: str) -> list[str]:
+    """Where the work of a name is done, ``module:object`` or ``module``; of a plug-in also where its entry lies."""
+    catalogue, work = NOUNS[noun]
+    return [work(name)] if name in catalogue.own else [catalogue.reference(name), work(name)]
+
+
+@cache
+def _plug_in(reference: str) -> list[Sources]:
+    return installed(re.split("[.:]", reference)[0])
+
+
+def _plug_in_digests(stage: str, names: Sequence[str]) -> list[str]:
+    """``module:object`` of each plug-in, which tells two of one package apart, and a digest of the whole package."""
+    return [
+        f"{plug_in} {' '.join(part.whole_digest for part in _plug_in(plug_in))}" for plug_in in _work(stage, names)[1]
+    ]
+
+
+def keep(digests: Mapping[tuple[str, ...], str]) -> None:
+    """Write digests down, by stage and names, for as long as no byte of the source changes."""
+    named = {_key(stage, names): digest for (stage, *names), digest in digests.items()}
     storage.write_json(paths.CODE, {"source": sources().bytes_digest, "digests": named})
 
 
@@ -105,13 +155,20 @@ def _kept() -> dict[str, str]:
         return {}
 
 
-def _key(stage: str, variant: str | None) -> str:
-    return stage if variant is None else f"{stage} {variant}"
+def _key(stage: str, names: Sequence[str]) -> str:
+    return " ".join([stage, *names, *_plug_in_digests(stage, names)])
+
+
+def variants(stage: str) -> list[tuple[str, ...]]:
+    """Names of our own for the nouns of a stage, such that each of them is among them; no names where it has none."""
+    own = [list(NOUNS[noun][0].own) for noun in VARIANTS.get(stage, ())]
+    most = max(map(len, own), default=1)
+    return [tuple(names[min(i, len(names) - 1)] for names in own) for i in range(most)]
 
 
 def strangers(stage: str) -> list[str]:
     """Modules that a stage's work reaches although it must not."""
     if stage in _ABOUT:
         return []
-    reached = sources().closure([ROOTS[stage], *VARIANTS.get(stage, {}).values()], APART)
-    return [module for module in reached if beneath(module, NEVER)]
+    roots = {root for names in variants(stage) for root in _work(stage, names)[0]}
+    return [module for module in sources().closure([ROOTS[stage], *roots], APART) if beneath(module, NEVER)]

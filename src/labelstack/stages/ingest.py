@@ -1,11 +1,11 @@
-"""Stage `ingest`: the competition's files, checked, as manifest and label table."""
+"""Stage `ingest`: the competition's files, in whatever format, checked, as manifest and label table."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from labelstack.formats.imaterialist2018 import read_answers, read_dataset
+from labelstack.formats.format import format_of
 from labelstack.formats.manifest import write_manifest
 from labelstack.formats.submission import write_form
 from labelstack.images.fetching.local_files import local_digest
@@ -19,10 +19,11 @@ def run() -> None:
     """Write data/manifest and metrics/ingest.json, or refuse with every problem of every file."""
     params = load_params()
     reachable(params)
-    dataset = read_dataset(Path(params.dataset.root), params.dataset.label_ids, params.folds.k)
+    form = format_of(params.dataset.format)
+    dataset = form.read(Path(params.dataset.root), params.dataset.label_ids, params.folds.k)
     root, answers = Path(params.dataset.root), pd.DataFrame({"image_id": np.zeros(0, np.int64), "label_id": []})
     if params.dataset.answers:
-        answers = read_answers(Path(params.dataset.answers), dataset.labels)
+        answers = form.answers(Path(params.dataset.answers), dataset.labels)
     write_manifest(paths.ANSWERS, answers.assign(url=pd.Series([[]] * len(answers), dtype=object)))
     local = {split: local_digest(manifest["url"], root) for split, manifest in dataset.manifests.items()}
     storage.write_json(paths.LOCAL_FILES, local)

@@ -34,13 +34,8 @@ def run() -> None:
     """Write data/settings.json."""
     params = load_params()
     storage.write_json(paths.SETTINGS, settings(params))
-    keep(
-        {
-            (stage, kind): kept_code_digest(stage, kind)
-            for stage in ROOTS
-            for kind in set(_kinds(params, stage).values())
-        }
-    )
+    used = {(stage, *names) for stage in ROOTS for names in _names(params, stage).values()}
+    keep({(stage, *names): kept_code_digest(stage, *names) for stage, *names in used})
     names = f"{len(params.models)} base models, {len(params.stackers)} stackers"
     done("settings", f"params with their defaults, code of {len(ROOTS)} stages, {names}", paths.SETTINGS)
 
@@ -67,19 +62,18 @@ def settings(params: Params) -> dict[str, Any]:
 
 
 def code(params: Params) -> dict[str, Any]:
-    """A digest for every stage; for those with variants one for each of the names in params.yaml."""
-    return {
-        stage: {name: kept_code_digest(stage, kind) for name, kind in _kinds(params, stage).items()}
-        if stage in VARIANTS
-        else kept_code_digest(stage)
+    """A digest for every stage; of train, predict and stack one for each of the names in params.yaml."""
+    digests = {
+        stage: {name: kept_code_digest(stage, *names) for name, names in _names(params, stage).items()}
         for stage in ROOTS
     }
+    return {stage: found.get(None, found) for stage, found in digests.items()}
 
 
-def _kinds(params: Params, stage: str) -> dict[str, str | None]:
-    """Name in params.yaml → key of ``VARIANTS[stage]``; the stage itself → None where it has no variants."""
-    if stage not in VARIANTS:
-        return {stage: None}
+def _names(params: Params, stage: str) -> dict[str | None, tuple[str, ...]]:
+    """Name in params.yaml → its names for the nouns of ``VARIANTS[stage]``; None → those of a stage that runs once."""
+    if stage in ("train", "predict"):
+        return {name: tuple(getattr(model, noun) for noun in VARIANTS[stage]) for name, model in params.models.items()}
     if stage == "stack":
-        return {name: stacker.kind for name, stacker in params.stackers.items()}
-    return {name: model.backbone for name, model in params.models.items()}
+        return {name: (stacker.kind,) for name, stacker in params.stackers.items()}
+    return {None: tuple({"format": params.dataset.format}[noun] for noun in VARIANTS.get(stage, ()))}

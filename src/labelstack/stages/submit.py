@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.formats.submission import Form, read_form, write_submission
+from labelstack.formats.format import format_of
+from labelstack.formats.submission import Form, read_form
 from labelstack.params import Params, load_params
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.stages import paths
@@ -56,5 +57,5 @@ def write_labels(
     """Write the submission of blended predictions; the labels chosen, bool [n, n_labels], and how many had no image."""
     chosen, missing = label_sets(params, predictions, decision, form.image_id, labels)
     label_id = labels["label_id"].to_numpy()
-    write_submission(path, form.image_id, [label_id[row].tolist() for row in chosen], form.header)
+    format_of(params.dataset.format).write_submission(path, form, [label_id[row].tolist() for row in chosen])
     return chosen, missing

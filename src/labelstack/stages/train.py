@@ -32,7 +32,7 @@ def run(name: str) -> None:
         "seed": params.seed,
     } | ({"metric": params.metric} if params.training.holdout else {})
     tags = lineage([paths.shards("train"), paths.manifest("train"), paths.LABELS], sections)
-    work = work_folder("train", name, tags, kept_code_digest("train", model.backbone))
+    work = work_folder("train", name, tags, kept_code_digest("train", model.backbone, model.loss))
     tracker = connect(params.tracking)
     with tracker.run(*base_model(name).run_name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,24 +31,28 @@ def read_archive(path: str | Path) -> dict[str, bytes]:
         raise UserError(f"{path}: damaged ({error})") from None
 
 
-def make_canonical(path: Path) -> None:
+def make_canonical(path: str | Path) -> None:
     """Rewrite a ``.keras`` file without the moment of saving and without memory addresses as ids of shared objects."""
-    files = read_archive(path)
-    metadata, config = (json.loads(files[name]) for name in ("metadata.json", "config.json"))
-    metadata["date_saved"] = ""
-    _renumber(config, {})
-    write_archive(
-        path, files | {"metadata.json": json.dumps(metadata).encode(), "config.json": json.dumps(config).encode()}
-    )
+    with replacing(path) as temporary, zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
+        for entry in old.infolist():
+            dateless = zipfile.ZipInfo(entry.filename)
+            if entry.filename == "metadata.json":
+                new.writestr(dateless, json.dumps(json.loads(old.read(entry)) | {"date_saved": ""}))
+            elif entry.filename == "config.json":
+                new.writestr(dateless, json.dumps(_renumbered(json.loads(old.read(entry)), {})))
+            else:
+                dateless.file_size = entry.file_size  # known beforehand, so files over 2 GiB get the 64-bit form
+                with old.open(entry) as content, new.open(dateless, "w") as copy:
+                    shutil.copyfileobj(content, copy, 1 << 20)
 
 
-def _renumber(node: Any, numbers: dict[int, int]) -> None:
-    """Replace ids of shared objects by 1, 2, … in their order, in place."""
-    if isinstance(node, dict):
-        if "shared_object_id" in node:
-            node["shared_object_id"] = numbers.setdefault(node["shared_object_id"], len(numbers) + 1)
-        for child in node.values():
-            _renumber(child, numbers)
-    elif isinstance(node, list):
-        for child in node:
-            _renumber(child, numbers)
+def _renumbered(config: Any, numbers: dict[int, int]) -> Any:
+    """The same configuration with shared objects numbered from 1; Keras uses their memory addresses."""
+    if isinstance(config, list):
+        return [_renumbered(item, numbers) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: numbers.setdefault(value, len(numbers) + 1) if key == "shared_object_id" else _renumbered(value, numbers)
+        for key, value in config.items()
+    }

@@ -1,14 +1,17 @@
-"""Which modules of the package a function can run, and a digest of what their code says."""
+"""Which modules of a package a function can run, and a digest of what their code says."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache, cached_property
 from pathlib import Path
+
+from labelstack.support.errors import UserError
 
 _PACKAGE = Path(__file__).parents[1]
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -21,7 +24,7 @@ class Sources:
     Parameters
     ----------
     package : Path
-        Folder of the package; its name is the first part of every module's.
+        Folder of the package, whose name is the first part of every module's, or the one file of a module.
     """
 
     def __init__(self, package: Path = _PACKAGE) -> None:
@@ -34,7 +37,7 @@ class Sources:
     def modules(self) -> dict[str, Path]:
         """Module name → file."""
         found = {}
-        for file in sorted(self.package.rglob("*.py")):
+        for file in (file for file in self._files if file.suffix == ".py"):
             parts = file.relative_to(self.package.parent).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
         return found
@@ -47,8 +50,7 @@ class Sources:
         which holds no more than its version.
         """
         if module not in self._imports:
-            named = set(_imported(self._tree(module))) | set(_named_in_texts(self._tree(module)))
-            found = {known for name in named if (known := self._known(name))}
+            found = {known for name in self._named(module) if (known := self.known(name))}
             folder = module.rpartition(".")[0]
             if folder not in {"", self.package.name} and not _only_imports(self._tree(folder)):
                 found.add(folder)
@@ -79,6 +81,11 @@ class Sources:
                 todo += [name for name in self.imports(module) if not beneath(name, apart)]
         return sorted(seen)
 
+    def named_of(self, other: Sources) -> set[str]:
+        """Modules of another package that this one names anywhere."""
+        named = {name for module in self.modules for name in self._named(module)}
+        return {known for name in named if (known := other.known(name))}
+
     @cached_property
     def bytes_digest(self) -> str:
         """SHA-256 over the bytes of all files, and Python's version, by which syntax trees are written down."""
@@ -97,22 +104,58 @@ class Sources:
             whole.update(f"{module} {self._digests[module]}\n".encode())
         return whole.hexdigest()[:16]
 
-    def _tree(self, module: str) -> ast.Module:
-        if module not in self._trees:
-            self._trees[module] = ast.parse(self.modules[module].read_bytes())
-        return self._trees[module]
+    @cached_property
+    def whole_digest(self) -> str:
+        """16 hex digits over what all code does, as ``digest``, and over the bytes of all other files."""
+        whole = hashlib.sha256(self.digest(self.modules).encode())
+        for file in (file for file in self._files if file.suffix != ".py"):
+            name = file.relative_to(self.package.parent).as_posix()
+            whole.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        return whole.hexdigest()[:16]
 
-    def _known(self, name: str) -> str | None:
+    def known(self, name: str) -> str | None:
         """The longest beginning of a dotted name that is a module."""
         while name and name not in self.modules:
             name = name.rpartition(".")[0]
         return name or None
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        if self.package.is_file():
+            return [self.package]
+        files = (file for file in sorted(self.package.rglob("*")) if file.is_file())
+        return [file for file in files if "__pycache__" not in file.parts and file.suffix != ".pyc"]
+
+    def _named(self, module: str) -> set[str]:
+        return set(_imported(self._tree(module))) | set(_named_in_texts(self._tree(module)))
+
+    def _tree(self, module: str) -> ast.Module:
+        if module not in self._trees:
+            self._trees[module] = ast.parse(self.modules[module].read_bytes())
+        return self._trees[module]
 
 
 @cache
 def sources() -> Sources:
     """The source files of labelstack itself, read once."""
     return Sources()
+
+
+def installed(name: str) -> list[Sources]:
+    """The source files of an installed package or module (of each part of a namespace), found without importing it.
+
+    Raises
+    ------
+    UserError
+        When there is none, or it is no file.
+    """
+    spec = importlib.util.find_spec(name)
+    places = [] if spec is None else list(spec.submodule_search_locations or filter(None, [spec.origin]))
+    if not places or not all(Path(place).exists() for place in places):
+        raise UserError(
+            f"{name}: no package of this name is installed as files, so a plug-in's code cannot be told apart"
+        )
+    return [Sources(Path(place)) for place in places]
 
 
 def beneath(module: str, names: Collection[str]) -> bool:

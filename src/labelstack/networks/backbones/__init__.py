@@ -1,4 +1,4 @@
-"""The registry of backbones: a name in params.yaml is a key in a table."""
+"""From a backbone's name in params.yaml to its network."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ import keras
 
 from labelstack.networks.backbones.architecture import Architecture, OptionDefault
 from labelstack.networks.backbones.weights import is_published_file, load_backbone_weights
-from labelstack.params.backbone_names import MODULES
+from labelstack.params.backbone_names import backbone_of
 from labelstack.support.errors import InputProblems, UserError
 
 
-class _Architectures(Mapping[str, Architecture]):
-    """Backbones by their names in params.yaml; a file is imported when one of its own is asked for."""
+def architecture_of(name: str) -> Architecture:
+    """The architecture of a backbone by its name in params.yaml; its file is imported when it is asked for.
 
-    def __getitem__(self, name: str) -> Architecture:
-        found: Architecture = import_module(MODULES[name]).ARCHITECTURES[name]
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(MODULES)
-
-    def __len__(self) -> int:
-        return len(MODULES)
-
-
-ARCHITECTURES = _Architectures()
+    Raises
+    ------
+    UserError
+        When a plug-in's module cannot be imported or has none under this name.
+    """
+    module = backbone_of(name).module
+    try:
+        found: Architecture = import_module(module).ARCHITECTURES[name]
+    except (ImportError, AttributeError, KeyError) as error:
+        raise UserError(f"backbone {name}: {module} gives no ARCHITECTURES[{name!r}] ({error!r})") from error
+    return found
 
 
 def build_backbone(name: str, image_size: int, weights: str, options: Mapping[str, Any]) -> keras.Model:
@@ -38,9 +37,9 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
     Parameters
     ----------
     name : str
-        Key of ``ARCHITECTURES``.
+        As ``params.backbone_names`` has it.
     image_size : int
-        Side of the square image in pixels, at least ``params.BACKBONE_MIN_SIZE[name]``.
+        Side of the square image in pixels, at least the backbone's smallest.
     weights : str
         ``none``, ``imagenet`` (fetched by keras.applications into its cache), or a path: see ``load_backbone_weights``.
     options : mapping
@@ -59,7 +58,7 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
     UserError
         Unknown or ill-typed options (all at once), weights that cannot be had or do not fit.
     """
-    architecture = ARCHITECTURES[name]
+    architecture = architecture_of(name)
     chosen = _checked_options(name, architecture.options, options)
     momentum, until = chosen.pop("batch_norm_momentum"), chosen.pop("until", "")
     if weights == "imagenet":

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.support.errors import InputProblems, UserError
-from labelstack.support.storage import replacing
 
 _ARRAYS = {"cube": 3, "labels": 2, "test_cube": 3, "test_labels": 2}
 _AXES = {3: ("image", "model", "label"), 2: ("image", "label")}
@@ -40,20 +39,6 @@ class Cube:
     def __post_init__(self) -> None:
         if not self.models:
             object.__setattr__(self, "models", tuple(f"model_{m}" for m in range(self.cube.shape[1])))
-
-
-def write_cube(path: str | Path, cube: Cube, *, dtype: str = "float32") -> None:
-    """Write what ``read_cube`` reads; probabilities as ``float32`` or ``float16``, equal cubes in equal bytes."""
-    arrays: dict[str, NDArray[Any]] = {"cube": cube.cube.astype(dtype), "labels": _compact(cube.labels)}
-    if cube.test_cube is not None and cube.test_labels is not None:
-        arrays |= {"test_cube": cube.test_cube.astype(dtype), "test_labels": _compact(cube.test_labels)}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, models=np.array(cube.models), **arrays)
-
-
-def _compact(labels: NDArray[np.float32]) -> NDArray[Any]:
-    hard = labels.astype(np.uint8)
-    return hard if np.array_equal(hard, labels) else labels
 
 
 def read_cube(path: str | Path) -> Cube:

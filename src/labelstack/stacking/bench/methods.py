@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from labelstack.params.messages import unknown
 from labelstack.params.second_level_file import SecondLevel
-from labelstack.params.stackers import STACKERS, StackerSection, XGBoostStackerSection
-from labelstack.stacking.stackers.catalogue import KINDS
+from labelstack.params.stackers import STACKERS, StackerSection, XGBoostStackerSection, section_of
 from labelstack.support.errors import InputProblems
 
 BEST_MODEL, DEFAULT, REFERENCE, BASE_MODELS = "best_single", "default", "MultiOutputRegressor", "base_models"
@@ -37,7 +36,7 @@ def methods(settings: SecondLevel, models: Sequence[str], members: Sequence[str]
 
     Parameters
     ----------
-    settings : its stackers by their names, and every kind that is not among them with the kind's defaults
+    settings : its stackers by their names, and every kind of ours that is not among them with the kind's defaults
     models : names of the base models
     members : names to keep: ``best_single``, ``base_models`` (each of them), a base model, a stacker, a kind,
         ``default``
@@ -48,7 +47,8 @@ def methods(settings: SecondLevel, models: Sequence[str], members: Sequence[str]
         On names that there are not, and where the blend names a member that there is not.
     """
     used = {section.kind for section in settings.stackers.values()}
-    spare = {kind: STACKERS[kind](kind=kind) for kind in KINDS if kind not in {*used, *settings.stackers}}
+    free = [kind for kind in STACKERS.own if kind not in {*used, *settings.stackers}]
+    spare = {kind: section_of(kind)(kind=kind) for kind in free}
     stackers = spare | dict(settings.stackers)
     every = [Method(BEST_MODEL, "best base model"), *(Method(name, "base model") for name in models)]
     every += [Method(name, "stacker", section) for name, section in stackers.items()]
@@ -79,7 +79,7 @@ def reference(settings: SecondLevel) -> Method:
 
 def distinct(models: Sequence[str], settings: SecondLevel) -> tuple[str, ...]:
     """Names of base models, with ``_model`` behind those that another row of the table has."""
-    taken = {BEST_MODEL, BASE_MODELS, DEFAULT, REFERENCE, *settings.stackers, *KINDS}
+    taken = {BEST_MODEL, BASE_MODELS, DEFAULT, REFERENCE, *settings.stackers, *STACKERS.own}
     names: list[str] = []
     for name in models:
         while name in taken:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labelstack.params.metric import MetricSection
 from labelstack.params.second_level_file import SecondLevel
-from labelstack.params.stackers import STACKERS, StackerSection, XGBoostStackerSection
+from labelstack.params.stackers import StackerSection, XGBoostStackerSection, section_of
 from labelstack.params.thresholds import ThresholdsSection
 from labelstack.scoring.metrics import f_beta
 from labelstack.stacking.array_checks import check_answers
@@ -26,7 +26,7 @@ from labelstack.stacking.crossfit import cross_fit, strategy_scores
 from labelstack.stacking.deciding.decisions import STRATEGIES, fit_decision
 from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
 from labelstack.stacking.second_level import StackedEnsemble
-from labelstack.stacking.stackers.catalogue import make_stacker
+from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stacking.stackers.stacker import Stacker
 from labelstack.support.errors import UserError
 from labelstack.support.storage import read_json, write_json
@@ -247,7 +247,7 @@ def summary(truth: NDArray[np.bool_], given: NDArray[np.bool_], metric: MetricSe
 
 def measure(task: dict[str, Any], bench: Bench) -> Measured:
     """Do what a task names; see ``bench_methods.Method``."""
-    section = STACKERS[task["section"]["kind"]](**task["section"]) if task["section"] else None
+    section = section_of(task["section"]["kind"])(**task["section"]) if task["section"] else None
     kinds: dict[str, Callable[[], Measured]] = {
         "base model": lambda: bench.model(bench.data.models.index(task["name"])),
         "best base model": bench.best_model,

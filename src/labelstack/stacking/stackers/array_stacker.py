@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from labelstack.params.stackers import STACKERS
+from labelstack.params.stackers import section_of
 from labelstack.stacking.array_checks import check_cube, check_targets
 from labelstack.support.archive import read_archive, write_archive
 from labelstack.support.errors import UserError
@@ -44,7 +44,7 @@ class ArrayStacker(BaseEstimator, ABC):  # type: ignore[misc]
 
         Raises ``ValueError`` that names the argument on input or parameters that do not fit.
         """
-        STACKERS[self.kind].model_validate({"kind": self.kind, **self.get_params()}, strict=False)
+        section_of(self.kind).model_validate({"kind": self.kind, **self.get_params()}, strict=False)
         values = check_cube(cube)
         targets = check_targets(Y, (values.shape[0], values.shape[2]))
         self.arrays_ = self._learn(values, targets, progress)

@@ -15,7 +15,7 @@ from labelstack.predictions import assemble_cube, read_predictions, write_predic
 from labelstack.stacking.crossfit import cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stacking.fold_predictions import out_of_fold
-from labelstack.stacking.stackers.catalogue import make_stacker
+from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stages.choosing import choices, validation_folds
 from labelstack.stages.label_sets import save_decision
 from labelstack.stages.members import base_models, stacker

@@ -6,38 +6,34 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from labelstack.params.stacker_kinds import CLASSES
-from labelstack.params.stackers import StackerSection
+from labelstack.params.stackers import STACKERS, StackerSection, section_of
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 from labelstack.stacking.stackers.stacker import Stacker
 from labelstack.support.errors import UserError
 from labelstack.support.storage import read_json
 
-KINDS = tuple(CLASSES)
 
-
-def stacker_class(kind: str) -> type[Any]:
-    """The class of a kind; imported when it is asked for."""
-    module, _, name = CLASSES[kind].partition(":")
+def stacker_class(reference: str) -> type[Any]:
+    """The class that ``module:class`` names; imported when it is asked for."""
+    module, _, name = reference.partition(":")
     found: type[Any] = getattr(import_module(module), name)
     return found
 
 
 def make_stacker(section: StackerSection) -> Stacker:
     """An unfitted stacker from its section of params.yaml."""
-    return new_stacker(section.kind, section.model_dump(exclude={"kind"}))
+    return new_stacker(section.stacker, section.model_dump(exclude={"kind"}))
 
 
-def new_stacker(kind: str, settings: dict[str, Any]) -> Stacker:
-    """An unfitted stacker from its kind and the arguments of its constructor."""
-    stacker: Stacker = stacker_class(kind)(**settings)
+def new_stacker(reference: str, settings: dict[str, Any]) -> Stacker:
+    """An unfitted stacker from its ``module:class`` and the arguments of its constructor."""
+    stacker: Stacker = stacker_class(reference)(**settings)
     return stacker
 
 
-def kind_of(stacker: Stacker) -> str:
-    """The kind under which a stacker's class is registered; of other classes their name."""
-    own = f"{type(stacker).__module__}:{type(stacker).__qualname__}"
-    return next((kind for kind, name in CLASSES.items() if name == own), type(stacker).__name__)
+def reference_of(stacker: Stacker) -> str:
+    """``module:class`` of a stacker."""
+    return f"{type(stacker).__module__}:{type(stacker).__qualname__}"
 
 
 def load_stacker(directory: str | Path) -> Stacker | FoldEnsemble:
@@ -46,9 +42,10 @@ def load_stacker(directory: str | Path) -> Stacker | FoldEnsemble:
     kind = config.get("kind") if isinstance(config, dict) else None
     if kind == "folds":
         return load_fold_ensemble(directory)
-    if kind not in KINDS:
-        raise UserError(f"{directory}: unknown stacker kind {kind!r} (known: {', '.join([*KINDS, 'folds'])})")
-    stacker: Stacker = stacker_class(kind).load(directory)
+    if not isinstance(kind, str) or kind not in STACKERS:
+        known = ", ".join([*STACKERS.names(), "folds"])
+        raise UserError(f"{directory}: unknown stacker kind {kind!r} (known: {known}); is its plug-in installed here?")
+    stacker: Stacker = stacker_class(section_of(kind).stacker).load(directory)
     return stacker
 
 

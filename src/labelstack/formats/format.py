@@ -1,0 +1,86 @@
+"""What a format of data sets offers: our own files beside this one do, and what a plug-in's entry point names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from labelstack.params.dataset import FORMATS
+from labelstack.support.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labelstack.formats.submission import Form
+
+
+@dataclass(frozen=True)
+class CompetitionData:
+    """A whole data set.
+
+    Attributes
+    ----------
+    manifests : split -> DataFrame[image_id int64, url list of str, label_id list of int (None in test)]
+    labels : DataFrame[label_id int32, name, group, n_train, n_validation], ascending by label_id
+    submission : header and row order of the file to hand in
+    counts : what was read, for metrics
+    """
+
+    manifests: dict[str, pd.DataFrame]
+    labels: pd.DataFrame
+    submission: Form
+    counts: dict[str, Any]
+
+
+class Format(Protocol):
+    """A module with these functions, or an object with these methods.
+
+    Attributes
+    ----------
+    REQUIRED : names of the files that a data set must have
+    OPTIONAL : names of the files that it may have -> what for
+    """
+
+    REQUIRED: Sequence[str]
+    OPTIONAL: Mapping[str, str]
+
+    def missing_files(self, root: str | Path) -> list[str]:
+        """A sentence for each file of a data set that is not in its folder; nothing is read."""
+
+    def read(self, root: str | Path, label_ids: tuple[int, int] | None, folds: int) -> CompetitionData:
+        """Read and check a data set; raise ``InputProblems`` with every problem of every file.
+
+        Parameters
+        ----------
+        root : ``dataset.root``
+        label_ids : ``dataset.label_ids``, first and last label id that may occur; None: the data say which
+        folds : so many folds the validation images will be dealt to, at least one to each
+        """
+
+    def answers(self, path: str | Path, labels: pd.DataFrame) -> pd.DataFrame:
+        """True labels of test images, DataFrame[image_id int64, label_id list of int]; raise ``InputProblems``.
+
+        Parameters
+        ----------
+        path : ``dataset.answers``
+        labels : the label table; only its ids may occur
+        """
+
+    def write_submission(self, path: str | Path, form: Form, labels: Sequence[Iterable[int]]) -> None:
+        """Write the file to hand in, whole or not at all; equal labels give equal bytes.
+
+        Parameters
+        ----------
+        labels : label ids of each image of ``form``, in its order
+        """
+
+
+def format_of(name: str) -> Format:
+    """The format that ``dataset.format`` names; raise ``UserError`` when a plug-in lacks what a format offers."""
+    found: Format = FORMATS.load(name)
+    wanted = [word for word in (*Format.__annotations__, *vars(Format)) if not word.startswith("_")]
+    if lacking := [word for word in wanted if not hasattr(found, word)]:
+        raise UserError(f"format {name} = {FORMATS.reference(name)} ({FORMATS.group}): lacks {', '.join(lacking)}")
+    return found

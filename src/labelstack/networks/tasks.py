@@ -1,0 +1,86 @@
+"""What a network is asked: its outputs, the loss that teaches them, and the answer that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from labelstack.params.loss_names import LOSSES
+from labelstack.params.models import ModelSection
+
+# A label that no training image carries, or that all carry, still gets a finite bias.
+_RAREST = 1e-4
+
+Loss = Callable[[Any, Any, Any], Any]
+Monitor = Callable[[NDArray[np.bool_], NDArray[np.float32]], float]
+
+
+class LossFunction(Protocol):
+    """What a name of ``params.loss_names`` or the entry point of a plug-in stands for."""
+
+    def __call__(self, targets: Any, logits: Any, known: Any, frequency: NDArray[np.floating[Any]] | None) -> Any:
+        """Loss of each row, float32 [n], the mean over its outputs; TensorFlow operations, traced once.
+
+        Parameters
+        ----------
+        targets : float32 tensor [n, outputs], 0 … 1, soft after mixup and label smoothing
+        logits : float32 tensor [n, outputs]
+        known : what each row knows; None: every row knows all
+        frequency : float [outputs], share of the training images with each label; None: not known
+        """
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is asked.
+
+    Attributes
+    ----------
+    outputs : int, logits of a row
+    loss : callable (targets [n, outputs], logits [n, outputs], known) → float32 loss of each row [n]
+    activation : name of the Keras activation that makes the answer of the logits
+    first_bias : float32 [outputs], of the layer of logits when training starts; None: zeros
+    monitor : callable (targets bool [n, outputs], answers float32 [n, outputs]) → the loss of rows that are held out
+    """
+
+    outputs: int
+    loss: Loss
+    activation: str
+    first_bias: NDArray[np.float32] | None
+    monitor: Monitor
+
+
+def multi_label(params: ModelSection, n_labels: int, prior: NDArray[np.floating[Any]] | None = None) -> Task:
+    """Every label true or false on its own: sigmoids, with ``params.loss`` on targets smoothed to y·(1 − s) + s/2.
+
+    Parameters
+    ----------
+    prior : float [n_labels], optional
+        Share of training images with each label; its logit becomes the first bias, so that training starts from the
+        label frequencies instead of 0.5.
+    """
+    function: LossFunction = LOSSES.load(params.loss)
+
+    def loss(targets: Any, logits: Any, known: Any) -> Any:
+        smoothing = params.label_smoothing
+        targets = tf.cast(targets, tf.float32) * (1 - smoothing) + smoothing / 2
+        return function(targets, tf.cast(logits, tf.float32), known, prior)
+
+    return Task(n_labels, loss, "sigmoid", None if prior is None else _logit(prior), cross_entropy)
+
+
+def cross_entropy(targets: NDArray[np.bool_], probability: NDArray[np.float32]) -> float:
+    """Mean binary cross-entropy of probabilities [n, n_labels], kept 1e-7 from 0 and 1."""
+    clipped = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
+    return float(-np.where(targets, np.log(clipped), np.log1p(-clipped)).mean())
+
+
+def _logit(prior: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    share = np.clip(np.asarray(prior, dtype=np.float64), _RAREST, 1 - _RAREST)
+    bias: NDArray[np.float32] = np.log(share / (1 - share)).astype(np.float32)
+    return bias
