@@ -18,7 +18,7 @@ from distributed.client import FutureCancelledError, FuturesCancelledError
 from distributed.scheduler import KilledWorker
 
 from labelstack.compute import worker as engine_worker
-from labelstack.compute.tasks import Files, Job, Task
+from labelstack.compute.jobs import Files, Job, Task
 from labelstack.params.engine import EngineSection
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from labelstack.compute.tasks import Files, Job, Task, no_files, run_here
+from labelstack.compute.jobs import Files, Job, Task, no_files, run_here
 from labelstack.params.engine import EngineSection
 
 if TYPE_CHECKING:

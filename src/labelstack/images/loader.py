@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from labelstack.images.pixels.decode import decode
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths, status_frame
-from labelstack.images.workers import Augmenter, Buffer, Task, WorkerPool, make_images
+from labelstack.images.workers import Augmenter, BatchTask, Buffer, WorkerPool, make_images
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
 from labelstack.support.cores import cores
@@ -134,7 +134,7 @@ class TrainingBatches:
         futures = []
         for start in range(0, len(rows), _PIECE):
             part = slice(start, start + _PIECE)
-            task = Task(images[part], self._image_ids[rows[part]], seed, decoded=self._pixels is not None)
+            task = BatchTask(images[part], self._image_ids[rows[part]], seed, decoded=self._pixels is not None)
             futures.append(submit(task, pixels[part]))
         return _Flying(rows, pixels, futures)
 
@@ -155,7 +155,7 @@ class TrainingBatches:
             self._augmenter = build_augmenter(self.augment)
         return self._here, 0
 
-    def _here(self, task: Task, out: Images) -> Future[None]:
+    def _here(self, task: BatchTask, out: Images) -> Future[None]:
         future: Future[None] = Future()
         out[:] = make_images(task, self.size, self._augmenter, self.resize)
         future.set_result(None)
@@ -258,7 +258,7 @@ def _turned(shards: Iterator[list[Buffer]], turn: NDArray[np.int64]) -> list[Buf
     return [images[position] for position in turn]
 
 
-_Submit = Callable[[Task, Images], Future[None]]
+_Submit = Callable[[BatchTask, Images], Future[None]]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from labelsta
 
 
 @dataclass(frozen=True)
-class Task:
+class BatchTask:
     """Some images to decode and augment.
 
     Attributes
@@ -52,7 +52,7 @@ class Task:
     decoded: bool = False
 
 
-def make_images(task: Task, size: int, augmenter: Augmenter | None, resize: Resize = "stretch") -> Pixels:
+def make_images(task: BatchTask, size: int, augmenter: Augmenter | None, resize: Resize = "stretch") -> Pixels:
     """The images of a task, decoded and augmented: uint8 [n, size, size, 3]."""
     pixels = np.empty((len(task.images), size, size, 3), np.uint8)
     for row, data in zip(pixels, task.images, strict=True):
@@ -91,7 +91,7 @@ class WorkerPool:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(n, thread_name_prefix="worker")
 
-    def submit(self, task: Task, out: Pixels) -> Future[None]:
+    def submit(self, task: BatchTask, out: Pixels) -> Future[None]:
         """Queue a task; its images are in ``out`` when the future is done, which raises ``UserError`` otherwise.
 
         ``out`` is uint8 [n, size, size, 3] and contiguous.
@@ -112,7 +112,7 @@ class WorkerPool:
                 process.wait()
             _pipe(process.stdout).close()
 
-    def _call(self, task: Task, out: Pixels) -> None:
+    def _call(self, task: BatchTask, out: Pixels) -> None:
         process = self._idle.get()
         try:
             head = [struct.pack("<Q?", task.seed, task.decoded), task.image_id.astype("<i8").tobytes()]
@@ -145,7 +145,7 @@ def main() -> None:
     augmenter = None if config["augment"] is None else build_augmenter(AugmentSection(**config["augment"]))
     for head, ids, *images in _frames(sys.stdin.buffer):
         seed, decoded = struct.unpack("<Q?", head)
-        task = Task(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded)
+        task = BatchTask(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded)
         try:
             pixels = make_images(task, config["size"], augmenter, config["resize"])
             answer: list[Buffer] = [b"", np.ascontiguousarray(pixels).data.cast("B")]
