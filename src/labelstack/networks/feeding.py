@@ -44,7 +44,11 @@ def mixed_up(batches: Iterable[Batch], alpha: float, seed: int, epoch: int) -> I
 
 
 def ahead(items: Iterable[Any], depth: int = 3) -> Iterator[Any]:
-    """The same items in the same order, up to ``depth`` of them made ahead in a thread; its errors are raised here."""
+    """The same items in the same order, up to ``depth`` of them made ahead in a thread; its errors are raised here.
+
+    Not ``tf.data``'s prefetch, which makes a TensorFlow ``UnknownError`` of the loader's ``UserError`` and ends the
+    loader's processes when garbage is collected; nor a ``PyDataset``, which wants batches by their number.
+    """
     waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(maxsize=depth)
     cancelled = threading.Event()
 

@@ -111,10 +111,10 @@ def _layers_imported() -> list[str]:
     for name in BACKBONES.names():
         try:
             import_module(backbone_of(name).module)
-        except (UserError, ImportError) as error:
+        except Exception as error:  # whatever the code of a stranger raises
             if name in OWN:
                 raise
-            problems.append(str(error))
+            problems.append(f"backbone {name}: {error}")
     return problems
 
 

@@ -14,6 +14,9 @@ History = Sequence[Mapping[str, float]]
 def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position: float, history: History) -> float:
     """Learning rate at a place in training.
 
+    Not ``keras.optimizers.schedules``: they know neither epochs nor scores, and their float32 arithmetic gives another
+    last bit in two of three steps, so other weights.
+
     Parameters
     ----------
     schedule : ScheduleSection

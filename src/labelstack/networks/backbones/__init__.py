@@ -26,7 +26,7 @@ def architecture_of(name: str) -> Architecture:
     module = backbone_of(name).module
     try:
         found: Architecture = import_module(module).ARCHITECTURES[name]
-    except (ImportError, AttributeError, KeyError) as error:
+    except Exception as error:  # whatever the code of a stranger raises
         raise UserError(f"backbone {name}: {module} gives no ARCHITECTURES[{name!r}] ({error!r})") from error
     return found
 
