@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from labelstack.params.backbone_names import MODULES
+from labelstack.params.metric import METRICS, MetricSection
 from labelstack.params.stacker_kinds import CLASSES, module_of
 from labelstack.stages import paths
 from labelstack.support import storage
@@ -54,6 +58,7 @@ NEVER: dict[str, str] = {
     "labelstack.ensemble": "the ensemble as a version holds it",
     "labelstack.report": "what is shown of it",
 }
+_SCORING = "labelstack.scoring.metric"
 # These two stages are about versions and pages; how a run is written down is nothing to them either.
 _ABOUT = ("register", "report")
 _PLUMBING = tuple(
@@ -83,6 +88,29 @@ def code_digest(stage: str, variant: str | None = None, source: Sources | None =
     """16 hex digits over the code that decides the results of a stage; arguments as of ``modules``."""
     source = source or sources()
     return source.digest(modules(stage, variant, source))
+
+
+def metric_digest(section: MetricSection) -> str | None:
+    """16 hex digits over the code of a metric; None for F-scores, whose code counts for every stage that scores.
+
+    Of an installed package all source files count. It stands in data/settings.json with the metric, so that whoever
+    depends on that reruns when the code changes.
+    """
+    module = METRICS.reference(section.primary).partition(":")[0]
+    if module == _SCORING:
+        return None
+    if module in sources().modules:
+        return sources().digest(sources().closure([module], [*APART, *NEVER]))
+    spec = find_spec(module.partition(".")[0])
+    if spec is None or spec.origin is None:
+        METRICS.load(section.primary)  # says what is wrong
+        return None
+    folder = Path(spec.origin).parent
+    files = sorted(folder.rglob("*.py")) if spec.submodule_search_locations else [Path(spec.origin)]
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()[:16]
 
 
 def kept_code_digest(stage: str, variant: str | None = None) -> str:

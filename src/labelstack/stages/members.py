@@ -17,9 +17,16 @@ from labelstack.support.errors import UserError
 
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
 Aspects = dict[str, Callable[[str], list[Path]]]
+
+
+def _cross_fitted(label_sets: Path) -> list[Path]:
+    """Label sets, and the probabilities beside them that some metrics want."""
+    return [label_sets, *label_sets.parent.glob(f"{label_sets.stem}_probability.npz")]
+
+
 _BASE_MODELS: Aspects = {
     "predictions": lambda name: [paths.predictions(name, "validation"), paths.predictions(name, "test")],
-    "label_sets": lambda name: [paths.cross_fitted(name, stacker=False)],
+    "label_sets": lambda name: _cross_fitted(paths.cross_fitted(name, stacker=False)),
     "rules": lambda name: [paths.base(name) / "thresholds.json"],
     "scores": lambda name: [paths.METRICS / "predict" / f"{name}.json"],
     "histories": lambda name: [paths.base(name) / "history.csv"],
@@ -28,7 +35,7 @@ _BASE_MODELS: Aspects = {
 }
 _STACKERS: Aspects = {
     "predictions": lambda name: [paths.stacked(name, part) for part in ("oof", "nested", "test")],
-    "label_sets": lambda name: [paths.cross_fitted(name, stacker=True)],
+    "label_sets": lambda name: _cross_fitted(paths.cross_fitted(name, stacker=True)),
     "rules": lambda name: [paths.stacker(name) / "thresholds.json"],
     "scores": lambda name: [paths.METRICS / "stack" / f"{name}.json"],
     "weights": lambda name: sorted(file for file in (paths.stacker(name) / "folds").rglob("*") if file.is_file()),

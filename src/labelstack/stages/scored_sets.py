@@ -1,4 +1,4 @@
-"""Cross-fitted label sets with the truth: of the stage outputs here, and as an artifact of runs."""
+"""What is cross-fitted, with the truth: of the stage outputs here, and as an artifact of runs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.params import Params
-from labelstack.predictions import read_predictions
+from labelstack.scoring.metric import Metric, metric_of
 from labelstack.scoring.scored import Scored, write_scored
 from labelstack.stages import paths
+from labelstack.stages.label_sets import read_cross_fitted
 from labelstack.stages.rows import Targets, label_table, targets
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labelstack.stacking.crossfit import CrossFitted
     from labelstack.tracking.run import Run
 
 BLEND = "blend"
@@ -37,13 +39,18 @@ def label_files(params: Params) -> dict[str, Path]:
     return files | {BLEND: label_file(BLEND, BLEND)}
 
 
-def scored(rows: Targets, labels: pd.DataFrame, chosen: Mapping[str, NDArray[np.bool_]]) -> Scored:
-    """Label sets bool [n, n_labels] of some models on the validation rows, with their truth."""
-    return Scored(rows.image_id, labels["label_id"].to_numpy(np.int64), rows.Y, dict(chosen))
+def scored(
+    rows: Targets,
+    labels: pd.DataFrame,
+    chosen: Mapping[str, NDArray[np.bool_]],
+    probability: Mapping[str, NDArray[np.float32]],
+) -> Scored:
+    """Label sets and probabilities [n, n_labels] of some models on the validation rows, with their truth."""
+    return Scored(rows.image_id, labels["label_id"].to_numpy(np.int64), rows.Y, dict(chosen), dict(probability))
 
 
 def workspace_scored(params: Params) -> Scored:
-    """Label sets of every base model, stacker and the blend, from the stage outputs here.
+    """Label sets of every base model, stacker and the blend, and what else the metric wants, from the outputs here.
 
     Raises
     ------
@@ -51,13 +58,19 @@ def workspace_scored(params: Params) -> Scored:
         When a stage has not run yet; the message names the file that is absent.
     """
     rows = targets("validation")
-    sets = {name: read_predictions(file).rows_of(rows.image_id) > 0 for name, file in label_files(params).items()}
-    return scored(rows, label_table(), sets)
+    metric = metric_of(params.metric)
+    sets, more = {}, {}
+    for name, file in label_files(params).items():
+        sets[name] = read_cross_fitted(file, rows.image_id, metric.decides)
+        if metric.wants != "label_sets":
+            more[name] = read_cross_fitted(file, rows.image_id, metric)
+    return scored(rows, label_table(), sets, more)
 
 
-def log_scored(run: Run, name: str, rows: Targets, labels: pd.DataFrame, chosen: NDArray[np.bool_]) -> None:
-    """Store one model's label sets with its run, as ``evaluation/scored.npz``: what runs are compared by."""
+def log_scored(run: Run, name: str, rows: Targets, labels: pd.DataFrame, fitted: CrossFitted, metric: Metric) -> None:
+    """Store what a metric wants of one model with its run, as ``evaluation/scored.npz``: what runs are compared by."""
+    more = {} if metric.wants == "label_sets" else {name: fitted.probability}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / FILE
-        write_scored(file, scored(rows, labels, {name: chosen}))
+        write_scored(file, scored(rows, labels, {name: fitted.labels}, more))
         run.log_artifact(file, FOLDER)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from labelstack.params import Params
 from labelstack.predictions import Predictions, read_predictions, write_predictions
+from labelstack.scoring.metric import metric_of
 from labelstack.stacking.blending import blend
-from labelstack.stacking.crossfit import fit_blend, scores, strategy_scores
+from labelstack.stacking.crossfit import CrossFitted, fit_blend, scores, strategy_scores
 from labelstack.stacking.fold_predictions import FoldPredictions
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices, validation_folds
-from labelstack.stages.label_sets import save_decision
+from labelstack.stages.label_sets import save_cross_fitted, save_decision
 from labelstack.stages.rows import Targets, label_table, targets
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
@@ -35,7 +36,7 @@ class Mixed:
     Attributes
     ----------
     rows, labels : the validation rows and the label table
-    chosen : bool [n, n_labels], cross-fitted label sets of the rows
+    fitted : what is cross-fitted of the rows
     scores : by name
     weights : by member
     strategy : of the decision rule in use
@@ -46,7 +47,7 @@ class Mixed:
 
     rows: Targets
     labels: pd.DataFrame
-    chosen: NDArray[np.bool_]
+    fitted: CrossFitted
     scores: dict[str, float]
     weights: dict[str, float]
     strategy: str
@@ -108,7 +109,7 @@ def compute(params: Params) -> Mixed:
     storage.write_json(paths.ENSEMBLE / "blend.json", {"weights": weights})
     save_decision(paths.ENSEMBLE / "thresholds.json", labels["label_id"].to_numpy(), blended.decision)
     write_predictions(paths.BLENDED / "oof.npz", rows.image_id, oof)
-    write_predictions(paths.BLENDED / "cross_fitted.npz", rows.image_id, fitted.labels.astype(np.float32))
+    save_cross_fitted(paths.BLENDED / "cross_fitted.npz", rows.image_id, fitted, metric_of(params.metric))
     storage.write_json(
         paths.METRICS / "decisions.json",
         {name: {key: round(value, 6) for key, value in row.items()} for name, row in strategies.items()},
@@ -118,4 +119,4 @@ def compute(params: Params) -> Mixed:
     storage.write_json(paths.METRICS / "blend.json", {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, oof)
     strategy = blended.decision.strategy
-    return Mixed(rows, labels, fitted.labels, measured, weights, strategy, strategies, curve, test_id)
+    return Mixed(rows, labels, fitted, measured, weights, strategy, strategies, curve, test_id)
