@@ -17,6 +17,7 @@ from labelstack.commands.compare.parts import flat_params
 from labelstack.params import load_params
 from labelstack.report.comparison import Side, SideBySide
 from labelstack.scoring import bootstrap
+from labelstack.scoring.metric import FMetric
 from labelstack.scoring.scored import read_scored
 from labelstack.stages.scored_sets import workspace_scored
 from labelstack.support.errors import UserError
@@ -92,7 +93,7 @@ def test_experiment_against_its_baseline(experimented: Workspace, compare: Compa
     assert here.digest == head.scored.digest == experiment.scored.digest
     assert (here.chosen["blend"] == here.aligned(experiment.scored).chosen["blend"]).all()
     sets = [here.aligned(side.scored).chosen["blend"] for side in (experiment, head)]
-    expected = bootstrap.paired(here.truth, *sets, average="samples")
+    expected = bootstrap.paired(FMetric(), here.truth, *sets)
     first = found.against[0].differences[0]
     assert (first.difference, first.low, first.high) == pytest.approx(tuple(expected))
     assert first.reference == pytest.approx(head.rows["blend"]["samples_f1_cross_fitted"], abs=1e-6)

@@ -16,10 +16,11 @@ import tensorflow as tf
 from labelstack.networks.checkpoint import CheckpointFolder
 from labelstack.networks.inference import compile_predict, load_model, predict, weights_digest
 from labelstack.networks.tasks import multi_label
-from labelstack.networks.training import THRESHOLD_GRID, TrainResult, train
+from labelstack.networks.training import TrainResult, train
 from labelstack.params.metric import MetricSection
 from labelstack.params.models import HeadSection, ModelSection, ScheduleSection
 from labelstack.params.training import TrainingSection
+from labelstack.scoring.metric import THRESHOLD_GRID
 from labelstack.scoring.metrics import f_beta
 from labelstack.support.errors import UserError
 from networks.tiny_training import N_LABELS, SIZE, ArrayBatches, built, draw, tiny

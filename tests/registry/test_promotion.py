@@ -5,15 +5,16 @@ import pytest
 
 from labelstack.registry import promotion
 from labelstack.registry.champions import champion, history, move_champion
-from labelstack.registry.promotion import COMPARED_TAG, PROMOTION_TAG, Promotion, Score, promote_if_better
+from labelstack.registry.promotion import COMPARED_TAG, PROMOTION_TAG, Promotion, promote_if_better
 from labelstack.registry.versions import DATA_TAG
 from labelstack.scoring import bootstrap
+from labelstack.scoring.metric import FMetric, Metric
 from labelstack.scoring.scored import Scored
 from labelstack.support.errors import UserError
 from labelstack.tracking.runs import Tracker
 from registry.versions import N_LABELS, TRUTH, N, registered, scored, sets
 
-F1 = Score()
+F1 = FMetric()
 GOOD, MIDDLING, BAD = sets(0.02), sets(0.2), sets(0.4)
 
 
@@ -22,13 +23,13 @@ def tags(tracker: Tracker, version: int) -> dict[str, str]:
 
 
 def two(
-    tracker: Tracker, first: Scored | None, second: Scored | None, score: Score = F1
+    tracker: Tracker, first: Scored | None, second: Scored | None, metric: Metric = F1
 ) -> tuple[Promotion, dict[str, float]]:
     """Register and promote two ensembles after each other; the decision on the second, and its metrics."""
-    promote_if_better(tracker, "m", registered(tracker, "d1", first).version, score)
+    promote_if_better(tracker, "m", registered(tracker, "d1", first).version, metric)
     logged: dict[str, float] = {}
     second_version = registered(tracker, "d2", second).version
-    return promote_if_better(tracker, "m", second_version, score, logged.update), logged
+    return promote_if_better(tracker, "m", second_version, metric, logged.update), logged
 
 
 def test_the_first_version_is_champion(tracker: Tracker) -> None:
@@ -50,10 +51,10 @@ def test_a_registry_without_a_champion_gets_one(tracker: Tracker) -> None:
     assert champion(tracker, "m") == 2
 
 
-@pytest.mark.parametrize("score", [Score(), Score("micro", 2), Score("macro", 0.5)])
-def test_a_better_one_becomes_champion(tracker: Tracker, score: Score) -> None:
-    found, logged = two(tracker, scored(BAD), scored(GOOD), score)
-    expected = bootstrap.paired(TRUTH, GOOD, BAD, average=score.average, beta=score.beta)
+@pytest.mark.parametrize("metric", [FMetric(), FMetric("micro", 2), FMetric("macro", 0.5)])
+def test_a_better_one_becomes_champion(tracker: Tracker, metric: Metric) -> None:
+    found, logged = two(tracker, scored(BAD), scored(GOOD), metric)
+    expected = bootstrap.paired(metric, TRUTH, GOOD, BAD)
     assert expected.low > 0
     assert found.champion
     assert champion(tracker, "m") == 2
@@ -64,7 +65,7 @@ def test_a_better_one_becomes_champion(tracker: Tracker, score: Score) -> None:
         "promotion_low": expected.low,
         "promotion_high": expected.high,
     }
-    told = f"{expected.score:+.4f} {score.average} F{score.beta:g}, 95 % interval {expected.low:+.4f}"
+    told = f"{expected.score:+.4f} {metric.title}, 95 % interval {expected.low:+.4f}"
     assert found.sentence.startswith("champion: better than v1 on the same data")
     assert told in found.sentence
     assert tags(tracker, 2)[COMPARED_TAG] == "m/1"
@@ -145,7 +146,7 @@ def test_a_decision_is_taken_once(tracker: Tracker) -> None:
     move_champion(tracker, "m", 2, expected=1, how="by hand", reason="to see")
     for version, is_champion in ((1, False), (2, True)):
         before = tags(tracker, version)[PROMOTION_TAG]
-        again = promote_if_better(tracker, "m", version, Score(), lambda metrics: pytest.fail("logged twice"))
+        again = promote_if_better(tracker, "m", version, FMetric(), lambda metrics: pytest.fail("logged twice"))
         assert (again.champion, again.sentence) == (is_champion, before)
     assert len(history(tracker, "m")) == 2
 
@@ -164,7 +165,7 @@ def test_a_decision_that_a_kill_cut_short_is_taken_again(tracker: Tracker, monke
     assert champion(tracker, "m") == 2
     assert PROMOTION_TAG not in tags(tracker, 2)
     logged: dict[str, float] = {}
-    found = promote_if_better(tracker, "m", version, Score(), logged.update)
+    found = promote_if_better(tracker, "m", version, FMetric(), logged.update)
     assert found.champion
     assert found.sentence.startswith("champion: better than v1")
     assert logged["promotion_low"] > 0
@@ -187,8 +188,8 @@ def test_a_champion_that_moves_meanwhile_is_compared_with_anew(
         registered(tracker, digest, scored(chosen))
     compare = promotion.compare_versions
 
-    def while_another_moves(tracker: Tracker, name: str, version: int, other: int, score: Score) -> object:
-        found = compare(tracker, name, version, other, score)
+    def while_another_moves(tracker: Tracker, name: str, version: int, other: int, metric: Metric) -> object:
+        found = compare(tracker, name, version, other, metric)
         if other == 1:
             move_champion(tracker, name, 2, expected=1, how="compared", reason="better")
         return found
@@ -205,19 +206,3 @@ def test_a_champion_that_never_stands_still(tracker: Tracker, monkeypatch: pytes
     monkeypatch.setattr(promotion, "move_champion", lambda *_, **__: False)
     with pytest.raises(UserError, match="the champion changed 20 times"):
         promote_if_better(tracker, "m", 2, F1)
-
-
-@pytest.mark.parametrize(
-    ("key", "score"),
-    [
-        ("samples_f1_cross_fitted", Score("samples", 1)),
-        ("macro_f0.5_cross_fitted", Score("macro", 0.5)),
-        ("micro_f2", Score("micro", 2)),
-        ("weighted_f1_cross_fitted", Score()),
-        ("samples_fx", F1),
-        ("micro_f-1", F1),
-        ("", F1),
-    ],
-)
-def test_the_score_out_of_its_key(key: str, score: Score) -> None:
-    assert Score.of_key(key) == score

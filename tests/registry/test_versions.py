@@ -25,6 +25,7 @@ from labelstack.registry.versions import (
     register,
     resolve,
 )
+from labelstack.scoring.metric import FMetric
 from labelstack.support.errors import UserError
 from labelstack.tracking.runs import Tracker, connect
 from registry.versions import TRUTH, Logs, registered, scored, sets
@@ -35,7 +36,8 @@ import json, sys, time
 from pathlib import Path
 from registry.versions import registered, scored, sets
 from labelstack.params.tracking import TrackingSection
-from labelstack.registry.promotion import Score, promote_if_better
+from labelstack.registry.promotion import promote_if_better
+from labelstack.scoring.metric import FMetric
 from labelstack.tracking.runs import connect
 tracker = connect(TrackingSection(), sys.argv[1])
 digest, wrong = sys.argv[2], float(sys.argv[3])
@@ -43,7 +45,7 @@ Path(sys.argv[1], f"ready-{sys.argv[4]}").touch()
 while not Path(sys.argv[1], "go").exists():
     time.sleep(0.005)
 version = registered(tracker, digest, scored(sets(wrong)))
-found = promote_if_better(tracker, "m", version.version, Score())
+found = promote_if_better(tracker, "m", version.version, FMetric())
 print(json.dumps({"version": version.version, "created": version.created, "sentence": found.sentence}))
 """
 
@@ -345,8 +347,8 @@ def test_a_flag_is_renewed_while_its_process_lives(tracker: Tracker) -> None:
 
 
 def test_the_best_stays_whoever_comes_last(tracker: Tracker) -> None:
-    from labelstack.registry.promotion import Score, promote_if_better
+    from labelstack.registry.promotion import promote_if_better
 
     for i, wrong in enumerate((0.3, 0.02, 0.2)):
-        promote_if_better(tracker, "m", registered(tracker, f"d{i}", scored(sets(wrong))).version, Score())
+        promote_if_better(tracker, "m", registered(tracker, f"d{i}", scored(sets(wrong))).version, FMetric())
     assert aliases(tracker) == {"champion": 2, "candidate": 3}

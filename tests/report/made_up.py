@@ -16,7 +16,6 @@ from labelstack.report.content import (
     LeaderboardRow,
     MLflowHint,
     ReportContent,
-    Scores,
     ThresholdCurve,
     gallery_item,
     pick_gallery,
@@ -58,11 +57,16 @@ def picture(seed: int, side: int = 224) -> bytes:
     return buffer.getvalue()
 
 
+def f1(samples: float | None, micro: float | None, macro: float | None) -> dict[str, float | None]:
+    """Scores by the keys of the three metrics."""
+    return {"samples_f1": samples, "micro_f1": micro, "macro_f1": macro}
+
+
 def rows() -> list[LeaderboardRow]:
     """Six models; the blend is the best."""
 
-    def scores(centre: float) -> Scores:
-        return Scores(centre, centre + 0.011, centre - 0.064)
+    def scores(centre: float) -> dict[str, float | None]:
+        return f1(centre, centre + 0.011, centre - 0.064)
 
     content: list[tuple[str, Any, float, float | None]] = [
         ("small_cnn", "base model", 0.662, 0.0),
@@ -143,7 +147,11 @@ def curve() -> ThresholdCurve:
     """Smooth curves with a flat top."""
     grid = np.linspace(0.02, 0.98, 49)
     samples = 0.75 - 1.1 * (grid - 0.36) ** 2
-    return ThresholdCurve(grid, samples.clip(0), (samples + 0.01).clip(0), (samples - 0.07).clip(0), 0.36, 0.3)
+    return ThresholdCurve(
+        grid,
+        {"samples": samples.clip(0), "micro": (samples + 0.01).clip(0), "macro": (samples - 0.07).clip(0)},
+        chosen=0.36,
+    )
 
 
 def brief(**changes: Any) -> ReportContent:
@@ -181,7 +189,7 @@ def hostile() -> ReportContent:
     attack = "</script><script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
     attack += "\"'`{{7*7}}\x00\ud800"
     url = "javascript:document.title='owned'"
-    row = LeaderboardRow(attack, "blend", cross_fitted=Scores(0.5, 0.5, 0.5), run_id=attack, run_url=url)
+    row = LeaderboardRow(attack, "blend", cross_fitted=f1(0.5, 0.5, 0.5), run_id=attack, run_url=url)
     table = label_table(["label", "plain"]).astype({"label": object, "group": object})
     table.loc[0, ["label", "group"]] = attack
     return brief(

@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score, fbeta_score
 
 from labelstack.report.comparison import param_rows, side_by_side
 from labelstack.scoring import bootstrap
+from labelstack.scoring.metric import FMetric
 from labelstack.scoring.scored import Scored
 from report.sides import IMAGES, LABELS, TRUTH, large, made_up, scored, side
 
@@ -33,16 +34,16 @@ def test_differences_by_hand() -> None:
 
 @pytest.mark.parametrize("average", ["samples", "micro", "macro"])
 def test_intervals_are_those_of_the_paired_bootstrap(average: str) -> None:
-    a, b = large("a", 1, primary=average), large("b", 4)
+    a, b = large("a", 1, metric=FMetric(average)), large("b", 4)
     assert a.scored is not None
     assert b.scored is not None
     first = side_by_side([a, b]).against[0].differences[0]
-    found = bootstrap.paired(a.scored.truth, b.scored.chosen["blend"], a.scored.chosen["blend"], average=average)
+    found = bootstrap.paired(FMetric(average), a.scored.truth, b.scored.chosen["blend"], a.scored.chosen["blend"])
     assert (first.metric, first.difference, first.low, first.high) == (f"{average} F1, cross-fitted", *found)
     assert first.verdict == "worse"
     oracle = [f1_score(each.scored.truth, each.scored.chosen["blend"], average=average) for each in (a, b)]
     assert (first.reference, first.value) == pytest.approx(oracle)
-    turned = side_by_side([dataclasses.replace(b, primary=average), a]).against[0].differences[0]
+    turned = side_by_side([dataclasses.replace(b, metric=FMetric(average)), a]).against[0].differences[0]
     assert turned.verdict == "better"
     assert (turned.difference, turned.low, turned.high) == pytest.approx((-found.score, -found.high, -found.low))
 
@@ -85,14 +86,14 @@ def test_intervals_of_labels_are_those_of_each_label_alone() -> None:
     a, b = large("a", 1).scored, large("b", 2).scored
     assert a is not None
     assert b is not None
-    found = bootstrap.paired_per_label(a.truth, b.chosen["blend"], a.chosen["blend"], beta=2)
+    found = bootstrap.paired_per_label(FMetric(beta=2), a.truth, b.chosen["blend"], a.chosen["blend"])
     for j in (0, 17, 39):
         column = slice(j, j + 1)
         alone = bootstrap.paired(
-            a.truth[:, column], b.chosen["blend"][:, column], a.chosen["blend"][:, column], average="macro", beta=2
+            FMetric("macro", 2), a.truth[:, column], b.chosen["blend"][:, column], a.chosen["blend"][:, column]
         )
         assert found[j] == pytest.approx(alone, abs=1e-12)
-    mean = bootstrap.paired(a.truth, b.chosen["blend"], a.chosen["blend"], average="macro", beta=2).score
+    mean = bootstrap.paired(FMetric("macro", 2), a.truth, b.chosen["blend"], a.chosen["blend"]).score
     assert np.mean([row.score for row in found]) == pytest.approx(mean)
 
 
@@ -122,7 +123,7 @@ def test_sides_without_label_sets_get_plain_differences() -> None:
 
 
 def test_the_references_metric_rules() -> None:
-    a = large("a", 1, primary="macro", beta=2.0)
+    a = large("a", 1, metric=FMetric("macro", 2))
     b = large("b", 2)
     assert b.scored is not None
     found = side_by_side([a, b])
@@ -131,7 +132,7 @@ def test_the_references_metric_rules() -> None:
     expected = fbeta_score(b.scored.truth, b.scored.chosen["blend"], beta=2, average="macro")
     assert found.against[0].differences[0].value == pytest.approx(expected)
     (row,) = [row for row in found.board if row.side == "b" and row.shown_first]
-    assert row.scores["macro"] == pytest.approx(expected)
+    assert row.scores["macro_f2"] == pytest.approx(expected)
     assert row.low is not None
     assert row.low < expected
     assert found.notes == ["b: its rules were chosen for samples F1; compared by a's, macro F2"]
@@ -148,9 +149,9 @@ def test_leaderboard_has_the_compared_row_first_and_recorded_intervals() -> None
     ]  # fmt: skip
     assert (board[2].low, board[2].high) == (0.1, 0.9)
     assert a.scored is not None
-    expected = bootstrap.interval(a.scored.truth, a.scored.chosen["blend"], average="samples")
+    expected = bootstrap.interval(FMetric(), a.scored.truth, a.scored.chosen["blend"])
     assert (board[0].low, board[0].high) == expected[1:]
-    assert board[0].test == pytest.approx(board[0].scores["samples"] - 0.01)
+    assert board[0].test == pytest.approx(board[0].scores["samples_f1"] - 0.01)
 
 
 def test_only_params_that_differ_are_shown_and_unknown_is_not_unset() -> None:

@@ -15,31 +15,33 @@ from labelstack.report.content import (
     LABEL_COLUMNS,
     GalleryLabel,
     LeaderboardRow,
-    Scores,
     ThresholdCurve,
     gallery_item,
     pick_gallery,
     ranked,
+    scores_of,
 )
 from labelstack.report.terminal import leaderboard_table
+from labelstack.scoring.metric import FMetric
 from report import made_up
 
 
 def test_rows_are_ranked_by_the_cross_fitted_primary_score() -> None:
     rows = [
         LeaderboardRow("none", "base model"),
-        LeaderboardRow("nan", "base model", cross_fitted=Scores(float("nan"), 0.9, 0.9)),
-        LeaderboardRow("b", "stacker", cross_fitted=Scores(0.5, 0.9, 0.1)),
-        LeaderboardRow("a", "blend", cross_fitted=Scores(0.6, 0.2, 0.1)),
+        LeaderboardRow("nan", "base model", cross_fitted=made_up.f1(float("nan"), 0.9, 0.9)),
+        LeaderboardRow("b", "stacker", cross_fitted=made_up.f1(0.5, 0.9, 0.1)),
+        LeaderboardRow("a", "blend", cross_fitted=made_up.f1(0.6, 0.2, 0.1)),
     ]
-    assert [row.name for row in ranked(rows)] == ["a", "b", "none", "nan"]
-    assert [row.name for row in ranked(rows, "micro")] == ["nan", "b", "a", "none"]
+    assert [row.name for row in ranked(rows, FMetric())] == ["a", "b", "none", "nan"]
+    assert [row.name for row in ranked(rows, FMetric("micro"))] == ["nan", "b", "a", "none"]
 
 
 def test_scores_are_picked_out_of_flat_metrics() -> None:
     metrics = {"samples_f1_cross_fitted": 0.7, "micro_f1_cross_fitted": 0.6, "samples_f1_at_0.3": 0.5}
-    assert Scores.from_metrics(metrics, "{average}_f1_cross_fitted") == Scores(0.7, 0.6, None)
-    assert Scores.from_metrics(metrics, "test_{average}_f1") is None
+    family = FMetric().family
+    assert scores_of(metrics, family, "{}_cross_fitted") == made_up.f1(0.7, 0.6, None)
+    assert scores_of(metrics, family, "test_{}") is None
 
 
 @given(st.lists(st.floats(0, 1), max_size=80), st.integers(1, 40))
@@ -72,10 +74,10 @@ def test_threshold_curve_scores_each_point_of_the_grid() -> None:
     def score(predicted: np.ndarray, average: str) -> float:
         return float(f1_score(truth, predicted, average=average, zero_division=0))
 
-    curve = ThresholdCurve.compute(score, probability, grid=[0.2, 0.45, 0.9], primary="micro")
-    assert curve.macro[1] == score(probability >= 0.45, "macro")
-    assert curve.chosen == [0.2, 0.45, 0.9][int(np.argmax(curve.micro))]
-    assert len(ThresholdCurve.compute(score, probability).threshold) == 49
+    curve = ThresholdCurve.compute(FMetric("micro"), truth, probability, grid=[0.2, 0.45, 0.9])
+    assert curve.scores["macro"][1] == pytest.approx(score(probability >= 0.45, "macro"))
+    assert curve.chosen == [0.2, 0.45, 0.9][int(np.argmax(curve.scores["micro"]))]
+    assert len(ThresholdCurve.compute(FMetric(), truth, probability).threshold) == 49
 
 
 def test_content_is_checked_at_the_door() -> None:
@@ -88,7 +90,7 @@ def test_content_is_checked_at_the_door() -> None:
 
 def printed(rows: list[LeaderboardRow], width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(leaderboard_table(rows))
+    console.print(leaderboard_table(rows, FMetric()))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -106,7 +108,7 @@ def test_terminal_table_holds_every_model_best_first() -> None:
 
 
 def test_terminal_table_prints_names_as_they_are() -> None:
-    hostile = LeaderboardRow("[red]x[/red]\x1b[31m", "base model", cross_fitted=Scores(0.5, None, None))
+    hostile = LeaderboardRow("[red]x[/red]\x1b[31m", "base model", cross_fitted=made_up.f1(0.5, None, None))
     text = printed([hostile])
     assert "[red]x[/red]" in text
     assert "\x1b" not in text

@@ -13,12 +13,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from labelstack.report import figures
-from labelstack.report.content import LeaderboardRow, Scores, ThresholdCurve
+from labelstack.report.content import LeaderboardRow, ThresholdCurve
+from labelstack.scoring.metric import FMetric
 from report import made_up
 
 HOSTILE = r"$\frac{$ <b>&]]>-->" + "\x00\x1b\ud800 _Ж衣👗"
 DRAWINGS: dict[str, Callable[..., Figure]] = {
-    "leaderboard": lambda **look: figures.leaderboard(made_up.rows(), **look),
+    "leaderboard": lambda **look: figures.leaderboard(made_up.rows(), FMetric(), **look),
     "per_label_f1": lambda **look: figures.per_label_f1(made_up.label_table(list("abcdef")), **look),
     "training_curves": lambda **look: figures.training_curves({"a": made_up.history(0)}, **look),
     "threshold_curves": lambda **look: figures.threshold_curves(made_up.curve(), **look),
@@ -45,9 +46,9 @@ def test_drawing_leaves_global_settings_alone() -> None:
 
 
 def test_hostile_names_are_drawn_as_text() -> None:
-    rows = [LeaderboardRow(HOSTILE, "base model", cross_fitted=Scores(0.5, 0.5, 0.5))]
+    rows = [LeaderboardRow(HOSTILE, "base model", cross_fitted=made_up.f1(0.5, 0.5, 0.5))]
     drawn = [
-        figures.leaderboard(rows),
+        figures.leaderboard(rows, FMetric()),
         figures.per_label_f1(made_up.label_table(["a", "b"]).astype({"label": object}).replace("a", HOSTILE)),
         figures.training_curves({HOSTILE: made_up.history(0), "_hidden": made_up.history(1)}),
         figures.blend_weights({HOSTILE: 1.0}),
@@ -63,7 +64,7 @@ def test_hostile_names_are_drawn_as_text() -> None:
 
 
 def test_leaderboard_places_each_model_once_with_the_best_on_top() -> None:
-    fig = figures.leaderboard(made_up.rows())
+    fig = figures.leaderboard(made_up.rows(), FMetric())
     ax = fig.axes[0]
     names = [tick.get_text() for tick in ax.get_yticklabels()]
     assert names[int(np.argmax(ax.get_yticks()))] == "blend"
@@ -117,7 +118,7 @@ def test_threshold_curve_marks_the_fixed_and_the_chosen_point() -> None:
     labels = [text.get_text() for text in fig.legends[0].get_texts()]
     assert labels == ["samples", "micro", "macro", "fixed 0.3", "best 0.36"]
     grid = np.array([0.1, 0.5])
-    without = figures.threshold_curves(ThresholdCurve(grid, grid, grid, grid))
+    without = figures.threshold_curves(ThresholdCurve(grid, {"samples": grid, "micro": grid, "macro": grid}))
     assert len(without.axes[0].lines) == 4
 
 

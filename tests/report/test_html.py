@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from labelstack.report.content import LeaderboardRow, MLflowHint, Scores
+from labelstack.report.content import LeaderboardRow, MLflowHint
 from labelstack.report.html import GALLERY_SIDE, render, write_report
 from labelstack.report.page import web_url
 from report import made_up
@@ -98,8 +98,8 @@ def test_summary_names_cross_fitted_in_sample_and_test_scores(page: bytes) -> No
 
 def test_summary_admits_a_blend_that_is_not_the_best() -> None:
     rows = [
-        LeaderboardRow("cnn", "stacker", cross_fitted=Scores(0.8, 0.8, 0.8)),
-        LeaderboardRow("blend", "blend", cross_fitted=Scores(0.75, 0.8, 0.8)),
+        LeaderboardRow("cnn", "stacker", cross_fitted=made_up.f1(0.8, 0.8, 0.8)),
+        LeaderboardRow("blend", "blend", cross_fitted=made_up.f1(0.75, 0.8, 0.8)),
     ]
     text = render(made_up.brief(leaderboard=rows)).decode()
     assert "<b>below</b> it" in text

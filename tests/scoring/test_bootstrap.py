@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from labelstack.scoring import bootstrap, metrics
+from labelstack.scoring import bootstrap, f_resampling, metrics
 from labelstack.scoring.bootstrap import Interval, interval, paired
+from labelstack.scoring.metric import FMetric
 
 AVERAGES = metrics.AVERAGES
 
@@ -34,23 +35,25 @@ def test_it_is_the_plain_loop_over_resampled_rows(average, beta):
         [metrics.f_beta(true[rows], labels[rows], average=average, beta=beta) for rows in resamples(57, 80, seed=5)]
         for labels in (a, b)
     ]
-    options = {"average": average, "beta": beta, "seed": 5, "draws": 80, "level": 0.9}
-    found = interval(true, a, **options)
+    metric, options = FMetric(average, beta), {"seed": 5, "draws": 80, "level": 0.9}
+    found = interval(metric, true, a, **options)
     assert found.score == metrics.f_beta(true, a, average=average, beta=beta)
     assert np.allclose(found[1:], np.quantile(scores[0], [0.05, 0.95]), atol=1e-12)
-    difference = paired(true, a, b, **options)
-    assert difference.score == pytest.approx(found.score - interval(true, b, **options).score)
+    difference = paired(metric, true, a, b, **options)
+    assert difference.score == pytest.approx(found.score - interval(metric, true, b, **options).score)
     assert np.allclose(difference[1:], np.quantile(np.subtract(*scores), [0.05, 0.95]), atol=1e-12)
 
 
 @pytest.mark.parametrize("average", AVERAGES)
 def test_chunks_change_nothing(average, monkeypatch):
     true, a, b = answers(41, 7, seed=1)
-    whole = [interval(true, a, average=average, draws=60), paired(true, a, b, average=average, draws=60)]
+    whole = [interval(FMetric(average), true, a, draws=60), paired(FMetric(average), true, a, b, draws=60)]
+    monkeypatch.setattr(f_resampling, "_CHUNK_BYTES", 8 * 41 * 7)
     monkeypatch.setattr(bootstrap, "_CHUNK_BYTES", 8 * 41 * 7)  # seven resamples, then two labels at a time
-    assert [interval(true, a, average=average, draws=60), paired(true, a, b, average=average, draws=60)] == whole
+    assert [interval(FMetric(average), true, a, draws=60), paired(FMetric(average), true, a, b, draws=60)] == whole
     monkeypatch.setattr(bootstrap, "_CHUNK_BYTES", 1)
-    assert interval(true, a, average=average, draws=60) == whole[0]
+    monkeypatch.setattr(f_resampling, "_CHUNK_BYTES", 1)
+    assert interval(FMetric(average), true, a, draws=60) == whole[0]
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
@@ -62,7 +65,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     for trial in range(150):
         rows = rng.integers(0, len(true), 150)
         for average in truth:
-            found = interval(true[rows], given_[rows], average=average, draws=300, level=0.9, seed=trial)
+            found = interval(FMetric(average), true[rows], given_[rows], draws=300, level=0.9, seed=trial)
             held[average] += found.low <= truth[average] <= found.high
     for average, count in held.items():
         assert 0.82 <= count / 150 <= 0.97, average  # 0.9 with three standard errors of 0.025
@@ -73,21 +76,21 @@ def test_pairing_tells_small_differences_from_none(average):
     true, a, _ = answers(400, 8, seed=2)
     better = a.copy()
     better[:60] = true[:60]
-    gain = paired(true, better, a, average=average)
-    alone = interval(true, better, average=average)
+    gain = paired(FMetric(average), true, better, a)
+    alone = interval(FMetric(average), true, better)
     assert 0 < gain.low <= gain.score <= gain.high
     assert gain.high - gain.low < alone.high - alone.low
-    assert paired(true, a, a, average=average) == Interval(0, 0, 0)
-    swapped = paired(true, a, better, average=average)
+    assert paired(FMetric(average), true, a, a) == Interval(0, 0, 0)
+    swapped = paired(FMetric(average), true, a, better)
     assert swapped == pytest.approx([-gain.score, -gain.high, -gain.low])
 
 
 def test_equal_seeds_give_equal_intervals_and_others_do_not():
     true, a, _ = answers(60, 5, seed=4)
-    first = interval(true, a, average="samples", seed=1)
-    assert interval(true.astype(int), a.astype(np.float32), average="samples", seed=1) == first
-    assert interval(true, a, average="samples", seed=2) != first
-    narrow = interval(true, a, average="samples", seed=1, level=0.5)
+    first = interval(FMetric("samples"), true, a, seed=1)
+    assert interval(FMetric(), true.astype(int), a.astype(np.float32), seed=1) == first
+    assert interval(FMetric("samples"), true, a, seed=2) != first
+    narrow = interval(FMetric("samples"), true, a, seed=1, level=0.5)
     assert first.low < narrow.low < narrow.high < first.high
 
 
@@ -100,7 +103,7 @@ matrix = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6).flatmap(
 @given(matrix, st.sampled_from(AVERAGES))
 def test_degenerate_answers_stay_in_bounds(pair, average):
     true, labels = pair
-    found = interval(true, labels, average=average, draws=25)
+    found = interval(FMetric(average), true, labels, draws=25)
     assert found.score == metrics.f_beta(true, labels, average=average)
     assert 0 <= found.low <= found.high <= 1
     if len(true) == 1 or not true.any() or not labels.any():
@@ -110,18 +113,16 @@ def test_degenerate_answers_stay_in_bounds(pair, average):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": np.zeros((3, 3))}, "labels has shape"),
-        ({"labels": np.full((3, 2), 0.4)}, "labels must hold only 0 and 1"),
+        ({"given": np.zeros((3, 3))}, "given has shape"),
+        ({"given": np.full((3, 2), 0.4)}, "given must hold only 0 and 1"),
         ({"Y": np.full((3, 2), np.nan)}, "Y must hold only 0 and 1"),
-        ({"average": "weighted"}, "average must be one of samples, micro, macro"),
         ({"draws": 0}, "draws must be at least 1"),
         ({"level": 1}, "level between 0 and 1"),
-        ({"beta": 0}, "beta must be above 0"),
     ],
 )
 def test_what_does_not_fit_is_named(change, message):
-    arguments = {"Y": np.eye(3, 2), "labels": np.eye(3, 2), "average": "samples"} | change
+    arguments = {"Y": np.eye(3, 2), "given": np.eye(3, 2)} | change
     with pytest.raises(ValueError, match=message):
-        interval(arguments.pop("Y"), arguments.pop("labels"), **arguments)
+        interval(FMetric(), arguments.pop("Y"), arguments.pop("given"), **arguments)
     with pytest.raises(ValueError, match="b has shape"):
-        paired(np.eye(3, 2), np.eye(3, 2), np.eye(4, 2), average="samples")
+        paired(FMetric(), np.eye(3, 2), np.eye(3, 2), np.eye(4, 2))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from sklearn.metrics import average_precision_score, fbeta_score, precision_score, recall_score
+from sklearn.metrics import fbeta_score, precision_score, recall_score
 
 from labelstack.scoring import metrics
 
@@ -64,22 +64,6 @@ def test_per_label_equal_to_scikit_learn(pair: tuple[np.ndarray, np.ndarray]) ->
     np.testing.assert_array_equal(found["predicted"], p.sum(axis=0))
 
 
-@settings(max_examples=150, deadline=None)
-@given(answers(), st.data())
-def test_average_precision_equal_to_scikit_learn(pair: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
-    y, _ = pair
-    few = st.sampled_from(np.float32([0, 0.1, 0.25, 0.5, 0.9, 1]).tolist())  # few values, so ties are common
-    score = data.draw(arrays(np.float32, y.shape, elements=few))
-    found = metrics.average_precision(y, score)
-    for j in range(y.shape[1]):
-        if y[:, j].any():
-            assert found[j] == pytest.approx(average_precision_score(y[:, j], score[:, j]), abs=1e-12)
-        else:
-            assert np.isnan(found[j])
-    mean = metrics.mean_average_precision(y, score)
-    assert np.isnan(mean) if np.isnan(found).all() else mean == pytest.approx(np.nanmean(found))
-
-
 @settings(max_examples=100, deadline=None)
 @given(answers(), st.sampled_from([0.5, 1.0, 2.0]))
 def test_f_beta_per_image_equal_to_scikit_learn_row_by_row(pair: tuple[np.ndarray, np.ndarray], beta: float) -> None:
@@ -99,7 +83,6 @@ def test_large_random_input() -> None:
     assert metrics.f_beta(y, score > 0.5, average="samples") == pytest.approx(
         fbeta_score(y, score > 0.5, beta=1, average="samples", zero_division=0), abs=1e-12
     )
-    np.testing.assert_allclose(metrics.average_precision(y, score), average_precision_score(y, score, average=None))
 
 
 def test_zero_over_zero_is_zero_and_perfect_is_one() -> None:
@@ -132,7 +115,3 @@ def test_bad_options_are_refused_by_name() -> None:
         metrics.f_beta(y, y, average="weighted")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="beta must be above 0"):
         metrics.f_beta(y, y, average="macro", beta=0)
-    with pytest.raises(ValueError, match="score has shape"):
-        metrics.average_precision(y, np.zeros((3, 2)))
-    with pytest.raises(ValueError, match="score holds NaN"):
-        metrics.average_precision(y, np.full((3, 3), np.nan))

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import average_precision_score
 
 from labelstack.params.stackers import CNNStackerSection
-from labelstack.scoring import metrics
 from labelstack.stacking import CNNStacker, assign_folds, load_stacker, make_stacker, out_of_fold
 from labelstack.stacking.stackers.cnn import build_cnn
 from labelstack.stacking.stackers.cnn_training import batch_rows, cross_entropy
@@ -97,8 +97,8 @@ def test_learns_better_than_the_mean_of_the_models() -> None:
     assert len(history["loss"]) == 25
     assert history["loss"][-1] < history["loss"][0]
     assert not history["held_out"]
-    stacked = metrics.mean_average_precision(Y[350:], stacker.predict_proba(cube[350:]))
-    assert stacked > metrics.mean_average_precision(Y[350:], cube[350:].mean(axis=1))
+    stacked = average_precision_score(Y[350:], stacker.predict_proba(cube[350:]))
+    assert stacked > average_precision_score(Y[350:], cube[350:].mean(axis=1))
 
 
 def test_equal_whatever_ran_before(data: Data) -> None:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelstack.scoring.metric import FMetric
 from labelstack.scoring.metrics import f_beta
 from labelstack.stacking import search_weights
 from labelstack.stacking.deciding import thresholds
@@ -130,7 +131,7 @@ def test_weights_for_f_are_not_below_those_for_the_log_loss(metric, beta):
 
 def test_greedy_is_the_blends_search():
     cube, Y = unequal()
-    expected = search_weights({str(m): cube[:, m] for m in range(3)}, Y, step=0.1, metric="micro", beta=2)
+    expected = search_weights({str(m): cube[:, m] for m in range(3)}, Y, step=0.1, metric=FMetric("micro", 2))
     found = GreedyStacker(step=0.1, metric="micro", beta=2).fit(cube, Y).arrays_["weights"]
     np.testing.assert_allclose(found, list(expected.values()))
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from labelstack.params.messages import explain
 from labelstack.params.second_level_file import SecondLevel, default_second_level
+from labelstack.scoring.metric import metric_of
 from labelstack.support import storage
 from labelstack.support.errors import InputProblems, UserError
 from labelstack.support.yaml_file import read_yaml
@@ -92,7 +93,7 @@ def describe(data: Cube, settings: SecondLevel, source: str, origin: str) -> dic
         "labels": n_labels,
         "test_images": 0 if data.test_cube is None else len(data.test_cube),
         "folds": settings.folds.k,
-        "metric": f"{settings.metric.primary} F{settings.metric.beta:g}",
+        "metric": metric_of(settings.metric).decides.title,
         "cpus": os.cpu_count(),
     }
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from labelstack.params.second_level_file import SecondLevel
 from labelstack.report.figures import plain
 from labelstack.scoring.bootstrap import Interval
-from labelstack.scoring.metrics import AVERAGES
+from labelstack.scoring.metric import Metric, family_name, metric_of
 from labelstack.stacking.bench.table import BenchResult, Row
 
 _WIDTH = 132  # what the widest table needs; used where the output is no terminal
@@ -41,13 +41,15 @@ def print_tables(result: BenchResult, about: dict[str, Any], settings: SecondLev
 
 def method_table(rows: Sequence[Row], settings: SecondLevel) -> Table:
     """One line for each method; the best of each column of scores is bold."""
-    primary, f = settings.metric.primary, f"F{settings.metric.beta:g}"
+    judge = metric_of(settings.metric).decides
     tested = any(row.test for row in rows)
-    table = _table(f"Methods: {f} cross-fitted" + (" and on the test pair" if tested else ""), "method")
+    table = _table(
+        f"Methods: {family_name(judge)} cross-fitted" + (" and on the test pair" if tested else ""), "method"
+    )
     for heading in ("fit\ns", "predict\ns", "peak\nMB", "× scikit-\nlearn"):
         table.add_column(heading, justify="right", no_wrap=True, style="dim")
-    _score_columns(table, primary, tested)
-    best = _best([row for row in rows if not row.error and row.kind != "reference"])
+    _score_columns(table, judge, tested)
+    best = _best([row for row in rows if not row.error and row.kind != "reference"], judge)
     for row in rows:
         name = f"{row.name} ({row.details['note']})" if "note" in row.details else row.name
         cost = [
@@ -59,32 +61,32 @@ def method_table(rows: Sequence[Row], settings: SecondLevel) -> Table:
         if row.error:
             table.add_row(Text(plain(name, 40)), *cost, Text("failed", style="bold red"))
             continue
-        scores = _scores(row.cross_fitted, row.interval, best[0], primary)
-        scores += _scores(row.test, None, best[1], primary) if tested else []
+        scores = _scores(row.cross_fitted, row.interval, best[0], judge)
+        scores += _scores(row.test, None, best[1], judge) if tested else []
         table.add_row(Text(plain(name, 40)), *cost, *scores)
     return table
 
 
 def decision_table(result: BenchResult, settings: SecondLevel) -> Table:
     """Every strategy on the default's probabilities, and its paired gain over the fixed threshold."""
-    primary, f = settings.metric.primary, f"F{settings.metric.beta:g}"
+    judge = metric_of(settings.metric).decides
+    shorts = [each.short for each in judge.family]
     rows = result.decisions
     tested = any("test" in row for row in rows.values())
-    table = _table(f"Decisions on the default's probabilities: {f} cross-fitted", "strategy")
+    table = _table(f"Decisions on the default's probabilities: {family_name(judge)} cross-fitted", "strategy")
     table.add_column(f"gain over {settings.thresholds.fixed:g}\n95 % interval", justify="right", no_wrap=True)
-    _score_columns(table, primary, tested)
-    suffix = f"_f{settings.metric.beta:g}"
-    found = {name: {a: row["cross_fitted"][f"{a}{suffix}"] for a in AVERAGES} for name, row in rows.items()}
+    _score_columns(table, judge, tested)
+    found = {name: {each.short: row["cross_fitted"][each.key] for each in judge.family} for name, row in rows.items()}
     tops = [
-        {a: max(scores[a] for scores in found.values()) for a in AVERAGES},
-        {a: max(row["test"][a] for row in rows.values()) for a in AVERAGES} if tested else {},
+        {a: max(scores[a] for scores in found.values()) for a in shorts},
+        {a: max(row["test"][a] for row in rows.values()) for a in shorts} if tested else {},
     ]
     for name, row in rows.items():
         fitted = row["cross_fitted"]
         gain = Interval(fitted["gain"], fitted["gain_low"], fitted["gain_high"])
-        bounds = Interval(found[name][primary], fitted["low"], fitted["high"])
-        scores = _scores(found[name], bounds, tops[0], primary)
-        scores += _scores(row["test"], None, tops[1], primary) if tested else []
+        bounds = Interval(found[name][judge.short], fitted["low"], fitted["high"])
+        scores = _scores(found[name], bounds, tops[0], judge)
+        scores += _scores(row["test"], None, tops[1], judge) if tested else []
         signed = "" if name == "fixed" else f"{gain.score:+.4f} {gain.low:+.4f} … {gain.high:+.4f}"
         table.add_row(Text(name), signed, *scores)
     return table
@@ -92,16 +94,16 @@ def decision_table(result: BenchResult, settings: SecondLevel) -> Table:
 
 def verdict(result: BenchResult, settings: SecondLevel) -> str:
     """What won, with its interval, and by how much."""
-    winner, metric = result.winner, settings.metric
+    winner, judge = result.winner, metric_of(settings.metric).decides
     if winner is None or winner.cross_fitted is None or winner.interval is None:
         return "nothing was scored"
-    score, f = winner.cross_fitted[metric.primary], f"{metric.primary} F{metric.beta:g}"
-    text = f"{winner.name} won, cross-fitted {f} {score:.4f} [{winner.interval.low:.4f}, {winner.interval.high:.4f}]"
+    score, (_, low, high) = winner.cross_fitted[judge.short], winner.interval
+    text = f"{winner.name} won, cross-fitted {judge.title} {score:.4f} [{low:.4f}, {high:.4f}]"
     for name, gain in (("best_single", result.gain), ("default", result.against_default)):
         if gain is not None:
             text += f", {gain.score:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] on {name}"
     if winner.test is not None:
-        text += f", test {winner.test[metric.primary]:.4f}"
+        text += f", test {winner.test[judge.short]:.4f}"
     return text
 
 
@@ -132,30 +134,32 @@ def _table(title: str, first: str) -> Table:
     return table
 
 
-def _score_columns(table: Table, primary: str, tested: bool) -> None:
-    for average in AVERAGES:
-        heading = f"{average}\n95 % interval" if average == primary else f"{average}\n"
-        table.add_column(heading, justify="right", no_wrap=True, style="" if average == primary else "dim")
-    for average in AVERAGES if tested else ():
-        style = "" if average == primary else "dim"
-        table.add_column(f"test\n{average}", justify="right", no_wrap=True, style=style)
+def _score_columns(table: Table, judge: Metric, tested: bool) -> None:
+    for each in judge.family:
+        heading = f"{each.short}\n95 % interval" if each == judge else f"{each.short}\n"
+        table.add_column(heading, justify="right", no_wrap=True, style="" if each == judge else "dim")
+    for each in judge.family if tested else ():
+        style = "" if each == judge else "dim"
+        table.add_column(f"test\n{each.short}", justify="right", no_wrap=True, style=style)
 
 
-def _best(rows: Sequence[Row]) -> list[dict[str, float]]:
-    """Largest cross-fitted and test score of each average."""
+def _best(rows: Sequence[Row], judge: Metric) -> list[dict[str, float]]:
+    """Largest cross-fitted and test score of each metric."""
     columns = [[row.cross_fitted for row in rows], [row.test for row in rows]]
-    return [{a: max((s[a] for s in column if s), default=2.0) for a in AVERAGES} for column in columns]
+    shorts = [each.short for each in judge.family]
+    return [{a: max((s[a] for s in column if s), default=2.0) for a in shorts} for column in columns]
 
 
 def _scores(
-    scores: Mapping[Any, float] | None, interval: Interval | None, best: Mapping[Any, float], primary: str
+    scores: Mapping[Any, float] | None, interval: Interval | None, best: Mapping[Any, float], judge: Metric
 ) -> list[Text]:
     if scores is None:
-        return [Text("–") for _ in AVERAGES]
+        return [Text("–") for _ in judge.family]
     cells = []
-    for average in AVERAGES:
-        cell = Text(f"{scores[average]:.4f}", style="bold" if scores[average] == best[average] else "")
-        if average == primary and interval is not None:
+    for each in judge.family:
+        score = scores[each.short]
+        cell = Text(f"{score:.4f}", style="bold" if score == best[each.short] else "")
+        if each == judge and interval is not None:
             cell.append(f" {interval.low:.4f}–{interval.high:.4f}", style="dim not bold")
         cells.append(cell)
     return cells

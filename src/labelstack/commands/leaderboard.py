@@ -8,6 +8,7 @@ from rich.console import Console
 
 from labelstack.params import load_params
 from labelstack.report.terminal import leaderboard_table
+from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.board import leaderboard_rows
 from labelstack.support import storage
@@ -21,14 +22,7 @@ def run() -> None:
         raise UserError(f"{paths.EVALUATION}: not found. Run `dvc repro` first.")
     rows = leaderboard_rows(params, storage.read_json(paths.EVALUATION))
     console = Console()
-    console.print(
-        leaderboard_table(
-            rows,
-            primary=params.metric.primary,
-            score_name=f"F{params.metric.beta:g}",
-            fixed_threshold=params.thresholds.fixed,
-        )
-    )
+    console.print(leaderboard_table(rows, metric_of(params.metric), fixed_threshold=params.thresholds.fixed))
     for what, where in (
         ("report", paths.REPORT / "index.html"),
         ("submission", Path(params.submission.directory) / params.submission.filename),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from labelstack.registry.champions import How, Move, champion, history, move_champion, previous, require_reason
-from labelstack.registry.promotion import PROMOTION_TAG, Score, compare_versions, describe
+from labelstack.registry.promotion import PROMOTION_TAG, compare_versions, describe
 from labelstack.registry.versions import DATA_TAG, METRIC_TAG, SCORE_TAG, all_versions, read_version, resolve
+from labelstack.scoring.metric import FMetric, Metric, metric_of_key
 from labelstack.stages.common import done, tracking_here
 from labelstack.support.errors import UserError
 from labelstack.tracking import store
@@ -68,9 +70,11 @@ def move(tracker: Tracker, name: str, to: int, how: How, reason: str) -> None:
 
 def compared(tracker: Tracker, name: str, version: int, other: int) -> str:
     """The paired comparison of two versions in words, or why there is none."""
-    score = Score.of_key(read_version(tracker, name, version).tags.get(METRIC_TAG, ""))
-    found = compare_versions(tracker, name, version, other, score)
-    return describe(found.difference, score) if found.difference else f"not comparable: {found.obstacle}"
+    tags = read_version(tracker, name, version).tags
+    if (metric := _metric(tags)) is None:
+        return f"not comparable: its metric {tags[METRIC_TAG]} is not installed here"
+    found = compare_versions(tracker, name, version, other, metric)
+    return describe(found.difference, metric) if found.difference else f"not comparable: {found.obstacle}"
 
 
 def champion_before(tracker: Tracker, name: str) -> int:
@@ -125,7 +129,14 @@ def _score(tags: dict[str, str]) -> tuple[str, str]:
         score, low, high = (float(value) for value in tags[SCORE_TAG].split())
     except (KeyError, ValueError):
         return "–", ""
-    return f"{score:.4f} {Score.of_key(tags.get(METRIC_TAG, ''))}", f"{low:.4f} … {high:.4f}"
+    metric = _metric(tags)
+    return f"{score:.4f} {tags[METRIC_TAG] if metric is None else metric.title}", f"{low:.4f} … {high:.4f}"
+
+
+def _metric(tags: Mapping[str, str]) -> Metric | None:
+    """The metric that a version was chosen for; samples F1 for one from before that was noted."""
+    key = tags.get(METRIC_TAG, "")
+    return metric_of_key(key) if key else FMetric()
 
 
 def _told(move_: Move) -> str:

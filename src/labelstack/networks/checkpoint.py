@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.networks.schedules import best_epoch
-from labelstack.scoring.metrics import found_holdout_column
+from labelstack.scoring.metric import found_holdout_column
 from labelstack.support.storage import replacing
 
 Arrays = dict[str, NDArray[Any]]

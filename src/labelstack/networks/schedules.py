@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from labelstack.params.models import ScheduleSection
-from labelstack.scoring.metrics import found_holdout_column
+from labelstack.scoring.metric import found_holdout_column
 
 History = Sequence[Mapping[str, float]]
 

@@ -29,14 +29,12 @@ from labelstack.params import digest
 from labelstack.params.metric import MetricSection
 from labelstack.params.models import ModelSection
 from labelstack.params.training import TrainingSection
-from labelstack.scoring.metrics import f_beta, holdout_column
+from labelstack.scoring.metric import holdout_column, metric_of
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
 
 Holdout = tuple[NDArray[np.uint8] | Callable[[], Iterable[NDArray[np.uint8]]], NDArray[Any]]
 OnEpoch = Callable[[int, dict[str, float]], None]
-
-THRESHOLD_GRID = np.round(np.arange(0.05, 0.95, 0.05), 2)
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +49,8 @@ class TrainResult:
         With the weights of the best epoch on the holdout, or of the last one without a holdout; moving averages if on.
     history : DataFrame
         A row per epoch: epoch (from 1), loss, learning_rate (of the first step), seconds; with a holdout also
-        holdout_loss (cross-entropy), holdout_<average>_f<beta> (the metric at the best single threshold) and
-        holdout_threshold.
+        holdout_loss (cross-entropy), holdout_<key> (the metric; of label sets at the best single threshold) and, of
+        such a metric, holdout_threshold.
     best_epoch : int
         From 1; 0 when there was no epoch.
     """
@@ -178,7 +176,7 @@ def _epoch(params: ModelSection, learner: Learner, batches: EpochBatches, seed: 
 
 
 class _Judge:
-    """Scores the model on the holdout: the task's loss, and the metric at the best single threshold of a grid."""
+    """Scores the model on the holdout: the task's loss, and the metric, of label sets at the best single threshold."""
 
     def __init__(
         self, model: keras.Model, holdout: Holdout, metric: MetricSection, monitor: Monitor, batch_size: int
@@ -186,21 +184,16 @@ class _Judge:
         self._predict = compile_predict(model)
         self._images, targets = holdout
         self._targets = np.asarray(targets).astype(bool)
-        self._metric, self._monitor = metric, monitor
+        self._metric, self._monitor = metric_of(metric), monitor
         self._batch_size = batch_size
 
     def __call__(self) -> Record:
         probability = np.concatenate([self._predict(batch) for batch in self._batches()])
         if len(probability) != len(self._targets):
             raise ValueError(f"the holdout gives {len(probability)} images for {len(self._targets)} rows of targets")
-        average, beta = self._metric.primary, self._metric.beta
-        scores = [float(f_beta(self._targets, probability >= t, average=average, beta=beta)) for t in THRESHOLD_GRID]
-        best = int(np.argmax(scores))
-        return {
-            "holdout_loss": self._monitor(self._targets, probability),
-            holdout_column(average, beta): scores[best],
-            "holdout_threshold": float(THRESHOLD_GRID[best]),
-        }
+        score, threshold = self._metric.on_holdout(self._targets, probability)
+        found = {"holdout_loss": self._monitor(self._targets, probability), holdout_column(self._metric): score}
+        return found if threshold is None else found | {"holdout_threshold": threshold}
 
     def _batches(self) -> Iterable[NDArray[np.uint8]]:
         if callable(self._images):

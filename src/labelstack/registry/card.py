@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from labelstack.scoring.metrics import AVERAGES
+from labelstack.scoring.metric import FMetric, metric_of_key
 
 LIMIT = 5000  # characters that MLflow's databases keep of a description
 _MAX_NAME = 80
@@ -144,14 +144,15 @@ def _data(facts: Facts) -> list[str | _Table]:
 
 def _scores(facts: Facts) -> list[str | _Table]:
     evaluation, blend = facts.evaluation, facts.evaluation["scores"]["blend"]
-    primary, f = evaluation["primary"], evaluation["primary"].split("_")[1]
+    primary = metric_of_key(evaluation["primary"], blend) or FMetric()
     rows = []
-    for average in sorted(AVERAGES, key=lambda average: not primary.startswith(average)):
-        key = f"{average}_{f}"
-        bounds = _interval(blend, f"{key}_cross_fitted")
+    for metric in sorted(primary.family, key=lambda metric: metric != primary):
+        key = metric.key
+        bounds = _interval(blend, metric.cross_fitted)
         others = [_number(blend.get(k)) for k in (f"{key}_at_fixed", f"{key}_in_sample", f"test_{key}")]
-        rows.append([f"{average} {f.upper()}", _number(blend.get(f"{key}_cross_fitted")), bounds, *others])
-    rows.append(["mean average precision", _number(blend.get("mean_average_precision")), "", "", "", ""])
+        rows.append([escaped(metric.title), _number(blend.get(metric.cross_fitted)), bounds, *others])
+    if primary.key != "mean_average_precision":
+        rows.append(["mean average precision", _number(blend.get("mean_average_precision")), "", "", "", ""])
     compared = [
         [escaped(row["better"]), escaped(row["other"]), f"{row['difference']:+.4f}", _bounds(row["low"], row["high"])]
         for row in evaluation.get("comparisons", [])

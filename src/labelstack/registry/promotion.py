@@ -11,7 +11,7 @@ from labelstack.params.blend import BLEND
 from labelstack.registry.champions import How, champion, history, move_champion
 from labelstack.registry.versions import DATA_TAG, download, read_version
 from labelstack.scoring import bootstrap
-from labelstack.scoring.metrics import AVERAGES, Average
+from labelstack.scoring.metric import Metric
 from labelstack.scoring.scored import Scored, read_scored
 from labelstack.support.errors import UserError
 from labelstack.tracking import store
@@ -22,27 +22,6 @@ PROMOTION_TAG = "labelstack.promotion"
 COMPARED_TAG = "labelstack.compared_with"
 FIRST = "champion: there was none before"
 _ATTEMPTS = 20  # each lost one means that somebody else's better version became champion meanwhile
-
-
-@dataclass(frozen=True)
-class Score:
-    """Which F-score versions are compared by."""
-
-    average: Average = "samples"
-    beta: float = 1.0
-
-    @classmethod
-    def of_key(cls, key: str) -> Score:
-        """Of a key such as ``samples_f1_cross_fitted``; other texts give the samples F1."""
-        average, _, rest = key.partition("_f")
-        try:
-            beta = float(rest.partition("_")[0])
-        except ValueError:
-            return cls()
-        return next((cls(known, beta) for known in AVERAGES if known == average and beta > 0), cls())
-
-    def __str__(self) -> str:
-        return f"{self.average} F{self.beta:g}"
 
 
 @dataclass(frozen=True)
@@ -76,11 +55,11 @@ class Promotion:
     compared: Compared | None = None
 
 
-def compare_versions(tracker: Tracker, name: str, version: int, other: int, score: Score) -> Compared:
+def compare_versions(tracker: Tracker, name: str, version: int, other: int, metric: Metric) -> Compared:
     """Compare the blends of two versions by paired bootstrap over the images that both were scored on.
 
-    Label sets are the cross-fitted ones in ``record/scored.npz`` of either version. Other data, or a version without
-    such a record, is an obstacle and no error.
+    What the metric wants is the cross-fitted in ``record/scored.npz`` of either version. Other data, or a version whose
+    record lacks it, is an obstacle and no error.
 
     Raises
     ------
@@ -96,24 +75,24 @@ def compare_versions(tracker: Tracker, name: str, version: int, other: int, scor
     read: dict[int, Scored] = {}
     for number in (version, other):
         try:
-            read[number] = _scored(tracker, f"models:/{name}/{number}")
+            read[number] = _scored(tracker, f"models:/{name}/{number}", metric)
         except UserError as error:
             return Compared(other, obstacle=f"the record of v{number} can't be read: {error}")
     ours = read[version]
     if ours.digest != read[other].digest:
         return Compared(other, obstacle=_other_data(other, read[other].digest, ours.digest))
     theirs = ours.aligned(read[other])
-    difference = bootstrap.paired(
-        ours.truth, ours.chosen[BLEND], theirs.chosen[BLEND], average=score.average, beta=score.beta
-    )
-    return Compared(other, difference)
+    a, b = (each.given(metric, BLEND) for each in (ours, theirs))
+    assert a is not None  # _scored saw to it
+    assert b is not None
+    return Compared(other, bootstrap.paired(metric, ours.truth, a, b))
 
 
 def promote_if_better(
     tracker: Tracker,
     name: str,
     version: int,
-    score: Score,
+    metric: Metric,
     log: Callable[[Mapping[str, float]], None] = lambda metrics: None,
 ) -> Promotion:
     """Decide once whether a version becomes champion; its tags keep the decision.
@@ -135,7 +114,7 @@ def promote_if_better(
         return Promotion(champion(tracker, name) == version, sentence)
     for _ in range(_ATTEMPTS):
         held = champion(tracker, name)
-        found = _decide(tracker, name, version, held, score)
+        found = _decide(tracker, name, version, held, metric)
         if found.compared and found.compared.difference:
             difference = found.compared.difference
             log(
@@ -158,54 +137,55 @@ def promote_if_better(
     return found
 
 
-def describe(difference: bootstrap.Interval, score: Score) -> str:
+def describe(difference: bootstrap.Interval, metric: Metric) -> str:
     """A difference in words, such as ``+0.0123 samples F1, 95 % interval +0.0010 … +0.0236``."""
     gain, low, high = difference
-    return f"{gain:+.4f} {score}, 95 % interval {low:+.4f} … {high:+.4f}"
+    return f"{gain:+.4f} {metric.title}, 95 % interval {low:+.4f} … {high:+.4f}"
 
 
-def _decide(tracker: Tracker, name: str, version: int, held: int | None, score: Score) -> Promotion:
+def _decide(tracker: Tracker, name: str, version: int, held: int | None, metric: Metric) -> Promotion:
     """The decision against the champion ``held``."""
     if held == version:
-        return _already(tracker, name, version, score)
+        return _already(tracker, name, version, metric)
     if held is None:
         return Promotion(True, FIRST)
-    compared = compare_versions(tracker, name, version, held, score)
+    compared = compare_versions(tracker, name, version, held, metric)
     if not compared.better:
-        return Promotion(False, f"v{held} stays champion: {_why_not(compared, score)}", compared)
-    return Promotion(True, _better(compared, score), compared)
+        return Promotion(False, f"v{held} stays champion: {_why_not(compared, metric)}", compared)
+    return Promotion(True, _better(compared, metric), compared)
 
 
-def _already(tracker: Tracker, name: str, version: int, score: Score) -> Promotion:
+def _already(tracker: Tracker, name: str, version: int, metric: Metric) -> Promotion:
     """A champion whose decision was not noted: the first one, or a kill came between, or somebody moved it."""
     last = next((move for move in reversed(history(tracker, name)) if move.after == version), None)
     if last is None or last.how == "first":
         return Promotion(True, FIRST)
     if last.how != "compared" or last.before is None:
         return Promotion(True, f"champion: {last.reason}")
-    compared = compare_versions(tracker, name, version, last.before, score)
+    compared = compare_versions(tracker, name, version, last.before, metric)
     return Promotion(True, last.reason, compared)
 
 
-def _better(compared: Compared, score: Score) -> str:
+def _better(compared: Compared, metric: Metric) -> str:
     assert compared.difference is not None
-    return f"champion: better than v{compared.other} on the same data ({describe(compared.difference, score)})"
+    return f"champion: better than v{compared.other} on the same data ({describe(compared.difference, metric)})"
 
 
-def _why_not(compared: Compared, score: Score) -> str:
+def _why_not(compared: Compared, metric: Metric) -> str:
     if compared.difference is None:
         return compared.obstacle
     found = "this one is worse" if compared.difference.high < 0 else "this one is not better beyond chance"
-    return f"{found} ({describe(compared.difference, score)})"
+    return f"{found} ({describe(compared.difference, metric)})"
 
 
 def _other_data(other: int, theirs: str, ours: str) -> str:
     return f"v{other} was scored on other data ({theirs}, this one on {ours})"
 
 
-def _scored(tracker: Tracker, uri: str) -> Scored:
+def _scored(tracker: Tracker, uri: str, metric: Metric) -> Scored:
     with tempfile.TemporaryDirectory(prefix="labelstack-") as folder:
         scored = read_scored(download(tracker, uri, "record/scored.npz", Path(folder)))
-    if BLEND not in scored.chosen:
-        raise UserError(f"{uri}: record/scored.npz holds no label sets of the blend")
+    if scored.given(metric, BLEND) is None:
+        wanted = metric.wants.replace("_", " ")
+        raise UserError(f"{uri}: record/scored.npz holds no {wanted} of the blend, by which {metric.title} is scored")
     return scored

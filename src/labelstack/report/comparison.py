@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from labelstack.report.content import AVERAGES, Average
-from labelstack.scoring import bootstrap, metrics
+from labelstack.scoring import bootstrap
 from labelstack.scoring.bootstrap import Interval
+from labelstack.scoring.metric import FMetric, Metric, family_name
 from labelstack.scoring.scored import Scored
 from labelstack.support.progress import bar
 
@@ -33,11 +33,11 @@ class Side:
         Flattened.
     whole : bool
         Whether ``params`` are all there are: a missing key is then unset, else unknown.
-    primary, beta : what its rules were chosen for
+    metric : what everything in it was chosen for
     origin : sequence of (what, text, web address or None)
         Where it comes from.
     scored : Scored, optional
-        Cross-fitted label sets, of ``row`` at least.
+        What is cross-fitted, of ``row`` at least.
     labels : mapping of label id to name
     notes : sequence of str
         What a reader must know of it.
@@ -48,8 +48,7 @@ class Side:
     rows: Mapping[str, Mapping[str, Any]]
     params: Mapping[str, str] = field(default_factory=dict)
     whole: bool = True
-    primary: Average = "samples"
-    beta: float = 1.0
+    metric: Metric = field(default_factory=FMetric)
     origin: Sequence[tuple[str, str, str | None]] = ()
     scored: Scored | None = None
     labels: Mapping[int, str] = field(default_factory=dict)
@@ -63,7 +62,7 @@ class BoardRow:
     side: str
     row: str
     kind: str
-    scores: Mapping[Average, float | None]
+    scores: Mapping[str, float | None]  # by the metrics' keys
     low: float | None
     high: float | None
     test: float | None
@@ -94,12 +93,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class LabelChange:
-    """A label's F-score on two sides; ``given`` counts the images that get the label."""
+    """A label's score on two sides; ``given`` counts the images that get the label, None where that is not known."""
 
     label: str
     positives: int
-    reference_given: int
-    given: int
+    reference_given: int | None
+    given: int | None
     reference: float
     value: float
     change: Interval
@@ -107,7 +106,7 @@ class LabelChange:
 
 @dataclass(frozen=True)
 class Against:
-    """One side against the reference; without label sets of both on the same data, ``why_no_labels`` says so."""
+    """One side against the reference; where labels cannot be compared one by one, ``why_no_labels`` says why."""
 
     side: Side
     differences: Sequence[Difference]
@@ -148,8 +147,13 @@ class SideBySide:
 
     @property
     def score_name(self) -> str:
-        """``F1``, or ``F2`` when beta is 2."""
-        return f"F{self.reference.beta:g}"
+        """What the leaderboard shows: ``F1``."""
+        return family_name(self.reference.metric)
+
+    @property
+    def label_score_name(self) -> str:
+        """What labels are compared by."""
+        return self.reference.metric.name
 
 
 def side_by_side(sides: Sequence[Side], *, labels: int = 5, notes: Sequence[str] = ()) -> SideBySide:
@@ -165,20 +169,21 @@ def side_by_side(sides: Sequence[Side], *, labels: int = 5, notes: Sequence[str]
     reference = sides[0]
     said = [*notes, *(f"{side.name}: {note}" for side in sides for note in side.notes)]
     for side in sides[1:]:
-        if (side.primary, side.beta) != (reference.primary, reference.beta):
+        if side.metric != reference.metric:
             said.append(
-                f"{side.name}: its rules were chosen for {side.primary} F{side.beta:g}; "
-                f"compared by {reference.name}'s, {reference.primary} F{reference.beta:g}"
+                f"{side.name}: its rules were chosen for {side.metric.title}; "
+                f"compared by {reference.name}'s, {reference.metric.title}"
             )
     against = [_against(reference, side, labels) for side in bar(sides[1:], desc="compare", unit="side")]
     return SideBySide(sides, list(_board(sides)), against, param_rows(sides), list(dict.fromkeys(said)))
 
 
-def cross_fitted(side: Side, row: str, average: Average, beta: float) -> float | None:
-    """A row's cross-fitted score: as it was recorded, else from its label sets, else None."""
-    recorded = side.rows[row].get(f"{average}_f{beta:g}_cross_fitted")
-    if recorded is None and side.scored is not None and row in side.scored.chosen:
-        return metrics.f_beta(side.scored.truth, side.scored.chosen[row], average=average, beta=beta)
+def cross_fitted(side: Side, row: str, metric: Metric) -> float | None:
+    """A row's cross-fitted score: as it was recorded, else from what was kept of it, else None."""
+    recorded = side.rows[row].get(metric.cross_fitted)
+    given = None if side.scored is None else side.scored.given(metric, row)
+    if recorded is None and side.scored is not None and given is not None:
+        return metric.score(side.scored.truth, given)
     return recorded
 
 
@@ -224,16 +229,16 @@ def same_data(a: Scored | None, b: Scored | None) -> bool | None:
 
 
 def _board(sides: Sequence[Side]) -> Iterator[BoardRow]:
-    primary, beta = sides[0].primary, sides[0].beta
+    metric = sides[0].metric
     for side in sides:
         for name in sorted(side.rows, key=lambda name: name != side.row):
             row = side.rows[name]
-            scores = {average: cross_fitted(side, name, average, beta) for average in AVERAGES}
-            low, high = (row.get(f"{primary}_f{beta:g}_cross_fitted_{end}") for end in ("low", "high"))
-            if low is None and side.scored is not None and name in side.scored.chosen:
-                chosen = side.scored.chosen[name]
-                _, low, high = bootstrap.interval(side.scored.truth, chosen, average=primary, beta=beta)
-            test = row.get(f"test_{primary}_f{beta:g}")
+            scores = {each.key: cross_fitted(side, name, each) for each in metric.family}
+            low, high = (row.get(f"{metric.cross_fitted}_{end}") for end in ("low", "high"))
+            given = None if side.scored is None else side.scored.given(metric, name)
+            if low is None and side.scored is not None and given is not None:
+                _, low, high = bootstrap.interval(metric, side.scored.truth, given)
+            test = row.get(f"test_{metric.key}")
             yield BoardRow(side.name, name, str(row["kind"]), scores, low, high, test, name == side.row)
 
 
@@ -245,30 +250,37 @@ def _against(reference: Side, side: Side, labels: int) -> Against:
         return Against(side, differences, why_no_labels=f"no label sets of {lacking}")
     if not same:
         return Against(side, differences, why_no_labels="other validation data")
-    changes = _label_changes(reference, side, labels)
+    given = _given(reference, side, reference.metric)
+    if given is None:
+        wanted = reference.metric.wants.replace("_", " ")
+        return Against(side, differences, why_no_labels=f"no {wanted} of both")
+    changes = _label_changes(reference, side, *given, labels)
+    if changes is None:
+        return Against(side, differences, why_no_labels=f"{reference.metric.title} has no score of one label")
     return Against(side, differences, *changes)
 
 
 def _differences(reference: Side, side: Side) -> Iterator[Difference]:
     """The cross-fitted scores, the primary one first; then plain ones that both have."""
-    primary, beta = reference.primary, reference.beta
-    ordered: list[Average] = [primary, *(average for average in AVERAGES if average != primary)]
+    primary = reference.metric
+    ordered = sorted(primary.family, key=lambda metric: metric != primary)
     same = same_data(reference.scored, side.scored)
     basis: Basis = "other data" if same is False else "plain"
-    for average in ordered:
-        name = f"{average} F{beta:g}, cross-fitted"
-        if same:
-            truth, first, second = _sets(reference, side)
-            scores = [metrics.f_beta(truth, chosen, average=average, beta=beta) for chosen in (first, second)]
-            found = bootstrap.paired(truth, second, first, average=average, beta=beta)
+    for metric in ordered:
+        name = f"{metric.title}, cross-fitted"
+        if same and (given := _given(reference, side, metric)):
+            truth, first, second = given
+            scores = [metric.score(truth, values) for values in (first, second)]
+            found = bootstrap.paired(metric, truth, second, first)
             yield Difference(name, scores[0], scores[1], *found, "paired")
             continue
-        a, b = (cross_fitted(each, each.row, average, beta) for each in (reference, side))
+        a, b = (cross_fitted(each, each.row, metric) for each in (reference, side))
         if a is not None and b is not None:
             yield Difference(name, a, b, _rounded(b - a), None, None, basis)
-    plain = {f"{average} F{beta:g} on test": f"test_{average}_f{beta:g}" for average in ordered}
-    plain[f"{primary} F{beta:g} at the fixed threshold"] = f"{primary}_f{beta:g}_at_fixed"
-    plain["mean average precision"] = "mean_average_precision"
+    plain = {f"{metric.title} on test": f"test_{metric.key}" for metric in ordered}
+    plain[f"{primary.title} at the fixed threshold"] = f"{primary.key}_at_fixed"
+    if primary.key != "mean_average_precision":
+        plain["mean average precision"] = "mean_average_precision"
     for name, key in plain.items():
         a, b = reference.rows[reference.row].get(key), side.rows[side.row].get(key)
         if a is not None and b is not None:
@@ -280,38 +292,45 @@ def _rounded(difference: float) -> float:
     return round(difference, 6) + 0.0
 
 
-def _sets(reference: Side, side: Side) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Truth and both sides' label sets, in the reference's order."""
+def _given(reference: Side, side: Side, metric: Metric) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Truth and what a metric wants of both sides, in the reference's order; None where one did not keep it."""
     assert reference.scored is not None  # the callers asked
     assert side.scored is not None
-    aligned = reference.scored.aligned(side.scored)
-    return reference.scored.truth, reference.scored.chosen[reference.row], aligned.chosen[side.row]
+    ours = reference.scored.given(metric, reference.row)
+    theirs = reference.scored.aligned(side.scored).given(metric, side.row)
+    return None if ours is None or theirs is None else (reference.scored.truth, ours, theirs)
 
 
-def _label_changes(reference: Side, side: Side, n: int) -> tuple[list[LabelChange], list[LabelChange], int]:
-    """Winners, losers (at most ``n`` each, the largest change first) and how many labels changed at all."""
+def _label_changes(
+    reference: Side, side: Side, truth: np.ndarray, a: np.ndarray, b: np.ndarray, n: int
+) -> tuple[list[LabelChange], list[LabelChange], int] | None:
+    """Winners, losers (at most ``n`` each, the largest change first) and how many labels changed at all.
+
+    None where the metric has no score of one label.
+    """
     assert reference.scored is not None
-    truth, a, b = _sets(reference, side)
-    score = f"f{reference.beta:g}"
-    before, after = (metrics.per_label(truth, given, beta=reference.beta) for given in (a, b))
-    change = after[score] - before[score]
+    metric = reference.metric
+    before, after = (metric.per_label(truth, given) for given in (a, b))
+    if before is None or after is None:
+        return None
+    change, positives = after - before, truth.sum(axis=0)
     # ties: the label with more positives first
-    up, down = (
-        np.lexsort((-before["support"], -sign * change))[: min(n, (sign * change > 0).sum())] for sign in (1, -1)
-    )
+    up, down = (np.lexsort((-positives, -sign * change))[: min(n, (sign * change > 0).sum())] for sign in (1, -1))
     shown = np.concatenate([up, down])
     if not len(shown):
         return [], [], int(np.count_nonzero(change))
-    intervals = bootstrap.paired_per_label(truth[:, shown], b[:, shown], a[:, shown], beta=reference.beta)
+    intervals = bootstrap.paired_per_label(metric, truth[:, shown], b[:, shown], a[:, shown])
     names = {**side.labels, **reference.labels}
+    counted = _given(reference, side, metric.decides)
+    first, second = (None, None) if counted is None else (sets.sum(axis=0) for sets in counted[1:])
     rows = [
         LabelChange(
             label=names.get(int(reference.scored.label_id[i]), str(reference.scored.label_id[i])),
-            positives=int(before["support"][i]),
-            reference_given=int(before["predicted"][i]),
-            given=int(after["predicted"][i]),
-            reference=float(before[score][i]),
-            value=float(after[score][i]),
+            positives=int(positives[i]),
+            reference_given=None if first is None else int(first[i]),
+            given=None if second is None else int(second[i]),
+            reference=float(before[i]),
+            value=float(after[i]),
             change=interval,
         )
         for i, interval in zip(shown, intervals, strict=True)

@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from labelstack.report import page
 from labelstack.report.comparison import SideBySide
-from labelstack.report.content import AVERAGES
 from labelstack.support.storage import replacing
 
 _LEFT, _RIGHT = 5.0, 185.0  # of a drawn interval, in the units of its viewBox
@@ -37,7 +36,7 @@ def render(content: SideBySide) -> bytes:
         "comparison.html.j2"
     ).render(
         content=content,
-        averages=AVERAGES,
+        metric=content.reference.metric,
         tested=any(row.test is not None for row in content.board),
         reach={"differences": _reach(differences), "labels": _reach(changes)},
         style=Markup(style),  # noqa: S704
@@ -61,4 +60,4 @@ def _score(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:,}"
+    return "–" if value is None else f"{value:,}"

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from labelstack.report.comparison import Against, LabelChange, SideBySide
-from labelstack.report.content import AVERAGES
 
 WIDTH = 100
 _LONGEST = 60
@@ -71,22 +70,28 @@ def _links(compared: SideBySide) -> Iterable[Text]:
 
 
 def _board(compared: SideBySide, all_rows: bool) -> Table:
-    primary = compared.reference.primary
-    others = [average for average in AVERAGES if average != primary]
+    metric = compared.reference.metric
+    others = [each for each in metric.family if each != metric]
     rows = [row for row in compared.board if all_rows or row.shown_first]
-    headings = ["side", "row", f"{primary}", "95 % interval", *others]
+    headings: list[str | Text] = [
+        "side",
+        "row",
+        _plain(metric.short),
+        "95 % interval",
+        *(_plain(each.short) for each in others),
+    ]
     tested = any(row.test is not None for row in rows)
     table = _table(
         f"Leaderboard: {compared.score_name} on validation images, cross-fitted",
-        [*headings, *([f"{primary} on test"] if tested else [])],
+        [*headings, *([_plain(f"{metric.short} on test")] if tested else [])],
         names=2,
     )
-    best = max((score for row in rows if (score := row.scores[primary]) is not None), default=None)
+    best = max((score for row in rows if (score := row.scores[metric.key]) is not None), default=None)
     for row in rows:
-        score = row.scores[primary]
+        score = row.scores[metric.key]
         cells = [Text(_score(score), style="bold" if score is not None and score == best else "")]
         cells.append(Text("–" if row.low is None or row.high is None else f"{row.low:.3f} … {row.high:.3f}"))
-        cells += [Text(_score(row.scores[average])) for average in others]
+        cells += [Text(_score(row.scores[each.key])) for each in others]
         table.add_row(_plain(row.side), _plain(row.row), *cells, *([_score(row.test)] if tested else []))
     return table
 
@@ -100,17 +105,17 @@ def _differences(compared: SideBySide, against: Against) -> Table:
         if row.low is not None and row.high is not None:
             found = f"{row.low:+.4f} … {row.high:+.4f}"
         cells = (f"{row.reference:.4f}", f"{row.value:.4f}", f"{row.difference:+.4f}", found)
-        table.add_row(row.metric, *cells, Text(row.verdict, style=_STYLES[row.verdict]))
+        table.add_row(_plain(row.metric), *cells, Text(row.verdict, style=_STYLES[row.verdict]))
     return table
 
 
 def _labels(compared: SideBySide, against: Against) -> Table | Text:
     if against.why_no_labels:
         return Text.assemble("Labels: not compared, ", _plain(against.why_no_labels, 300), "\n")
-    title = f"Labels: {compared.score_name}, {against.changed_labels} of them changed"
+    title = f"Labels: {compared.label_score_name}, {against.changed_labels} of them changed"
     if not against.winners and not against.losers:
         return Text(f"{title}\n")
-    table = _table(title, ["label", "images", "given", compared.score_name, "change", "95 % interval"])
+    table = _table(title, ["label", "images", "given", _plain(compared.label_score_name), "change", "95 % interval"])
     for heading, rows in (("winners", against.winners), ("losers", against.losers)):
         if rows:
             table.add_row(Text(heading, style="dim"))
@@ -121,7 +126,7 @@ def _labels(compared: SideBySide, against: Against) -> Table | Text:
 
 def _label_cells(row: LabelChange) -> Iterable[str]:
     yield f"{row.positives:,}"
-    yield f"{row.reference_given:,} → {row.given:,}"
+    yield "–" if row.reference_given is None or row.given is None else f"{row.reference_given:,} → {row.given:,}"
     yield f"{row.reference:.3f} → {row.value:.3f}"
     yield f"{row.change.score:+.3f}"
     yield f"{row.change.low:+.3f} … {row.change.high:+.3f}"

@@ -11,32 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from labelstack.scoring.metric import FMetric, Metric
 from labelstack.scoring.threshold_curve import ThresholdCurve
 
-Average = Literal["samples", "micro", "macro"]
 Kind = Literal["base model", "stacker", "blend"]
-AVERAGES: tuple[Average, ...] = ("samples", "micro", "macro")
+Scores = Mapping[str, float | None]  # by the metrics' keys; None or NaN where one was not computed
 LABEL_COLUMNS = ("label", "group", "support", "predicted", "precision", "recall", "f1", "threshold")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One F-score in its three averages; None or NaN where it was not computed."""
-
-    samples: float | None = None
-    micro: float | None = None
-    macro: float | None = None
-
-    @classmethod
-    def from_metrics(cls, metrics: Mapping[str, float], key: str) -> Scores | None:
-        """Pick three averages out of flat metrics by a key such as ``"{average}_f1_cross_fitted"``; None if absent."""
-        found = {average: metrics.get(key.format(average=average)) for average in AVERAGES}
-        return cls(**found) if any(value is not None for value in found.values()) else None
-
-    def of(self, average: Average) -> float | None:
-        """The score of one average, None instead of NaN."""
-        value: float | None = getattr(self, average)
-        return None if value is None or math.isnan(value) else float(value)
 
 
 @dataclass(frozen=True)
@@ -68,10 +48,9 @@ class LeaderboardRow:
     run_url: str | None = None
     seconds: float | None = None
 
-    def score(self, scoring: str, average: Average) -> float | None:
-        """The score ``scoring`` (fixed, cross_fitted, in_sample, test, test_fixed) in one average, None if absent."""
-        scores: Scores | None = getattr(self, scoring)
-        return None if scores is None else scores.of(average)
+    def score(self, scoring: str, key: str) -> float | None:
+        """The score ``scoring`` (fixed, cross_fitted, in_sample, test, test_fixed) by one metric, None if absent."""
+        return known((getattr(self, scoring) or {}).get(key))
 
 
 @dataclass(frozen=True)
@@ -117,8 +96,9 @@ class DecisionRow:
 
     Parameters
     ----------
-    low, high : 95 % interval of the primary score, by bootstrap over images
-    gain, gain_low, gain_high : paired difference of the primary score to the fixed threshold, and its interval
+    scores : by the metric that decides and its family
+    low, high : 95 % interval of that metric's score, by bootstrap over images
+    gain, gain_low, gain_high : paired difference of that score to the fixed threshold, and its interval
     chosen : whether new images are labelled by it
     """
 
@@ -154,7 +134,7 @@ class ReportContent:
     per_label : DataFrame
         Columns ``LABEL_COLUMNS``; ``support`` and ``predicted`` are counts on validation.
     curves : mapping of str to DataFrame
-        Per base model: epoch, loss and, where known, holdout_loss, holdout_<average>_f<beta>, learning_rate.
+        Per base model: epoch, loss and, where known, holdout_loss, holdout_<key of a metric>, learning_rate.
     gallery : sequence of GalleryItem
         As ``pick_gallery`` orders it, best image first.
     n_validation : int
@@ -163,8 +143,8 @@ class ReportContent:
         Every decision strategy on the same blend.
     comparisons : sequence of Comparison
         Blend against stackers against base models.
-    score_name : str
-        ``F1``, or ``F2`` when beta is 2.
+    metric : Metric
+        What everything is compared by.
     reproduce : sequence of str
         Shell commands that rebuild this report.
     """
@@ -180,8 +160,7 @@ class ReportContent:
     mlflow: MLflowHint
     n_validation: int
     notes: Sequence[str] = ()
-    primary: Average = "samples"
-    score_name: str = "F1"
+    metric: Metric = field(default_factory=FMetric)
     fixed_threshold: float = 0.3
     decisions: Sequence[DecisionRow] = ()
     comparisons: Sequence[Comparison] = ()
@@ -195,11 +174,22 @@ class ReportContent:
             raise ValueError("the leaderboard has no rows")
 
 
-def ranked(rows: Sequence[LeaderboardRow], primary: Average = "samples") -> list[LeaderboardRow]:
+def scores_of(found: Mapping[str, float], family: Sequence[Metric], form: str) -> Scores | None:
+    """Scores by several metrics out of flat ones by a form such as ``"{}_cross_fitted"``; None if all are absent."""
+    scores = {metric.key: found.get(form.format(metric.key)) for metric in family}
+    return scores if any(value is not None for value in scores.values()) else None
+
+
+def known(value: float | None) -> float | None:
+    """A score, None instead of NaN."""
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def ranked(rows: Sequence[LeaderboardRow], metric: Metric) -> list[LeaderboardRow]:
     """Rows by cross-fitted score, best first; rows without one come last, ties keep their order."""
 
     def key(row: LeaderboardRow) -> float:
-        score = row.score("cross_fitted", primary)
+        score = row.score("cross_fitted", metric.key)
         return math.inf if score is None else -score
 
     return sorted(rows, key=key)

@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from labelstack.report.content import Average, LeaderboardRow, ThresholdCurve, ranked
-from labelstack.scoring.metrics import found_holdout_column, holdout_score_name
+from labelstack.report.content import LeaderboardRow, ThresholdCurve, ranked
+from labelstack.scoring.metric import Metric, found_holdout_column, holdout_score_name
 
 WIDE, NARROW = 11.0, 3.9  # inches: at these widths 9 pt type is about 12 px on a desktop page and on a phone
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -57,21 +57,14 @@ def plain(text: object, limit: int = 30) -> str:
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
-def leaderboard(
-    rows: Sequence[LeaderboardRow],
-    *,
-    average: Average = "samples",
-    score_name: str = "F1",
-    width: float = WIDE,
-    theme: Theme = LIGHT,
-) -> Figure:
+def leaderboard(rows: Sequence[LeaderboardRow], metric: Metric, *, width: float = WIDE, theme: Theme = LIGHT) -> Figure:
     """Dots per model, best at the top: cross-fitted, fixed threshold, in-sample and, where known, test scores."""
-    rows = ranked(rows, average)
+    rows = ranked(rows, metric)
     fig = _figure(width, 1.15 + 0.34 * len(rows) + (0.3 if width < 6 else 0), theme)
     ax = _axes(fig.add_subplot(), theme, grid="x")
     height = np.arange(len(rows))[::-1]
     for scoring, label, marker in _SCORINGS:
-        value = np.array([np.nan if (v := row.score(scoring, average)) is None else v for row in rows], dtype=float)
+        value = np.array([np.nan if (v := row.score(scoring, metric.key)) is None else v for row in rows], dtype=float)
         if np.isnan(value).all():
             continue
         colour = theme.series[{"cross_fitted": 0, "test": 1}.get(scoring, 0)] if marker != "x" else theme.muted
@@ -81,7 +74,7 @@ def leaderboard(
                    label=label, linewidth=1.4, edgecolor=None if marker == "x" else colour)  # fmt: skip
     _names(ax, height, [row.name for row in rows], theme, limit=30 if width > 6 else 16)
     ax.set_ylim(-0.6, len(rows) - 0.4)
-    ax.set_xlabel(f"{average} {score_name}", color=theme.ink)
+    ax.set_xlabel(plain(metric.title, 60), color=theme.ink, parse_math=False)
     _legend(fig, ax, theme, columns=4 if width > 6 else 2)
     return fig
 
@@ -140,25 +133,23 @@ def training_curves(curves: Mapping[str, pd.DataFrame], *, width: float = WIDE, 
     return fig
 
 
-def threshold_curves(
-    curve: ThresholdCurve, *, score_name: str = "F1", width: float = WIDE, theme: Theme = LIGHT
-) -> Figure:
+def threshold_curves(curve: ThresholdCurve, *, width: float = WIDE, theme: Theme = LIGHT) -> Figure:
     """The blend's scores over one threshold for all labels, with the fixed and the chosen threshold marked."""
     fig = _figure(width, 3.4 if width > 6 else 3.2, theme)
     ax = _axes(fig.add_subplot(), theme)
-    for index, average in enumerate(("samples", "micro", "macro")):
-        line = ("-", "--", "-.")[index]
-        ax.plot(curve.threshold, getattr(curve, average), line, color=theme.series[index], linewidth=1.8, label=average)
+    for index, (short, scores) in enumerate(curve.scores.items()):
+        line, colour = ("-", "--", "-.")[index % 3], theme.series[index % len(theme.series)]
+        ax.plot(curve.threshold, scores, line, color=colour, linewidth=1.8, label=short)
     ax.axvline(curve.fixed, color=theme.muted, linewidth=1, linestyle=":", label=f"fixed {curve.fixed:g}")
     if curve.chosen is not None:
         ax.axvline(curve.chosen, color=theme.ink, linewidth=1, label=f"best {curve.chosen:.2f}")
-        for average, colour in zip(("samples", "micro", "macro"), theme.series, strict=False):
-            value = np.interp(curve.chosen, curve.threshold, getattr(curve, average))
+        for scores, colour in zip(curve.scores.values(), theme.series, strict=False):
+            value = np.interp(curve.chosen, curve.threshold, scores)
             ax.plot(curve.chosen, value, "o", color=colour, markeredgecolor=theme.paper, markersize=7, zorder=4)
     ax.set_xlim(0, 1)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("threshold, the same for all labels", color=theme.ink)
-    ax.set_ylabel(score_name, color=theme.ink)
+    ax.set_ylabel(plain(curve.name, 60), color=theme.ink, parse_math=False)
     _legend(fig, ax, theme, columns=5 if width > 6 else 3)
     return fig
 

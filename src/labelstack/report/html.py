@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from labelstack.report import figures, page
-from labelstack.report.content import AVERAGES, GalleryItem, LeaderboardRow, ReportContent, ranked
+from labelstack.report.content import GalleryItem, LeaderboardRow, ReportContent, known, ranked
+from labelstack.scoring.metric import Metric, family_name
 from labelstack.support.progress import bar
 from labelstack.support.storage import replacing
 
@@ -59,7 +60,8 @@ def write_report(path: str | Path, content: ReportContent) -> None:
 
 def render(content: ReportContent) -> bytes:
     """The page as UTF-8."""
-    rows = ranked(content.leaderboard, content.primary)
+    metric = content.metric
+    rows = ranked(content.leaderboard, metric)
     style, script = page.asset("report.css"), page.asset("report.js")
     text = page.environment(_FILTERS).get_template("report.html.j2").render(
         content=content,
@@ -67,8 +69,12 @@ def render(content: ReportContent) -> bytes:
         headline=next((row for row in rows if row.kind == "blend"), rows[0]),
         best_member=next((row for row in rows if row.kind != "blend"), None),
         columns=_columns(rows, content),
-        best=_best(rows),
-        averages=AVERAGES,
+        best=_best(rows, metric),
+        metric=metric,
+        decides=metric.decides,
+        family_name=family_name(metric),
+        label_score=metric.fits.name,
+        known=known,
         groups=any(str(group) for group in content.per_label["group"]),
         labels=content.per_label.sort_values("f1", ascending=False, kind="stable").to_dict("records"),
         weights=sorted(content.blend_weights.items(), key=lambda item: -item[1]),
@@ -87,30 +93,29 @@ def _columns(rows: Sequence[LeaderboardRow], content: ReportContent) -> list[tup
     return [
         (scoring, heading.format(fixed=content.fixed_threshold))
         for scoring, heading in _SCORINGS.items()
-        if any(row.score(scoring, average) is not None for row in rows for average in AVERAGES)
+        if any(row.score(scoring, metric.key) is not None for row in rows for metric in content.metric.family)
     ]
 
 
-def _best(rows: Sequence[LeaderboardRow]) -> dict[tuple[str, str], float]:
+def _best(rows: Sequence[LeaderboardRow], metric: Metric) -> dict[tuple[str, str], float]:
     best: dict[tuple[str, str], float] = {}
     for scoring in _SCORINGS:
-        for average in AVERAGES:
-            scores = [score for row in rows if (score := row.score(scoring, average)) is not None]
+        for each in metric.family:
+            scores = [score for row in rows if (score := row.score(scoring, each.key)) is not None]
             if scores:
-                best[scoring, average] = max(scores)
+                best[scoring, each.key] = max(scores)
     return best
 
 
 def _pictures(content: ReportContent, rows: Sequence[LeaderboardRow]) -> dict[str, _Picture]:
-    name = content.score_name
     draw: dict[str, Callable[..., Figure]] = {
-        "leaderboard": lambda **look: figures.leaderboard(rows, average=content.primary, score_name=name, **look)
+        "leaderboard": lambda **look: figures.leaderboard(rows, content.metric, **look)
     }
     if content.curves:
         draw["training"] = lambda **look: figures.training_curves(content.curves, **look)
     if content.threshold_curve is not None:
         curve = content.threshold_curve
-        draw["thresholds"] = lambda **look: figures.threshold_curves(curve, score_name=name, **look)
+        draw["thresholds"] = lambda **look: figures.threshold_curves(curve, **look)
 
     def encoded(function: Callable[..., Figure], width: float, theme: figures.Theme) -> str:
         return _data_url("image/svg+xml", figures.figure_svg(function(width=width, theme=theme)))

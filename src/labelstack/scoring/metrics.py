@@ -1,9 +1,7 @@
-"""F-beta (samples, micro, macro), precision, recall and average precision of multi-label answers; plain NumPy."""
+"""F-beta (samples, micro, macro), precision and recall of multi-label answers; plain NumPy."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -11,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 Average = Literal["samples", "micro", "macro"]
 AVERAGES: tuple[Average, ...] = ("samples", "micro", "macro")
-_HOLDOUT = re.compile(rf"holdout(?:_({'|'.join(AVERAGES)}))?_f([0-9.]+(?:e-\d+)?)")
 
 
 def f_beta(y_true: ArrayLike, y_pred: ArrayLike, *, average: Average, beta: float = 1.0) -> float:
@@ -35,24 +32,6 @@ def f_beta(y_true: ArrayLike, y_pred: ArrayLike, *, average: Average, beta: floa
 def f_beta_per_image(y_true: ArrayLike, y_pred: ArrayLike, *, beta: float = 1.0) -> NDArray[np.float64]:
     """F-beta of each image, float64 [n]; their mean is the ``samples`` average."""
     return f_of_counts(*_counts(y_true, y_pred, "samples"), beta)
-
-
-def holdout_column(average: Average, beta: float = 1.0) -> str:
-    """The column of a training history that holds F-beta on the hold-out, by which the best epoch is chosen."""
-    return f"holdout_{average}_f{beta:g}"
-
-
-def found_holdout_column(columns: Iterable[str]) -> str | None:
-    """That column among others, whatever its metric; histories of old have ``holdout_f1``. None without a hold-out."""
-    return next((column for column in columns if _HOLDOUT.fullmatch(column)), None)
-
-
-def holdout_score_name(column: str) -> str:
-    """A hold-out column's score as readers know it: ``macro F2`` of ``holdout_macro_f2``."""
-    found = _HOLDOUT.fullmatch(column)
-    if found is None:
-        raise ValueError(f"{column!r} is not the column of a hold-out's score")
-    return f"{found[1] or 'samples'} F{found[2]}"
 
 
 def precision(y_true: ArrayLike, y_pred: ArrayLike, *, average: Average) -> float:
@@ -97,35 +76,6 @@ def summary(y_true: ArrayLike, y_pred: ArrayLike, beta: float = 1.0) -> dict[str
     return scores
 
 
-def average_precision(y_true: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
-    """Average precision of each label: Σ (Rₙ − Rₙ₋₁) Pₙ over distinct scores, scikit-learn's definition.
-
-    Parameters
-    ----------
-    y_true : 0/1 or bool [n, n_labels]
-    score : float [n, n_labels], higher means more likely
-
-    Returns
-    -------
-    float64 [n_labels], NaN for a label without positives
-    """
-    true = as_binary(y_true, "y_true")
-    values = np.asarray(score)
-    if values.shape != true.shape:
-        raise ValueError(f"score has shape {values.shape}, y_true has {true.shape}: they must be equal")
-    if not np.isfinite(values).all():
-        raise ValueError("score holds NaN or infinity")
-    columns = range(true.shape[1])
-    return np.array([_average_precision(true[:, j], values[:, j]) for j in columns], dtype=np.float64)
-
-
-def mean_average_precision(y_true: ArrayLike, score: ArrayLike) -> float:
-    """Mean of ``average_precision`` over the labels that have positives; NaN when none has."""
-    values = average_precision(y_true, score)
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
 def as_binary(y: ArrayLike, name: str) -> NDArray[np.bool_]:
     """``y`` as bool [n, n_labels]; raise ``ValueError`` naming the argument when it is anything else."""
     values = np.asarray(y)
@@ -163,14 +113,3 @@ def _counts(
 
 def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
-
-
-def _average_precision(true: NDArray[np.bool_], score: NDArray[np.floating]) -> float:
-    positives = int(true.sum())
-    if not positives:
-        return float("nan")
-    order = np.argsort(-score, kind="stable")
-    ranked = score[order]
-    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)  # last rank of each distinct score
-    hits = np.cumsum(true[order])[ends]
-    return float(np.sum(np.diff(hits, prepend=0) / positives * (hits / (ends + 1))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,10 @@ from threadpoolctl import threadpool_limits
 
 from labelstack.params.blend import BlendSection
 from labelstack.params.metric import MetricSection
-from labelstack.scoring.metrics import AVERAGES, Average, f_of_counts
+from labelstack.scoring.metric import FMetric, Metric, metric_of
 from labelstack.stacking.array_checks import check_answers, check_members
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
-
-_BINS = 100  # thresholds 0, 0.01, …, 0.99
 
 
 def blend(members: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> NDArray[np.float32]:
@@ -64,7 +62,7 @@ def fit_weights(
         return {name: 1 / len(members) for name in members}
     if settings.method == "log_loss":
         return likelihood_weights(members, Y)
-    return search_weights(members, Y, step=settings.step, metric=metric.primary, beta=metric.beta, progress=progress)
+    return search_weights(members, Y, step=settings.step, metric=metric_of(metric), progress=progress)
 
 
 def likelihood_weights(members: Mapping[str, ArrayLike], Y: ArrayLike, *, smallest: float = 0.02) -> dict[str, float]:
@@ -140,11 +138,10 @@ def search_weights(
     Y: ArrayLike,
     *,
     step: float = 0.05,
-    metric: Average = "samples",
-    beta: float = 1.0,
+    metric: Metric | None = None,
     progress: str = "",
 ) -> dict[str, float]:
-    """Weights with a large F-beta at the best single threshold out of 0, 0.01, …, 0.99.
+    """Weights with a large score of the blend: of an F-score that at the best single threshold of 0, 0.01, …, 0.99.
 
     Greedy forward selection with replacement (Caruana et al. 2004), 1 / step picks; the best single member instead,
     should that score higher, so on these rows the blend is never worse. Deterministic. Exchanging weight between pairs
@@ -155,7 +152,7 @@ def search_weights(
     members : name → float [n, n_labels] in 0 … 1, out-of-fold
     Y : 0/1 [n, n_labels]
     step : weights are multiples of 1 / round(1 / step)
-    metric, beta : which F-score
+    metric : None: samples F1
 
     Returns
     -------
@@ -165,44 +162,17 @@ def search_weights(
     stack = list(checked.values())
     n, n_labels = stack[0].shape
     answers = check_answers(Y, (n, n_labels), of="members")
-    if metric not in AVERAGES:
-        raise ValueError(f"metric must be one of {', '.join(AVERAGES)}, not {metric!r}")
-    if not 0 < step <= 1 or not beta > 0:
-        raise ValueError(f"step must be in 0 … 1 and beta above 0, not {step} and {beta}")
-    score = _Score(answers, metric, beta)
+    if not 0 < step <= 1:
+        raise ValueError(f"step must be in 0 … 1, not {step}")
+    score = (metric or FMetric()).objective(answers)
     picks = range(max(1, round(1 / step)))
     counts = _greedy(stack, score, bar(picks, desc=f"blend weights {progress}".strip(), unit="pick"))
     return {name: float(count / counts.sum()) for name, count in zip(checked, counts, strict=True)}
 
 
-class _Score:
-    """F-beta of a probability matrix at its best threshold, all thresholds at once through histograms."""
-
-    def __init__(self, Y: NDArray[np.bool_], metric: Average, beta: float) -> None:
-        self.beta = beta
-        n, n_labels = Y.shape
-        rows, columns = np.arange(n, dtype=np.int32)[:, None], np.arange(n_labels, dtype=np.int32)[None, :]
-        group = {"samples": rows, "macro": columns, "micro": np.zeros((1, 1), np.int32)}[metric]
-        self.groups = {"samples": n, "macro": n_labels, "micro": 1}[metric]
-        self.offset = np.broadcast_to(group * np.int32(_BINS), Y.shape)
-        self.positives = np.flatnonzero(Y)
-        true = np.bincount((self.offset.ravel()[self.positives]) // _BINS, minlength=self.groups)
-        self.true = true.astype(np.float64)[:, None]
-
-    def __call__(self, P: NDArray[np.float32]) -> float:
-        bins = np.minimum((P * np.float32(_BINS)).astype(np.int32), _BINS - 1)
-        bins += self.offset
-        bins = bins.ravel()
-        predicted = self._at_or_above(bins)
-        hits = self._at_or_above(bins[self.positives])
-        return float(f_of_counts(hits, self.true, predicted, self.beta).mean(axis=0).max())
-
-    def _at_or_above(self, bins: NDArray[np.int32]) -> NDArray[np.float64]:
-        counts = np.bincount(bins, minlength=self.groups * _BINS).reshape(self.groups, _BINS)
-        return np.cumsum(counts[:, ::-1], axis=1).astype(np.float64)
-
-
-def _greedy(stack: list[NDArray[np.float32]], score: _Score, picks: Iterable[int]) -> NDArray[np.int64]:
+def _greedy(
+    stack: list[NDArray[np.float32]], score: Callable[[NDArray[np.float32]], float], picks: Iterable[int]
+) -> NDArray[np.int64]:
     """How often each member is picked; only the best single one where that scores higher."""
     counts = np.zeros(len(stack), np.int64)
     total = np.zeros_like(stack[0])

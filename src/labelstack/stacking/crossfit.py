@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +13,7 @@ from labelstack.params.blend import BlendSection
 from labelstack.params.metric import MetricSection
 from labelstack.params.thresholds import ThresholdsSection
 from labelstack.scoring import bootstrap
-from labelstack.scoring.metrics import AVERAGES, f_beta
+from labelstack.scoring.metric import Metric, metric_of
 from labelstack.stacking.array_checks import check_answers, check_folds, check_probability
 from labelstack.stacking.blending import blend, fit_weights
 from labelstack.stacking.deciding.decisions import STRATEGIES, Decision, fit_decision
@@ -36,6 +37,12 @@ class CrossFitted:
     labels: NDArray[np.bool_]
     weights: list[dict[str, float]]
     decisions: list[Decision]
+
+    def given(self, metric: Metric) -> NDArray[Any]:
+        """What a metric scores: the labels or the probabilities; ``ValueError`` where it wants neither."""
+        if metric.wants == "counts":
+            raise ValueError(f"{metric.title} is scored from counts of rows, which there are none of")
+        return self.labels if metric.wants == "label_sets" else self.probability
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ def scores(
     fitted: CrossFitted | None = None,
     decision: Decision | None = None,
 ) -> dict[str, float]:
-    """F-beta at the fixed threshold, with a cross-fitted rule and, flattered, with the rule chosen on the rows scored.
+    """Scores at the fixed threshold, by what was chosen on other folds and, flattered, what was chosen on these rows.
 
     Parameters
     ----------
@@ -131,9 +138,8 @@ def scores(
 
     Returns
     -------
-    ``<average>_f<beta>_at_fixed``, ``…_cross_fitted`` and ``…_in_sample`` for samples, micro and macro, and of the
-    cross-fitted primary ``…_low`` and ``…_high``, its 95 % bootstrap interval over images. Rules are always chosen
-    for ``metric.primary``.
+    ``<key>_at_fixed`` (of label sets), ``…_cross_fitted`` and ``…_in_sample`` for every metric of the primary one's
+    family, and of the cross-fitted primary ``…_low`` and ``…_high``, its 95 % bootstrap interval over images.
     """
     checked = _members({"P": P})
     member = checked["P"]
@@ -144,24 +150,20 @@ def scores(
         fitted = cross_fit(member, answers, assigned, metric=metric, thresholds=thresholds, groups=groups)
     if decision is None:
         decision = fit_decision(answers, rows, thresholds, metric, groups=groups, folds=assigned)
-    labels = {
+    primary = metric_of(metric)
+    label_sets = {
         "at_fixed": apply(fitted.probability, thresholds.fixed),
         "cross_fitted": fitted.labels,
         "in_sample": decision.decide(rows),
     }
+    probabilities = {"cross_fitted": fitted.probability, "in_sample": rows}
     found = {
-        f"{average}_f{metric.beta:g}_{name}": f_beta(answers, given, average=average, beta=metric.beta)
-        for average in AVERAGES
-        for name, given in labels.items()
+        f"{each.key}_{name}": each.score(answers, given)
+        for each in primary.family
+        for name, given in (label_sets if each.wants == "label_sets" else probabilities).items()
     }
-    bounds = bootstrap.interval(answers, fitted.labels, average=metric.primary, beta=metric.beta)
-    primary = primary_key(metric)
-    return found | {f"{primary}_low": bounds.low, f"{primary}_high": bounds.high}
-
-
-def primary_key(metric: MetricSection) -> str:
-    """The name of the score that everything is chosen for, such as ``samples_f1_cross_fitted``."""
-    return f"{metric.primary}_f{metric.beta:g}_cross_fitted"
+    bounds = bootstrap.interval(primary, answers, fitted.given(primary))
+    return found | {f"{primary.cross_fitted}_low": bounds.low, f"{primary.cross_fitted}_high": bounds.high}
 
 
 def strategy_scores(
@@ -179,14 +181,15 @@ def strategy_scores(
 
     Returns
     -------
-    strategy → samples, micro and macro F-beta (``<average>_f<beta>``), and of the primary one the 95 % bootstrap
-    interval (``low``, ``high``) and the paired difference to the fixed threshold (``gain``, ``gain_low``,
-    ``gain_high``)
+    strategy → the scores of label sets in the family of the metric that decides (such as ``samples_f1``), and of that
+    metric the 95 % bootstrap interval (``low``, ``high``) and the paired difference to the fixed threshold (``gain``,
+    ``gain_low``, ``gain_high``)
     """
     checked = _members(members)
     answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
     fixed = apply(fitted.probability, thresholds.fixed)
+    judge = metric_of(metric).decides
     table: dict[str, dict[str, float]] = {}
     blended = [
         blend({name: member.without(fold) for name, member in checked.items()}, weights)
@@ -198,12 +201,15 @@ def strategy_scores(
             scored = assigned == fold
             rule = _decide_without(answers, P, assigned, fold, thresholds, metric, groups, strategy)
             labels[scored] = rule.decide(P[scored])
-        bounds = bootstrap.interval(answers, labels, average=metric.primary, beta=metric.beta)
-        gain = bootstrap.paired(answers, labels, fixed, average=metric.primary, beta=metric.beta)
-        table[strategy] = {
-            f"{average}_f{metric.beta:g}": f_beta(answers, labels, average=average, beta=metric.beta)
-            for average in AVERAGES
-        } | {"low": bounds.low, "high": bounds.high, "gain": gain.score, "gain_low": gain.low, "gain_high": gain.high}
+        bounds = bootstrap.interval(judge, answers, labels)
+        gain = bootstrap.paired(judge, answers, labels, fixed)
+        table[strategy] = {each.key: each.score(answers, labels) for each in judge.family} | {
+            "low": bounds.low,
+            "high": bounds.high,
+            "gain": gain.score,
+            "gain_low": gain.low,
+            "gain_high": gain.high,
+        }
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labelstack.params import load_params
 from labelstack.report.figures import blend_weights, figure_png, threshold_curves
-from labelstack.stacking.crossfit import primary_key
+from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.common import done, flat, lineage
 from labelstack.stages.logged_data import test_data, validation_data
@@ -36,17 +36,17 @@ def run() -> None:
     with tracker.run(*own.run_name, params=flat(sections), tags=tags | links) as run_:
         run_.log_datasets(validation_data(params, mixed.rows), test_data(params, mixed.test_id))
         run_.log_metrics(mixed.scores | {f"weight.{name}": weight for name, weight in mixed.weights.items()})
-        primary = f"{params.metric.primary}_f{params.metric.beta:g}"
-        run_.log_metrics({f"decision.{name}.{primary}": row[primary] for name, row in mixed.strategies.items()})
+        decides = metric_of(params.metric).decides.key
+        run_.log_metrics({f"decision.{name}.{decides}": row[decides] for name, row in mixed.strategies.items()})
         run_.set_tags({"labelstack.decision": mixed.strategy})
         run_.log_figure(figure_png(threshold_curves(mixed.curve)), "plots/threshold_curve.png")
         run_.log_figure(figure_png(blend_weights(mixed.weights)), "plots/blend_weights.png")
         run_.log_artifact(own.learnt, "model")
         run_.log_artifact(own.rule, "")
-        log_scored(run_, own.name, mixed.rows, mixed.labels, mixed.chosen)
+        log_scored(run_, own.name, mixed.rows, mixed.labels, mixed.fitted, metric_of(params.metric))
         write_run_json(own.run_file, run_, mixed.scores)
     save_view(tracker, params.metric)
     used = sum(weight > 0 for weight in mixed.weights.values())
-    primary = primary_key(params.metric)
+    primary = metric_of(params.metric).cross_fitted
     kept = f"{used} of {len(mixed.weights)} members kept, decision {mixed.strategy}"
     done("blend", f"{kept}, {primary} {mixed.scores[primary]:.4f}", own.folder)

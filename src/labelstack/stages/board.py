@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from labelstack.params import Params
-from labelstack.report.content import Comparison, DecisionRow, LeaderboardRow, Scores
-from labelstack.scoring import metrics
+from labelstack.report.content import Comparison, DecisionRow, LeaderboardRow, scores_of
+from labelstack.scoring.metric import metric_of
 from labelstack.stages.members import THE_BLEND, Member
 from labelstack.support import storage
 from labelstack.tracking.run_file import read_run_json
@@ -15,7 +15,7 @@ from labelstack.tracking.run_file import read_run_json
 def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any = None) -> list[LeaderboardRow]:
     """One row for every model, stacker and the blend; with links to MLflow runs when a tracker is given."""
     weights = storage.read_json(THE_BLEND.learnt)["weights"]
-    score = f"f{params.metric.beta:g}"
+    family = metric_of(params.metric).family
     rows = []
     for name, row in evaluation["scores"].items():
         run = read_run_json(Member(name, row["kind"]).run_file)
@@ -23,11 +23,11 @@ def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any
             LeaderboardRow(
                 name=name,
                 kind=row["kind"],
-                fixed=Scores.from_metrics(row, f"{{average}}_{score}_at_fixed"),
-                cross_fitted=Scores.from_metrics(row, f"{{average}}_{score}_cross_fitted"),
-                in_sample=Scores.from_metrics(row, f"{{average}}_{score}_in_sample"),
-                test=Scores.from_metrics(row, f"test_{{average}}_{score}"),
-                test_fixed=Scores.from_metrics(row, f"test_{{average}}_{score}_at_fixed"),
+                fixed=scores_of(row, family, "{}_at_fixed"),
+                cross_fitted=scores_of(row, family, "{}_cross_fitted"),
+                in_sample=scores_of(row, family, "{}_in_sample"),
+                test=scores_of(row, family, "test_{}"),
+                test_fixed=scores_of(row, family, "test_{}_at_fixed"),
                 weight=weights.get(name),
                 run_id=run["run_id"],
                 run_url=tracker.url(run["run_id"]) if tracker else None,
@@ -40,10 +40,11 @@ def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any
 def decision_rows(params: Params, evaluation: dict[str, Any]) -> list[DecisionRow]:
     """Every decision strategy on the blend, with the one in use marked."""
     chosen = storage.read_json(THE_BLEND.rule)["strategy"]
+    family = metric_of(params.metric).decides.family
     return [
         DecisionRow(
             strategy=strategy,
-            scores=Scores(*(row[f"{average}_f{params.metric.beta:g}"] for average in metrics.AVERAGES)),
+            scores={metric.key: row[metric.key] for metric in family},
             **{key: row[key] for key in ("low", "high", "gain", "gain_low", "gain_high")},
             chosen=strategy == chosen,
         )

@@ -12,7 +12,7 @@ from labelstack.params.blend import BLEND
 from labelstack.registry.card import Facts
 from labelstack.registry.versions import DIGEST_TAG, FILES_TAG, Version
 from labelstack.scoring import bootstrap
-from labelstack.scoring.metrics import AVERAGES
+from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.support import storage
 from labelstack.tracking.lineage import EXPERIMENT
@@ -67,13 +67,13 @@ def card_facts(
 
 
 def with_intervals(params: Params, kept: Record) -> dict[str, Any]:
-    """The evaluation, with intervals for the other averages' cross-fitted F of the blend too."""
-    scores, labels = dict(kept.evaluation["scores"]), kept.scored.chosen[BLEND]
+    """The evaluation, with intervals for the blend's cross-fitted scores by the rest of the metric's family too."""
+    scores = dict(kept.evaluation["scores"])
     blend = dict(scores[BLEND])
-    for average in AVERAGES:
-        key = f"{average}_f{params.metric.beta:g}_cross_fitted"
-        if f"{key}_low" not in blend:
-            _, low, high = bootstrap.interval(kept.scored.truth, labels, average=average, beta=params.metric.beta)
+    for metric in metric_of(params.metric).family:
+        key, given = metric.cross_fitted, kept.scored.given(metric, BLEND)
+        if f"{key}_low" not in blend and given is not None:
+            _, low, high = bootstrap.interval(metric, kept.scored.truth, given)
             blend |= {f"{key}_low": low, f"{key}_high": high}
     return {**kept.evaluation, "scores": scores | {BLEND: blend}}
 

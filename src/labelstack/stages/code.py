@@ -11,6 +11,7 @@ from functools import cache
 from labelstack.params.backbone_names import BACKBONES, backbone_of
 from labelstack.params.dataset import FORMATS
 from labelstack.params.loss_names import LOSSES
+from labelstack.params.metric import METRICS, MetricSection
 from labelstack.params.stackers import STACKERS, section_of
 from labelstack.stages import paths
 from labelstack.support import storage
@@ -70,6 +71,7 @@ NEVER: dict[str, str] = {
     "labelstack.ensemble": "the ensemble as a version holds it",
     "labelstack.report": "what is shown of it",
 }
+_SCORING = "labelstack.scoring.metric"
 # These two stages are about versions and pages; how a run is written down is nothing to them either.
 _ABOUT = ("register", "report")
 _PLUMBING = tuple(
@@ -104,6 +106,22 @@ def code_digest(stage: str, *names: str, source: Sources | None = None) -> str:
     own = source.digest(modules(stage, *names, source=source))
     plug_ins = _plug_in_digests(stage, names)
     return hashlib.sha256("\n".join([own, *plug_ins]).encode()).hexdigest()[:16] if plug_ins else own
+
+
+def metric_digest(section: MetricSection) -> str | None:
+    """16 hex digits over the code of a metric; None for F-scores, whose code counts for every stage that scores.
+
+    Of an installed package all source files count. It stands in data/settings.json with the metric, so that whoever
+    depends on that reruns when the code changes.
+    """
+    reference = METRICS.reference(section.primary)
+    module = reference.partition(":")[0]
+    if module == _SCORING:
+        return None
+    if module in sources().modules:
+        return sources().digest(sources().closure([module], [*APART, *NEVER]))
+    whole = "\n".join([reference, *(part.whole_digest for part in _plug_in(reference))])
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def kept_code_digest(stage: str, *names: str) -> str:

@@ -138,11 +138,17 @@ def blended(params: Params) -> list[Member]:
     return [known[name] for name in params.blend_members()]
 
 
+def _cross_fitted(member: Member) -> list[Path]:
+    """Label sets, and the probabilities beside them that some metrics want."""
+    file = member.cross_fitted
+    return [file, *file.parent.glob(f"{file.stem}_probability.npz")]
+
+
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
 _ASPECTS: dict[str, dict[str, Callable[[Member], list[Path]]]] = {
     "base_models": {
         "predictions": lambda member: [member.oof, member.test],
-        "label_sets": lambda member: [member.cross_fitted],
+        "label_sets": _cross_fitted,
         "rules": lambda member: [member.rule],
         "scores": lambda member: [member.scores],
         "histories": lambda member: [member.folder / "history.csv"],
@@ -151,7 +157,7 @@ _ASPECTS: dict[str, dict[str, Callable[[Member], list[Path]]]] = {
     },
     "stackers": {
         "predictions": lambda member: [member.oof, member.nested, member.test],
-        "label_sets": lambda member: [member.cross_fitted],
+        "label_sets": _cross_fitted,
         "rules": lambda member: [member.rule],
         "scores": lambda member: [member.scores],
         "weights": lambda member: sorted(_files(member.learnt)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labelstack.params import load_params
 from labelstack.predictions import read_predictions
-from labelstack.stacking.crossfit import primary_key
+from labelstack.scoring.metric import metric_of
 from labelstack.stages.code import kept_code_digest
 from labelstack.stages.common import done, known
 from labelstack.stages.logged_data import test_data, validation_data
@@ -28,7 +28,7 @@ def run(name: str) -> None:
         run_.log_datasets(validation, test_data(params, read_predictions(own.test).image_id))
         run_.log_metrics(predicted.scores, model=name, dataset=validation)
         run_.log_artifact(own.rule, "")
-        log_scored(run_, name, predicted.rows, predicted.labels, predicted.chosen)
-    primary = primary_key(params.metric)
+        log_scored(run_, name, predicted.rows, predicted.labels, predicted.fitted, metric_of(params.metric))
+    primary = metric_of(params.metric).cross_fitted
     score = predicted.scores[primary]
     done("predict", f"{name}: {len(predicted.rows)} validation images, {primary} {score:.4f}", own.folder)

@@ -13,7 +13,7 @@ from labelstack.ensemble.record import Record
 from labelstack.params import Params, digest, load_params
 from labelstack.params.blend import BLEND
 from labelstack.registry.card import LIMIT, card
-from labelstack.registry.promotion import Score, promote_if_better
+from labelstack.registry.promotion import promote_if_better
 from labelstack.registry.versions import (
     DATA_TAG,
     METRIC_TAG,
@@ -24,6 +24,7 @@ from labelstack.registry.versions import (
     read_version,
     register,
 )
+from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.card_facts import card_facts
 from labelstack.stages.common import done
@@ -96,7 +97,7 @@ def run() -> None:
     kept = record(params)
     whole = ensemble_digest(digests(params, ensemble) | {"submission.csv": str(kept.submission["sha256"])})
     blended = read_run_json(THE_BLEND.run_file)
-    score = Score(params.metric.primary, params.metric.beta)
+    metric = metric_of(params.metric)
     with tracker.run(*THE_BLEND.run_name, run_id=blended["run_id"]) as run_:
         version = register(
             tracker,
@@ -106,7 +107,7 @@ def run() -> None:
             tags=version_tags(blended["tags"] | run_.tags, kept),
         )
         run_.set_tags({"labelstack.registry_version": f"{version.name}/{version.version}"})
-        promotion = promote_if_better(tracker, version.name, version.version, score, run_.log_metrics)
+        promotion = promote_if_better(tracker, version.name, version.version, metric, run_.log_metrics)
         found = read_version(tracker, version.name, version.version)
         if not found.description:
             facts = card_facts(params, ensemble, kept, blended, version, found.tags, promotion.sentence)

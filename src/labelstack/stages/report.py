@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from labelstack.images.shards.shard_files import images_by_id
@@ -14,6 +13,7 @@ from labelstack.report import figures
 from labelstack.report.content import GalleryItem, MLflowHint, ReportContent, ThresholdCurve, gallery_item, pick_gallery
 from labelstack.report.html import write_report
 from labelstack.scoring import metrics
+from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.board import comparison_rows, decision_rows, leaderboard_rows
 from labelstack.stages.common import done
@@ -32,7 +32,7 @@ def gallery(params: Params, labels: pd.DataFrame) -> list[GalleryItem]:
     rows = stacking_rows()
     P = read_predictions(THE_BLEND.oof).rows_of(rows.row_id)
     chosen = load_decision(THE_BLEND.rule).decide(P)
-    f1 = metrics.f_beta_per_image(rows.Y, chosen, beta=params.metric.beta)
+    f1 = metrics.f_beta_per_image(rows.Y, chosen, beta=metric_of(params.metric).fits.beta)
     picked = pick_gallery(f1, GALLERY_SIZE)
     jpegs = images_by_id(paths.shards(STACKING), rows.image_id[picked])
     names = labels["name"].tolist()
@@ -45,9 +45,8 @@ def gallery(params: Params, labels: pd.DataFrame) -> list[GalleryItem]:
 def threshold_curve(params: Params) -> ThresholdCurve:
     """The blend's scores over one threshold, as `evaluate` tabulated them."""
     table = pd.read_csv(paths.PLOTS / "thresholds.csv")
-    arrays = {key: table[key].to_numpy() for key in ("threshold", "samples", "micro", "macro")}
-    best = float(arrays["threshold"][np.argmax(arrays[params.metric.primary])])
-    return ThresholdCurve(**arrays, chosen=best, fixed=params.thresholds.fixed)
+    scores = {str(name): table[name].to_numpy() for name in table.columns if name != "threshold"}
+    return ThresholdCurve.of(metric_of(params.metric), table["threshold"].to_numpy(), scores, params.thresholds.fixed)
 
 
 def content(params: Params, tracker: Any) -> ReportContent:
@@ -81,8 +80,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         notes=notes(params, evaluation),
         decisions=decision_rows(params, evaluation),
         comparisons=comparison_rows(evaluation),
-        primary=params.metric.primary,
-        score_name=f"F{params.metric.beta:g}",
+        metric=metric_of(params.metric),
         fixed_threshold=params.thresholds.fixed,
     )
 
@@ -104,12 +102,11 @@ def run() -> None:
     tracker = connect(params.tracking)
     shown = content(params, tracker)
     write_report(paths.REPORT / "index.html", shown)
-    name = shown.score_name
     drawn = {
-        "leaderboard": figures.leaderboard(shown.leaderboard, average=shown.primary, score_name=name),
-        "per_label_f1": figures.per_label_f1(shown.per_label, score_name=name),
+        "leaderboard": figures.leaderboard(shown.leaderboard, shown.metric),
+        "per_label_f1": figures.per_label_f1(shown.per_label, score_name=shown.metric.fits.name),
         "training_curves": figures.training_curves(shown.curves),
-        "threshold_curves": figures.threshold_curves(threshold_curve(params), score_name=name),
+        "threshold_curves": figures.threshold_curves(threshold_curve(params)),
         "blend_weights": figures.blend_weights(shown.blend_weights),
     }
     with storage.replacing_dir(paths.REPORT / "figures") as folder:

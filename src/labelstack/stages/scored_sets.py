@@ -1,4 +1,4 @@
-"""Cross-fitted label sets with the truth: of the stage outputs here, and as an artifact of runs."""
+"""What is cross-fitted, with the truth: of the stage outputs here, and as an artifact of runs."""
 
 from __future__ import annotations
 
@@ -11,26 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.params import Params
-from labelstack.predictions import read_predictions
+from labelstack.scoring.metric import Metric, metric_of
 from labelstack.scoring.scored import Scored, write_scored
+from labelstack.stages.label_sets import read_cross_fitted
 from labelstack.stages.members import everyone
 from labelstack.stages.rows import Rows, label_table, stacking_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labelstack.stacking.crossfit import CrossFitted
     from labelstack.tracking.run import Run
 
 FOLDER, FILE = "evaluation", "scored.npz"
 
 
-def scored(rows: Rows, labels: pd.DataFrame, chosen: Mapping[str, NDArray[np.bool_]]) -> Scored:
-    """Label sets bool [n, n_labels] of some models on the validation rows, with their truth."""
-    return Scored(rows.row_id, labels["label_id"].to_numpy(np.int64), rows.Y, dict(chosen))
+def scored(
+    rows: Rows,
+    labels: pd.DataFrame,
+    chosen: Mapping[str, NDArray[np.bool_]],
+    probability: Mapping[str, NDArray[np.float32]],
+) -> Scored:
+    """Label sets and probabilities [n, n_labels] of some models on the stacking rows, with their truth."""
+    return Scored(rows.row_id, labels["label_id"].to_numpy(np.int64), rows.Y, dict(chosen), dict(probability))
 
 
 def workspace_scored(params: Params) -> Scored:
-    """Label sets of every base model, stacker and the blend, from the stage outputs here.
+    """Label sets of every base model, stacker and the blend, and what else the metric wants, from the outputs here.
 
     Raises
     ------
@@ -38,13 +45,19 @@ def workspace_scored(params: Params) -> Scored:
         When a stage has not run yet; the message names the file that is absent.
     """
     rows = stacking_rows()
-    sets = {one.name: read_predictions(one.cross_fitted).rows_of(rows.row_id) > 0 for one in everyone(params)}
-    return scored(rows, label_table(), sets)
+    metric = metric_of(params.metric)
+    sets, more = {}, {}
+    for member in everyone(params):
+        sets[member.name] = read_cross_fitted(member.cross_fitted, rows.row_id, metric.decides)
+        if metric.wants != "label_sets":
+            more[member.name] = read_cross_fitted(member.cross_fitted, rows.row_id, metric)
+    return scored(rows, label_table(), sets, more)
 
 
-def log_scored(run: Run, name: str, rows: Rows, labels: pd.DataFrame, chosen: NDArray[np.bool_]) -> None:
-    """Store one model's label sets with its run, as ``evaluation/scored.npz``: what runs are compared by."""
+def log_scored(run: Run, name: str, rows: Rows, labels: pd.DataFrame, fitted: CrossFitted, metric: Metric) -> None:
+    """Store what a metric wants of one model with its run, as ``evaluation/scored.npz``: what runs are compared by."""
+    more = {} if metric.wants == "label_sets" else {name: fitted.probability}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / FILE
-        write_scored(file, scored(rows, labels, {name: chosen}))
+        write_scored(file, scored(rows, labels, {name: fitted.labels}, more))
         run.log_artifact(file, FOLDER)

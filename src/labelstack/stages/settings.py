@@ -6,7 +6,7 @@ from typing import Any
 
 from labelstack.params import Params, load_params
 from labelstack.stages import paths
-from labelstack.stages.code import ROOTS, VARIANTS, keep, kept_code_digest
+from labelstack.stages.code import ROOTS, VARIANTS, keep, kept_code_digest, metric_digest
 from labelstack.stages.common import done
 from labelstack.support import storage
 
@@ -43,6 +43,8 @@ def run() -> None:
 def settings(params: Params) -> dict[str, Any]:
     """What decides results: resolved params, names of members in order, and a digest of code for every stage."""
     content = params.model_dump(mode="json")
+    if (digest := metric_digest(params.metric)) is not None:
+        content["metric"]["code"] = digest
     for name, model in params.models.items():
         own = params.policy(model)
         content["models"][name]["augment"] = None if own is None else own.model_dump(mode="json")

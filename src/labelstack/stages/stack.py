@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labelstack.params import load_params
 from labelstack.report.figures import figure_png, threshold_curves
-from labelstack.stacking.crossfit import primary_key
+from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.code import kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
@@ -37,8 +37,8 @@ def run(name: str) -> None:
         run_.log_metrics(stacked.scores, model=name, dataset=validation)
         run_.log_figure(figure_png(threshold_curves(stacked.curve)), "plots/threshold_curve.png")
         run_.log_artifact(own.rule, "")
-        log_scored(run_, name, stacked.rows, stacked.labels, stacked.chosen)
+        log_scored(run_, name, stacked.rows, stacked.labels, stacked.fitted, metric_of(params.metric))
         write_run_json(own.run_file, run_, stacked.scores, extra={"digest": stacked.digest})
-    primary = primary_key(params.metric)
+    primary = metric_of(params.metric).cross_fitted
     images = f"{params.folds.k} folds on {len(stacked.rows)} images"
     done("stack", f"{name}: {images}, {primary} {stacked.scores[primary]:.4f}", own.folder)

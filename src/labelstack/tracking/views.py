@@ -10,7 +10,7 @@ import json
 import time
 
 from labelstack.params.metric import MetricSection
-from labelstack.scoring.metrics import AVERAGES
+from labelstack.scoring.metric import metric_of
 from labelstack.tracking import store
 from labelstack.tracking.runs import Tracker
 
@@ -21,10 +21,11 @@ _ATTRIBUTES = ("Dataset", "Models")
 
 def save_view(tracker: Tracker, metric: MetricSection) -> None:
     """Keep a view with the cross-fitted scores, ordered by the primary one; one that shows the same is left alone."""
-    columns = {name: f"metrics.`{name}_f{metric.beta:g}_cross_fitted`" for name in AVERAGES}
+    primary = metric_of(metric)
+    columns = {each.key: f"metrics.`{each.cross_fitted}`" for each in primary.family}
     state = {
         "selectedColumns": [*(f"attributes.`{name}`" for name in _ATTRIBUTES), *columns.values()],
-        "orderByKey": columns[metric.primary],
+        "orderByKey": columns[primary.key],
         "orderByAsc": False,
     }
     shown = json.dumps(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ from labelstack.commands.compare.names import EXPERIMENT_TAG, Names
 from labelstack.params import Params, flatten
 from labelstack.params.blend import BLEND
 from labelstack.registry.versions import DIGEST_TAG, resolve
-from labelstack.report.content import Average
+from labelstack.scoring.metric import FMetric, Metric, chosen_for
 from labelstack.scoring.scored import Scored
 from labelstack.support.errors import UserError
 from labelstack.support.yaml_file import parse_yaml
 from labelstack.tracking.texts import clean_params
 
-_PRIMARY = re.compile(r"(samples|micro|macro)_f([\d.]+)_cross_fitted_low")
 Origin = list[tuple[str, str, str | None]]
 
 
@@ -37,12 +35,9 @@ def flat_params(text: str) -> tuple[dict[str, str], list[str]]:
         return clean_params(flatten(content if isinstance(content, dict) else {})), [note]
 
 
-def chosen_for(rows: Mapping[str, Mapping[str, Any]], row: str) -> tuple[Average, float]:
-    """The metric that a row's rules were chosen for, by the score that has an interval."""
-    found = (match for key in rows[row] if (match := _PRIMARY.fullmatch(key)))
-    for match in found:
-        return match[1], float(match[2])  # type: ignore[return-value]
-    return "samples", 1.0
+def metric_of_row(rows: Mapping[str, Mapping[str, Any]], row: str) -> Metric:
+    """The metric that a row's rules were chosen for; samples F1 where its scores do not say."""
+    return chosen_for(rows[row]) or FMetric()
 
 
 def main_row(name: str, rows: Mapping[str, Any], wanted: str) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 from labelstack.commands.compare.names import Names
 from labelstack.commands.compare.parts import (
     Origin,
-    chosen_for,
     data_line,
     flat_params,
     git_lines,
     label_names,
     main_row,
     member_lines,
+    metric_of_row,
     registered_line,
     version_line,
 )
@@ -58,7 +58,7 @@ def load_version(sources: Names, name: str, version: Any, row: str, folder: Path
         side = load_run(sources, name, sources.run(version.run_id), row, folder)
         kept = [line for line in side.origin if line[0] in ("data", "member runs")]
         return Side(
-            name, side.row, side.rows, flat or side.params, bool(flat), side.primary, side.beta,
+            name, side.row, side.rows, flat or side.params, bool(flat), side.metric,
             [*origin, *kept], side.scored, labels, [note, *notes, *side.notes],
         )  # fmt: skip
     evaluation = storage.read_json(files["evaluation.json"])
@@ -66,7 +66,7 @@ def load_version(sources: Names, name: str, version: Any, row: str, folder: Path
     chosen = main_row(name, rows, row)
     scored = read_scored(files["scored.npz"]) if files["scored.npz"] else None
     origin += data_line(scored, evaluation)
-    return Side(name, chosen, rows, flat, bool(flat), *chosen_for(rows, chosen), origin, scored, labels, notes)
+    return Side(name, chosen, rows, flat, bool(flat), metric_of_row(rows, chosen), origin, scored, labels, notes)
 
 
 def load_run(sources: Names, name: str, run: Any, row: str, folder: Path) -> Side:
@@ -93,7 +93,7 @@ def load_run(sources: Names, name: str, run: Any, row: str, folder: Path) -> Sid
     if registered := tags.get("labelstack.registry_version"):
         origin.append(registered_line(sources, *registered.rsplit("/", 1)))
     origin += git_lines(tags) + data_line(scored) + member_lines(members)
-    return Side(name, chosen, rows, _run_params(runs), False, *chosen_for(rows, chosen), origin, scored, notes=notes)
+    return Side(name, chosen, rows, _run_params(runs), False, metric_of_row(rows, chosen), origin, scored, notes=notes)
 
 
 def _row_name(tags: Mapping[str, str], run: Any) -> str:

@@ -10,21 +10,23 @@ from typing import Any
 from labelstack.commands.compare.names import EXPERIMENT_TAG, Names
 from labelstack.commands.compare.parts import (
     Origin,
-    chosen_for,
     data_line,
     flat_params,
     git_lines,
     label_names,
     main_row,
     member_lines,
+    metric_of_row,
     registered_line,
 )
 from labelstack.params import flatten, load_params
 from labelstack.predictions import read_predictions
 from labelstack.report.comparison import Side
+from labelstack.scoring.metric import Metric, metric_of
 from labelstack.scoring.scored import Scored
 from labelstack.stages import paths
 from labelstack.stages.common import ROOT
+from labelstack.stages.label_sets import cross_fitted_file, read_cross_fitted
 from labelstack.stages.members import THE_BLEND, Member
 from labelstack.stages.rows import STACKING, label_table, rows_in, stacking_rows
 from labelstack.stages.scored_sets import scored
@@ -46,13 +48,14 @@ def load_workspace(sources: Names, name: str, row: str) -> Side:
         raise UserError(f"{name}: {paths.EVALUATION} not found; run `dvc repro` first")
     evaluation = storage.read_json(paths.EVALUATION)
     rows = evaluation["scores"]
-    chosen = main_row(name, rows, row)
+    chosen, metric = main_row(name, rows, row), metric_of(params.metric)
     flat, notes = flat_params(Path("params.yaml").read_text(encoding="utf-8"))
     sets, names = None, {}
     try:
-        validation = stacking_rows()
-        labels = read_predictions(Member(chosen, rows[chosen]["kind"]).cross_fitted).rows_of(validation.row_id) > 0
-        sets, names = scored(validation, label_table(), {chosen: labels}), label_names(paths.LABELS)
+        validation, file = stacking_rows(), Member(chosen, rows[chosen]["kind"]).cross_fitted
+        labels = read_cross_fitted(file, validation.row_id, metric.decides)
+        more = {} if metric.wants == "label_sets" else {chosen: read_cross_fitted(file, validation.row_id, metric)}
+        sets, names = scored(validation, label_table(), {chosen: labels}, more), label_names(paths.LABELS)
     except UserError as error:
         notes.append(f"differences have no interval ({error})")
     if stale := changed_params():
@@ -61,7 +64,7 @@ def load_workspace(sources: Names, name: str, row: str) -> Side:
     origin = [("files", str(ROOT.resolve()), None), *git_lines(git_tags(ROOT, [*lock["outs"], "dvc.lock"]))]
     origin += made_by(sources, *(storage.read_json(file) if file.exists() else None for file in (RUN, REGISTRATION)))
     origin += data_line(sets, evaluation)
-    return Side(name, chosen, rows, flat, True, params.metric.primary, params.metric.beta, origin, sets, names, notes)
+    return Side(name, chosen, rows, flat, True, metric, origin, sets, names, notes)
 
 
 def changed_params() -> list[str]:
@@ -75,6 +78,7 @@ def changed_params() -> list[str]:
     for stage in (lock.get("stages") or {}).values():
         recorded |= (stage.get("params") or {}).get(paths.SETTINGS.as_posix()) or {}
     recorded = {key: value for key, value in recorded.items() if key.partition(".")[0] not in ("code", "members")}
+    codes = ("metric.code", "monitor.code")  # no params either
 
     def value(key: str) -> Any:
         found = now
@@ -83,7 +87,8 @@ def changed_params() -> list[str]:
         return found
 
     before, after = flatten(recorded), flatten({key: value(key) for key in recorded})
-    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+    return sorted(key for key in changed if not key.endswith(codes))
 
 
 def made_by(sources: Names, run: Mapping[str, Any] | None, registration: Mapping[str, Any] | None) -> Origin:
@@ -145,7 +150,8 @@ def load_revision(sources: Names, name: str, sha: str, row: str, folder: Path) -
     rows = evaluation["scores"]
     chosen = main_row(name, rows, row)
     flat, notes = flat_params(params.read_text(encoding="utf-8"))
-    sets = _sets(at, Member(chosen, rows[chosen]["kind"]))
+    metric = metric_of_row(rows, chosen)
+    sets = _sets(at, Member(chosen, rows[chosen]["kind"]), metric)
     run_file, registration = at.file(RUN), at.file(REGISTRATION)
     labels = label_names(at.file(paths.LABELS))
     if at.lost:
@@ -165,11 +171,11 @@ def load_revision(sources: Names, name: str, sha: str, row: str, folder: Path) -
     made = made_by(sources, run, storage.read_json(registration) if registration else None)
     origin += [line for line in made if line[:2] not in [known[:2] for known in origin]]
     origin += data_line(sets, evaluation)
-    return Side(name, chosen, rows, flat, True, *chosen_for(rows, chosen), origin, sets, labels, notes)
+    return Side(name, chosen, rows, flat, True, metric, origin, sets, labels, notes)
 
 
-def _sets(at: _Revision, member: Member) -> Scored | None:
-    """The label sets of a member with the truth, None where a file is not to be had."""
+def _sets(at: _Revision, member: Member, metric: Metric) -> Scored | None:
+    """What is cross-fitted of a member with the truth, None where a file is not to be had."""
     from labelstack.formats.manifest import read_manifest
 
     file, of_labels = at.file(member.cross_fitted), at.file(paths.LABELS)
@@ -180,4 +186,9 @@ def _sets(at: _Revision, member: Member) -> Scored | None:
 
     chosen, labels = read_predictions(file), pd.read_parquet(of_labels)
     rows = rows_in(STACKING, read_manifest(manifest), labels, chosen.image_id)
-    return scored(rows, labels, {member.name: chosen.rows_of(rows.row_id) > 0})
+    more = {}
+    if (wanted := cross_fitted_file(member.cross_fitted, metric)) != member.cross_fitted:
+        if (probability := at.file(wanted)) is None:
+            return None
+        more = {member.name: read_predictions(probability).rows_of(rows.row_id)}
+    return scored(rows, labels, {member.name: chosen.rows_of(rows.row_id) > 0}, more)

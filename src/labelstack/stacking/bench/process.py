@@ -18,7 +18,7 @@ from labelstack.params.metric import MetricSection
 from labelstack.params.second_level_file import SecondLevel
 from labelstack.params.stackers import StackerSection, XGBoostStackerSection, section_of
 from labelstack.params.thresholds import ThresholdsSection
-from labelstack.scoring.metrics import f_beta
+from labelstack.scoring.metric import metric_of
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.bench.cubes import Cube
 from labelstack.stacking.bench.generator import generate
@@ -100,12 +100,10 @@ class Bench:
             for m in range(n_models)
         ]
 
+        judge = metric_of(metric).decides
+
         def best(rows: NDArray[np.bool_]) -> int:
-            scores = [
-                f_beta(self.answers[rows], labels[rows], average=metric.primary, beta=metric.beta)
-                for labels in by_global
-            ]
-            return int(np.argmax(scores))
+            return int(np.argmax([judge.score(self.answers[rows], labels[rows]) for labels in by_global]))
 
         chosen = best(np.ones(len(self.answers), bool))
         of_fold = [best(self.folds != fold) for fold in range(self.k)]
@@ -240,9 +238,8 @@ def multi_output(section: XGBoostStackerSection) -> Any:
 
 
 def summary(truth: NDArray[np.bool_], given: NDArray[np.bool_], metric: MetricSection) -> dict[str, float]:
-    """samples, micro and macro F-beta."""
-    averages: list[Any] = ["samples", "micro", "macro"]
-    return {average: f_beta(truth, given, average=average, beta=metric.beta) for average in averages}
+    """Scores of label sets by the metric that decides them and its family, such as samples, micro and macro F."""
+    return {each.short: each.score(truth, given) for each in metric_of(metric).decides.family}
 
 
 def measure(task: dict[str, Any], bench: Bench) -> Measured:

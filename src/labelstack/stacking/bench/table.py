@@ -17,7 +17,7 @@ from labelstack.params.metric import MetricSection
 from labelstack.params.second_level_file import SecondLevel
 from labelstack.scoring import bootstrap
 from labelstack.scoring.bootstrap import Interval
-from labelstack.scoring.metrics import AVERAGES, f_beta
+from labelstack.scoring.metric import metric_of
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.bench.cubes import Cube
 from labelstack.stacking.bench.methods import (
@@ -43,7 +43,7 @@ class Row:
     fit_seconds : of all folds; of ``second level`` of everything; of ``reference`` time per label × labels × folds
     predict_seconds : of the fold models together, on the test images, or without such on the images fitted on
     peak_bytes : largest resident memory up to the end of the fit, libraries and data included
-    cross_fitted, test : samples, micro, macro → F-beta
+    cross_fitted, test : scores of label sets by the metric that decides them and its family: samples, micro, macro
     interval, test_interval : bootstrap intervals of the primary one
     faster : how often the fit fits into the reference's
     details : kind by kind: ``weights``, ``strategy``, ``nested_seconds``, ``seconds_per_label``, ``note`` …
@@ -139,7 +139,7 @@ def bench(
     for number, (method, result, labels) in enumerate(_measured(todo, data, folds, settings, reference_labels), 1):
         compared = next((row.fit_seconds for row in rows if row.kind == "reference"), None)
         rows.append(_row(method, result, labels, data, settings.metric, compared))
-        say(f"{number}/{len(todo)} {_line(rows[-1], settings.metric.primary)}")
+        say(f"{number}/{len(todo)} {_line(rows[-1], metric_of(settings.metric).decides.short)}")
     return _result(rows, data, settings.metric)
 
 
@@ -208,8 +208,9 @@ def _scored(
     targets: NDArray[np.float32], labels: NDArray[np.bool_], metric: MetricSection
 ) -> tuple[dict[str, float], Interval]:
     answers = check_answers(targets)
-    scores = {str(average): f_beta(answers, labels, average=average, beta=metric.beta) for average in AVERAGES}
-    return scores, bootstrap.interval(answers, labels, average=metric.primary, beta=metric.beta)
+    judge = metric_of(metric).decides
+    scores = {each.short: each.score(answers, labels) for each in judge.family}
+    return scores, bootstrap.interval(judge, answers, labels)
 
 
 def _line(row: Row, primary: str) -> str:
@@ -225,7 +226,8 @@ def _result(rows: list[Row], data: Cube, metric: MetricSection) -> BenchResult:
     if not scored and all(row.error for row in rows):
         raise UserError("every method failed:\n  " + "\n  ".join(f"{row.name}: {row.error}" for row in rows))
     running = [row for row in scored if row.kind != "reference"]
-    best = max(running, key=lambda row: row.cross_fitted[metric.primary], default=None)  # type: ignore[index]
+    judge = metric_of(metric).decides
+    best = max(running, key=lambda row: row.cross_fitted[judge.short], default=None)  # type: ignore[index]
     by_name = {row.name: row for row in scored}
     base = by_name.get(BEST_MODEL)
     answers = check_answers(data.labels)
@@ -233,7 +235,7 @@ def _result(rows: list[Row], data: Cube, metric: MetricSection) -> BenchResult:
     def against(other: Row | None) -> Interval | None:
         if best is None or other is None or other is best or best.labels is None or other.labels is None:
             return None
-        return bootstrap.paired(answers, best.labels, other.labels, average=metric.primary, beta=metric.beta)
+        return bootstrap.paired(judge, answers, best.labels, other.labels)
 
     default = by_name.get(DEFAULT)
     decisions = default.details.pop("decisions", {}) if default else {}

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labelstack.params.metric import MetricSection
 from labelstack.params.thresholds import Strategy, ThresholdsSection
-from labelstack.scoring.metrics import f_beta, f_beta_per_image
+from labelstack.scoring.metric import metric_of
 from labelstack.stacking.array_checks import check_answers, check_probability
 from labelstack.stacking.deciding import thresholds as limits
 from labelstack.stacking.deciding.calibration import Calibration, fit_calibration
@@ -36,7 +36,7 @@ class Decision:
     ratio, floor : of ``context``
     beta, log_weights : of ``expected_f``
     at_least_one : an image without a label gets its most probable one
-    scores : of ``auto``: strategy → cross-fitted F of the primary metric
+    scores : of ``auto``: strategy → cross-fitted score by the metric that decides
     """
 
     strategy: Strategy
@@ -97,7 +97,7 @@ def fit_decision(
     groups: Sequence[str] | None = None,
     folds: ArrayLike | None = None,
 ) -> Decision:
-    """Fit a rule for a large F-beta.
+    """Fit a rule for a large F-beta: the primary metric, or the F-score by which it has label sets decided.
 
     Parameters
     ----------
@@ -167,13 +167,14 @@ def _fit(
     known = {} if known is None else known
     calibration = known.setdefault(method, known.get(method) or fit_calibration(Y, P, method))
     probability = calibration(P)
-    rule = Decision(strategy, calibration, beta=metric.beta, at_least_one=settings.at_least_one)
+    f = metric_of(metric).fits
+    rule = Decision(strategy, calibration, beta=f.beta, at_least_one=settings.at_least_one)
     if strategy == "expected_f":
         return replace(rule, log_weights=_count_weights(answers, probability))
     if strategy == "context":
-        ratio, floor = best_context(answers, probability, metric.primary, metric.beta)
+        ratio, floor = best_context(answers, probability, f.average, f.beta)
         return replace(rule, ratio=ratio, floor=floor)
-    chosen = limits.choose(answers, probability, strategy, settings.fixed, metric.primary, metric.beta, groups)
+    chosen = limits.choose(answers, probability, strategy, settings.fixed, f.average, f.beta, groups)
     return replace(rule, thresholds=chosen)
 
 
@@ -192,41 +193,27 @@ def _auto(
     groups: Sequence[str] | None,
     folds: ArrayLike | None,
 ) -> Decision:
-    """The candidate with the largest cross-fitted F, fitted to all rows.
+    """The candidate with the largest cross-fitted score, fitted to all rows.
 
     An earlier candidate keeps its place unless a later one is better by more than the standard error of their
     difference over images (the one-standard-error rule of Breiman et al. 1984): less is as often worse on new images.
+    A metric that does not know what an image adds to it takes the largest score.
     """
     names = list(dict.fromkeys(settings.candidates))
     if len(names) == 1 or len(P) == 1:
         return _fit(names[0], Y, P, settings, metric, groups)
     answers = check_answers(Y, (P.shape[0], P.shape[1]), of="P")
     labels = cross_fitted(Y, P, settings, metric, groups=groups, folds=folds)
-    scores: dict[str, float] = {}
-    for name, given in labels.items():
-        scores[name] = f_beta(answers, given, average=metric.primary, beta=metric.beta)
-    shares = {name: _image_shares(answers, labels[name], metric) for name in names}
+    judge = metric_of(metric).decides
+    scores: dict[str, float] = {name: judge.score(answers, given) for name, given in labels.items()}
+    shares = {name: judge.influence(answers, labels[name]) for name in names}
     chosen = names[0]
     for name in names[1:]:
-        error = float((shares[name] - shares[chosen]).std() / np.sqrt(len(P)))
+        ours, theirs = shares[name], shares[chosen]
+        error = 0.0 if ours is None or theirs is None else float((ours - theirs).std() / np.sqrt(len(P)))
         if scores[name] > scores[chosen] + _MARGIN * error + 1e-9:
             chosen = name
     return replace(_fit(chosen, Y, P, settings, metric, groups), scores=scores)
-
-
-def _image_shares(Y: NDArray[np.bool_], given: NDArray[np.bool_], metric: MetricSection) -> NDArray[np.float64]:
-    """What each image adds to F, to first order: its own F (samples), or its part in the counts of labels or of all.
-
-    F = Σ a / Σ b over images changes by (a − F b) / mean b with an image's weight (infinitesimal jackknife).
-    """
-    if metric.primary == "samples":
-        return f_beta_per_image(Y, given, beta=metric.beta)
-    a, b = (1 + metric.beta**2) * (Y & given), metric.beta**2 * Y.astype(np.float32) + given
-    if metric.primary == "micro":
-        a, b = a.sum(axis=1, keepdims=True), b.sum(axis=1, keepdims=True)
-    mean = b.mean(axis=0)
-    f = np.divide(a.mean(axis=0), mean, out=np.zeros_like(mean, dtype=np.float64), where=mean > 0)
-    return np.asarray(((a - f * b) / np.where(mean > 0, mean, 1)).mean(axis=1), np.float64)
 
 
 def _usable_folds(folds: ArrayLike | None, Y: NDArray[np.bool_]) -> NDArray[np.int64]:

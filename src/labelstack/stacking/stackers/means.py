@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.scoring.metric import FMetric
 from labelstack.scoring.metrics import Average, f_beta
 from labelstack.stacking.blending import likeliest_weights, search_weights
 from labelstack.stacking.deciding import thresholds
@@ -131,9 +132,8 @@ class GreedyStacker(_Weighted):
 
     def _learn(self, cube: NDArray[np.float32], targets: NDArray[np.float32], progress: str) -> Arrays:
         members = {str(model): cube[:, model] for model in range(cube.shape[1])}
-        weights = search_weights(
-            members, targets >= 0.5, step=self.step, metric=self.metric, beta=self.beta, progress=progress
-        )
+        metric = FMetric(self.metric, self.beta)
+        weights = search_weights(members, targets >= 0.5, step=self.step, metric=metric, progress=progress)
         return {"weights": np.array([weights[name] for name in members])}
 
 

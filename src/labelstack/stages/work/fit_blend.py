@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from labelstack.params import Params
 from labelstack.predictions import Predictions, read_predictions, write_predictions
+from labelstack.scoring.metric import metric_of
 from labelstack.stacking.blending import blend
-from labelstack.stacking.crossfit import fit_blend, scores, strategy_scores
+from labelstack.stacking.crossfit import CrossFitted, fit_blend, scores, strategy_scores
 from labelstack.stacking.fold_predictions import FoldPredictions
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices, validation_folds
-from labelstack.stages.label_sets import save_decision
+from labelstack.stages.label_sets import save_cross_fitted, save_decision
 from labelstack.stages.members import THE_BLEND, blended
 from labelstack.stages.rows import Rows, label_table, stacking_rows
 from labelstack.stages.work.curves import threshold_curve
@@ -36,7 +37,7 @@ class Mixed:
     Attributes
     ----------
     rows, labels : the validation rows and the label table
-    chosen : bool [n, n_labels], cross-fitted label sets of the rows
+    fitted : what is cross-fitted of the rows
     scores : by name
     weights : by member
     strategy : of the decision rule in use
@@ -47,7 +48,7 @@ class Mixed:
 
     rows: Rows
     labels: pd.DataFrame
-    chosen: NDArray[np.bool_]
+    fitted: CrossFitted
     scores: dict[str, float]
     weights: dict[str, float]
     strategy: str
@@ -106,7 +107,7 @@ def compute(params: Params) -> Mixed:
     storage.write_json(THE_BLEND.learnt, {"weights": weights})
     save_decision(THE_BLEND.rule, labels["label_id"].to_numpy(), mixed.decision)
     write_predictions(THE_BLEND.oof, rows.row_id, oof)
-    write_predictions(THE_BLEND.cross_fitted, rows.row_id, fitted.labels.astype(np.float32))
+    save_cross_fitted(THE_BLEND.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
     storage.write_json(
         paths.METRICS / "decisions.json",
         {name: {key: round(value, 6) for key, value in row.items()} for name, row in strategies.items()},
@@ -116,4 +117,4 @@ def compute(params: Params) -> Mixed:
     storage.write_json(THE_BLEND.scores, {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, oof)
     strategy = mixed.decision.strategy
-    return Mixed(rows, labels, fitted.labels, measured, weights, strategy, strategies, curve, test_id)
+    return Mixed(rows, labels, fitted, measured, weights, strategy, strategies, curve, test_id)

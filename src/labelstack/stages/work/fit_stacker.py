@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from labelstack.compute.engine import Engine
 from labelstack.params import Params
 from labelstack.predictions import assemble_cube, read_predictions, write_predictions
-from labelstack.stacking.crossfit import cross_fit, scores
+from labelstack.scoring.metric import metric_of
+from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stages.choosing import choices, validation_folds
-from labelstack.stages.label_sets import save_decision
+from labelstack.stages.label_sets import save_cross_fitted, save_decision
 from labelstack.stages.members import base_models, stacker
 from labelstack.stages.rows import Rows, label_table, stacking_rows
 from labelstack.stages.work.curves import threshold_curve
@@ -36,7 +37,7 @@ class Stacked:
     Attributes
     ----------
     rows, labels : the validation rows and the label table
-    chosen : bool [n, n_labels], cross-fitted label sets of the rows
+    fitted : what is cross-fitted of the rows
     scores : by name
     curve : of one threshold for all labels
     digest : SHA-256 of what the fold models have learnt
@@ -45,7 +46,7 @@ class Stacked:
 
     rows: Rows
     labels: pd.DataFrame
-    chosen: NDArray[np.bool_]
+    fitted: CrossFitted
     scores: dict[str, float]
     curve: ThresholdCurve
     digest: str
@@ -86,11 +87,11 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
         write_predictions(own.nested, rows.row_id, result.nested.transpose(1, 0, 2))
     chosen = choices(params, labels)
     fitted = cross_fit(result.predictions, rows.Y, folds, **chosen)
-    write_predictions(own.cross_fitted, rows.row_id, fitted.labels.astype(np.float32))
+    save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
     probability = result.predictions.like_new(folds)
     decision = fit_decision(rows.Y, probability, params.thresholds, params.metric, groups=chosen["groups"], folds=folds)
     save_decision(own.rule, labels["label_id"].to_numpy(), decision)
     measured = scores(rows.Y, result.predictions, folds, **chosen, fitted=fitted, decision=decision)
     storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, probability)
-    return Stacked(rows, labels, fitted.labels, measured, curve, result.ensemble.digest(), test_id)
+    return Stacked(rows, labels, fitted, measured, curve, result.ensemble.digest(), test_id)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from labelstack.compute.engine import Engine, Job
 from labelstack.compute.worker import package_versions
@@ -19,11 +18,12 @@ from labelstack.images.shards.shard_files import shard_paths
 from labelstack.params import Params, digest
 from labelstack.params.models import ModelSection
 from labelstack.predictions import read_predictions, write_predictions
-from labelstack.stacking.crossfit import cross_fit, scores
+from labelstack.scoring.metric import metric_of
+from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices, validation_folds
-from labelstack.stages.label_sets import save_decision
+from labelstack.stages.label_sets import save_cross_fitted, save_decision
 from labelstack.stages.members import base_model
 from labelstack.stages.rows import STACKING, Rows, label_table, stacking_rows
 from labelstack.support import storage
@@ -42,13 +42,13 @@ class Predicted:
     Attributes
     ----------
     rows, labels : the validation rows and the label table
-    chosen : bool [n, n_labels], cross-fitted label sets of the rows
+    fitted : what is cross-fitted of the rows
     scores : by name
     """
 
     rows: Rows
     labels: pd.DataFrame
-    chosen: NDArray[np.bool_]
+    fitted: CrossFitted
     scores: dict[str, float]
 
 
@@ -150,9 +150,9 @@ def _score(params: Params, name: str) -> Predicted:
     folds = validation_folds(params, rows.Y)
     chosen = choices(params, labels)
     fitted = cross_fit(P, rows.Y, folds, **chosen)
-    write_predictions(own.cross_fitted, rows.row_id, fitted.labels.astype(np.float32))
+    save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
     decision = fit_decision(rows.Y, P, chosen["thresholds"], chosen["metric"], groups=chosen["groups"], folds=folds)
     measured = scores(rows.Y, P, folds, **chosen, fitted=fitted, decision=decision)
     save_decision(own.rule, labels["label_id"].to_numpy(), decision)
     storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
-    return Predicted(rows, labels, fitted.labels, measured)
+    return Predicted(rows, labels, fitted, measured)

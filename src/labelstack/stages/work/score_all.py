@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from labelstack.params import Params
 from labelstack.params.blend import BLEND
+from labelstack.params.metric import MetricSection
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.scoring import bootstrap, metrics
-from labelstack.stacking.crossfit import primary_key
+from labelstack.scoring.mean_average_precision import MeanAveragePrecision
+from labelstack.scoring.metric import metric_of
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages import paths
-from labelstack.stages.label_sets import label_sets, load_decision
+from labelstack.stages.label_sets import label_sets, load_decision, probabilities, read_cross_fitted
 from labelstack.stages.members import THE_BLEND, base_models, everyone
 from labelstack.stages.rows import Rows, label_table, stacking_rows
 from labelstack.stages.work.curves import threshold_curve
@@ -40,18 +42,19 @@ def compute(params: Params) -> Evaluated:
     """Write metrics/evaluation.json and metrics/plots/*.csv."""
     labels, rows = label_table(), stacking_rows()
     answers = read_test_answers(labels)
+    ranking = MeanAveragePrecision(MetricSection(primary="mean_average_precision"))
     table: dict[str, dict[str, Any]] = {}
     on_test: dict[str, dict[str, float]] = {}
     for member in everyone(params):
         name, scored = member.name, storage.read_json(member.scores)
         if answers is not None:
             decision = load_decision(member.rule)
-            on_test[name] = test_scores(params, read_predictions(member.test), decision, answers)
+            on_test[name] = test_scores(params, read_predictions(member.test), decision, answers, labels)
             scored |= {key: round(value, 6) for key, value in on_test[name].items()}
         P = read_predictions(member.oof).rows_of(rows.row_id)
-        scored["mean_average_precision"] = round(float(metrics.mean_average_precision(rows.Y, P)), 6)
+        scored[ranking.key] = round(ranking.score(rows.Y, P), 6)
         table[name] = {"kind": member.kind, **scored}
-    primary = primary_key(params.metric)
+    primary = metric_of(params.metric).cross_fitted
     evaluation: dict[str, Any] = {
         "primary": primary,
         "n_validation": len(rows.Y),
@@ -77,15 +80,19 @@ def read_test_answers(labels: pd.DataFrame) -> Answers | None:
     return answers["image_id"].to_numpy(np.int64), label_matrix(answers["label_id"].tolist(), columns)
 
 
-def test_scores(params: Params, predictions: Predictions, decision: Decision, answers: Answers) -> dict[str, float]:
-    """F-scores on the test split's answers, with the rule chosen on validation and with the fixed threshold."""
-    image_id, truth = answers
+def test_scores(
+    params: Params, predictions: Predictions, decision: Decision, answers: Answers, labels: pd.DataFrame
+) -> dict[str, float]:
+    """Scores on the test split's answers, of label sets by the rule chosen on validation and by the fixed threshold."""
+    image_id, known = answers[0], answers[1].astype(np.bool_)
     scores: dict[str, float] = {}
-    for suffix, rule in (("", decision), ("_at_fixed", fixed_threshold(params, truth.shape[1]))):
+    family = metric_of(params.metric).family
+    for suffix, rule in (("", decision), ("_at_fixed", fixed_threshold(params, known.shape[1]))):
         chosen, _ = label_sets(params, predictions, rule, image_id)
-        for average in metrics.AVERAGES:
-            score = metrics.f_beta(truth, chosen, average=average, beta=params.metric.beta)
-            scores[f"test_{average}_f{params.metric.beta:g}{suffix}"] = score
+        scores |= {f"test_{m.key}{suffix}": m.score(known, chosen) for m in family if m.wants == "label_sets"}
+    if others := [m for m in family if m.wants != "label_sets"]:
+        P = probabilities(predictions, image_id, labels)
+        scores |= {f"test_{m.key}": m.score(known, P) for m in others}
     return scores
 
 
@@ -96,19 +103,20 @@ def fixed_threshold(params: Params, n_labels: int) -> Decision:
 
 def comparisons(params: Params, table: Mapping[str, Mapping[str, Any]], rows: Rows) -> list[dict[str, Any]]:
     """Blend against best stacker against best base model: cross-fitted difference, 95 % paired bootstrap interval."""
-    primary = primary_key(params.metric)
+    metric = metric_of(params.metric)
     there = {member.name: member for member in everyone(params)}
 
-    def labels(name: str) -> NDArray[np.bool_]:
-        return read_predictions(there[name].cross_fitted).rows_of(rows.row_id) > 0
+    def given(name: str) -> NDArray[Any]:
+        return read_cross_fitted(there[name].cross_fitted, rows.row_id, metric)
 
     def best(kind: str) -> str:
-        return max((name for name in table if table[name]["kind"] == kind), key=lambda name: table[name][primary])
+        of_kind = (name for name in table if table[name]["kind"] == kind)
+        return max(of_kind, key=lambda name: table[name][metric.cross_fitted])
 
     stacker, single = best("stacker"), best("base model")
     compared = []
     for a, b in ((BLEND, stacker), (BLEND, single), (stacker, single)):
-        paired = bootstrap.paired(rows.Y, labels(a), labels(b), average=params.metric.primary, beta=params.metric.beta)
+        paired = bootstrap.paired(metric, rows.Y, given(a), given(b))
         bounds = {"difference": paired.score, "low": paired.low, "high": paired.high}
         compared.append({"better": a, "other": b, **{key: round(value, 6) for key, value in bounds.items()}})
     return compared
@@ -123,13 +131,13 @@ def write_plots(
     write_csv("training", pd.concat(histories).drop(columns="seconds"))
     blended = read_predictions(THE_BLEND.oof)
     curve = threshold_curve(params, Y, blended.probability)
-    write_csv("thresholds", pd.DataFrame({key: getattr(curve, key) for key in ("threshold", *metrics.AVERAGES)}))
+    write_csv("thresholds", pd.DataFrame({"threshold": curve.threshold, **curve.scores}))
     chosen = read_predictions(THE_BLEND.cross_fitted).probability
     decision = load_decision(THE_BLEND.rule)
-    score = f"f{params.metric.beta:g}"
-    scores = metrics.per_label(Y, chosen, beta=params.metric.beta)
-    in_sample = metrics.per_label(Y, decision.decide(blended.probability), beta=params.metric.beta)[score]
-    scores["f1"] = scores.pop(score)
+    f = metric_of(params.metric).fits
+    scores = metrics.per_label(Y, chosen, beta=f.beta)
+    in_sample = f.per_label(Y, decision.decide(blended.probability))
+    scores["f1"] = scores.pop(f"f{f.beta:g}")
     thresholds = np.full(len(labels), np.nan) if decision.thresholds is None else decision.thresholds
     frame = labels[["label_id", "name", "group"]].assign(**scores, f1_in_sample=in_sample, threshold=thresholds)
     write_csv("per_label", frame)
