@@ -23,7 +23,7 @@ from cluster import Cluster, free_port
 from labelstack.compute import cluster as engine_cluster
 from labelstack.compute import worker as engine_worker
 from labelstack.compute.engine import Engine
-from labelstack.compute.tasks import plain, run_here
+from labelstack.compute.jobs import plain, run_here
 from labelstack.params.engine import EngineSection as Settings
 from labelstack.params.stackers import RidgeStackerSection
 from labelstack.stacking.fold_predictions import out_of_fold, run_job

@@ -25,7 +25,7 @@ from labelstack.support.storage import read_json, replacing, replacing_dir, writ
 _ROOM = __name__.rpartition(".")[0]
 
 if TYPE_CHECKING:
-    from labelstack.compute.tasks import Map
+    from labelstack.compute.jobs import Map
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelstack.compute.tasks import Map
+from labelstack.compute.jobs import Map
 from labelstack.images.fetching.policy import Policy
 from labelstack.images.shards.build import Job, as_task, build_shard, outcome_of, row_keys, settled
 from labelstack.images.shards.crew import build_here, build_in_processes
