@@ -6,7 +6,7 @@ from labelstack.params import load_params
 from labelstack.predictions import read_predictions
 from labelstack.stacking.crossfit import primary_key
 from labelstack.stages import paths
-from labelstack.stages.code import kept_code_digest
+from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, known
 from labelstack.stages.logged_data import test_data, validation_data
 from labelstack.stages.scored_sets import log_scored
@@ -21,7 +21,7 @@ def run(name: str) -> None:
     known(name, params.models, "base model")
     trained = read_run_json(paths.base(name) / "run.json")
     tracker = connect(params.tracking)
-    predicted = compute(params, name, kept_code_digest("predict", params.models[name].backbone))
+    predicted = compute(params, name, kept_code_digest("predict", *chosen(params, "predict", name)))
     with tracker.run("train", name, run_id=trained["run_id"]) as run_:
         validation = validation_data(params, predicted.rows)
         run_.log_datasets(validation, test_data(params, read_predictions(paths.predictions(name, "test")).image_id))

@@ -6,7 +6,7 @@ from labelstack.params import load_params
 from labelstack.report.figures import figure_png, threshold_curves
 from labelstack.stacking.crossfit import primary_key
 from labelstack.stages import paths
-from labelstack.stages.code import kept_code_digest
+from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.stages.logged_data import test_data, validation_data
 from labelstack.stages.scored_sets import log_scored
@@ -23,7 +23,7 @@ def run(name: str) -> None:
     sections = {"stacker": section, "folds": params.folds, "base_models": list(params.models)}
     inputs = [paths.predictions(model, "validation").parent for model in params.models]
     tags = lineage([*inputs, paths.manifest("validation"), paths.LABELS], sections)
-    work = work_folder("stack", name, tags, kept_code_digest("stack", section.kind))
+    work = work_folder("stack", name, tags, kept_code_digest("stack", *chosen(params, "stack", name)))
     tracker = connect(params.tracking)
     with tracker.run("stack", name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
