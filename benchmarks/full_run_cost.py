@@ -26,7 +26,7 @@ import numpy as np
 
 from labelstack.images.pixels.augment import build_augmenter
 from labelstack.images.pixels.decode import to_stored_jpeg
-from labelstack.images.workers import BatchTask, make_images
+from labelstack.images.workers import Portion, make_images
 from labelstack.params import Params, load_params
 from labelstack.params.models import ModelSection
 from labelstack.params.stackers import CNNStackerSection, XGBoostStackerSection
@@ -134,10 +134,10 @@ def images_per_core_second(params: Params, size: int, *, augmented: bool, second
     """Rate of the input pipeline in CPU seconds of one core: other work on this machine does not count."""
     jpegs = made_up_jpegs(32, params.images.store_size, params.images.jpeg_quality)
     augmenter = build_augmenter(params.augment) if augmented else None
-    make_images(BatchTask(jpegs, np.arange(len(jpegs)), 0), size, augmenter)
+    make_images(Portion(jpegs, np.arange(len(jpegs)), 0), size, augmenter)
     done, start = 0, time.process_time()
     while time.process_time() - start < seconds:
-        done += len(make_images(BatchTask(jpegs, np.arange(len(jpegs)), done), size, augmenter))
+        done += len(make_images(Portion(jpegs, np.arange(len(jpegs)), done), size, augmenter))
     return done / (time.process_time() - start)
 
 

@@ -21,7 +21,7 @@ from images.server import jpeg, picture
 from labelstack.images.loader import TrainingBatches, _ShardRows, evaluation_batches
 from labelstack.images.pixels.decode import decode
 from labelstack.images.shards.shard_files import read_shard, shard_paths
-from labelstack.images.workers import BatchTask, WorkerPool
+from labelstack.images.workers import Portion, WorkerPool
 from labelstack.params.augment import AugmentSection
 from labelstack.support.errors import UserError
 
@@ -200,7 +200,7 @@ def test_a_dead_worker_is_a_clear_error(make_shards: Make) -> None:
 
 def ask(pool: WorkerPool, image: Any, *, decoded: bool) -> NDArray[np.uint8]:
     out = np.empty((1, 8, 8, 3), np.uint8)
-    pool.submit(BatchTask([image], np.array([5]), 0, decoded), out).result()
+    pool.submit(Portion([image], np.array([5]), 0, decoded), out).result()
     return out[0]
 
 

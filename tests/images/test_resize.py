@@ -18,7 +18,7 @@ from labelstack.images.pixels.augment import _operations, build_augmenter
 from labelstack.images.pixels.decode import decode
 from labelstack.images.pixels.imgaug_parts import iaa
 from labelstack.images.shards.shard_files import images_by_id, read_shard, shard_paths
-from labelstack.images.workers import BatchTask, WorkerPool, make_images
+from labelstack.images.workers import Portion, WorkerPool, make_images
 from labelstack.params import load_params
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
@@ -169,14 +169,14 @@ def test_workers_do_not_matter_to_letterboxed_augmented_batches(make_shards: Mak
 
 def test_a_worker_letterboxes_as_the_caller_does() -> None:
     parts = [stored(picture(seed, 50, 20)) for seed in range(3)]
-    task, there = BatchTask(parts, np.arange(3), 0), np.empty((3, 24, 24, 3), np.uint8)
+    portion, there = Portion(parts, np.arange(3), 0), np.empty((3, 24, 24, 3), np.uint8)
     pool = WorkerPool(1, 24, None, "letterbox")
     try:
-        pool.submit(task, there).result()
+        pool.submit(portion, there).result()
     finally:
         pool.close()
-    assert (there == make_images(task, 24, None, "letterbox")).all()
-    assert (there != make_images(task, 24, None)).any()
+    assert (there == make_images(portion, 24, None, "letterbox")).all()
+    assert (there != make_images(portion, 24, None)).any()
 
 
 def test_images_by_id_are_those_wanted_and_there(make_shards: Make) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from labelstack.support.closure import Sources, beneath, sources
+from labelstack.support.closure import Sources, beneath, installed, sources
+from labelstack.support.errors import UserError
 
 LATE = """
 from typing import TYPE_CHECKING
@@ -110,6 +111,37 @@ def test_a_digest_knows_which_module_says_what(box: Path) -> None:
     (box / "room/deep.py").write_text("b = 1\n")
     (box / "room/own.py").write_text("a = 1\n")
     assert Sources(box).digest(["box.room.deep", "box.room.own"]) != one
+
+
+def test_a_whole_digest_is_of_what_all_code_does_and_of_every_other_file(box: Path) -> None:
+    (box / "room/__pycache__").mkdir()
+    digests = []
+    for name, text, same in (
+        ("late.py", FILES["late.py"], True),
+        ("late.py", "import box.starter  # a word\n", True),
+        ("room/__pycache__/own.cpython-311.pyc", "made by Python", True),
+        ("room/table.json", "[1]", False),
+        ("room/table.json", "[2]", False),
+        ("room/unused.py", "thing = 2\n", False),
+    ):
+        (box / name).write_text(text)
+        digests.append(Sources(box).whole_digest)
+        assert len(digests) == 1 or (digests[-1] == digests[-2]) is same, name
+
+
+def test_sources_of_what_is_installed_are_found_without_an_import(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(box.parent)
+    (box.parent / "lonely.py").write_text("from box.room import tool\n\nraise SystemExit\n")
+    (box.parent / "split/inner").mkdir(parents=True)
+    (box.parent / "split/inner/one.py").write_text("raise SystemExit\n")
+    (alone,), (package,), (namespace,) = installed("lonely"), installed("box"), installed("split")
+    assert list(alone.modules) == ["lonely"]
+    assert alone.named_of(package) == {"box.room.tool"}
+    assert package.modules == Sources(box).modules
+    assert list(namespace.modules) == ["split.inner.one"]
+    for name in ("nowhere_at_all", "sys"):
+        with pytest.raises(UserError, match=f"{name}: no package of this name is installed as files"):
+            installed(name)
 
 
 def test_names_beneath_others() -> None:

@@ -83,9 +83,9 @@ def _first_line(file: Path) -> str:
 def _needs(name: str, params: Params) -> Iterator[tuple[str, str]]:
     """What must be there before `dvc repro`, by heading."""
     root = params.dataset.root
-    form = format_of(params.dataset.format)
-    optional = f" and, where there are any, {' and '.join(form.OPTIONAL)}" if form.OPTIONAL else ""
-    yield "files", f"{', '.join(form.REQUIRED)}{optional} in {root}/"
+    competition = format_of(params.dataset.format)
+    optional = f" and, where there are any, {' and '.join(competition.OPTIONAL)}" if competition.OPTIONAL else ""
+    yield "files", f"{', '.join(competition.REQUIRED)}{optional} in {root}/"
     yield from (("", line) for line in missing_files(params.dataset) or ["all of them are there"])
     yield "images", f"behind URLs: {', '.join(params.images.allow_schemes)}, of public hosts"
     if params.images.allow_hosts:

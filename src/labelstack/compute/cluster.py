@@ -18,7 +18,7 @@ from distributed.client import FutureCancelledError, FuturesCancelledError
 from distributed.scheduler import KilledWorker
 
 from labelstack.compute import worker as engine_worker
-from labelstack.compute.jobs import Files, Job, Task
+from labelstack.compute.jobs import Files, Job, JobFunction
 from labelstack.params.engine import EngineSection
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
@@ -90,7 +90,7 @@ class Cluster:
         """Leave; the scheduler drops the tasks that nobody else waits for."""
         self.client.close()
 
-    def map(self, function: Task, jobs: Sequence[Job], desc: str, reads: Files, writes: Files) -> Iterator[Any]:
+    def map(self, function: JobFunction, jobs: Sequence[Job], desc: str, reads: Files, writes: Files) -> Iterator[Any]:
         """Results in the order of the jobs; see ``Engine.map``."""
         name = engine_worker.name_of(function)
         key = f"{name.partition(':')[2]}-{uuid.uuid4().hex[:8]}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from labelstack.compute.jobs import Files, Job, Task, no_files, run_here
+from labelstack.compute.jobs import Files, Job, JobFunction, no_files, run_here
 from labelstack.params.engine import EngineSection
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Engine:
 
     def map(
         self,
-        function: Task,
+        function: JobFunction,
         jobs: Sequence[Job],
         *,
         desc: str = "",
@@ -90,7 +90,9 @@ class Engine:
             self._cluster.close()
         self._cluster = None
 
-    def _on_cluster(self, function: Task, jobs: Sequence[Job], desc: str, reads: Files, writes: Files) -> Iterator[Any]:
+    def _on_cluster(
+        self, function: JobFunction, jobs: Sequence[Job], desc: str, reads: Files, writes: Files
+    ) -> Iterator[Any]:
         if not jobs:
             return
         if self._cluster is None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from labelstack.support.progress import bar
 
 Job = dict[str, Any]
-Task = Callable[[Job], Any]
+JobFunction = Callable[[Job], Any]
 Files = Callable[[Job], Iterable[str | Path]]
 
 
@@ -18,7 +18,7 @@ class Map(Protocol):
     """What ``Engine.map`` and ``run_here`` have in common, for rooms that take one as an argument."""
 
     def __call__(
-        self, function: Task, jobs: Sequence[Job], *, desc: str = "", reads: Files = ..., writes: Files = ...
+        self, function: JobFunction, jobs: Sequence[Job], *, desc: str = "", reads: Files = ..., writes: Files = ...
     ) -> Iterator[Any]:
         """Results in the order of the jobs."""
 
@@ -34,7 +34,7 @@ def plain(content: Any) -> Any:
 
 
 def run_here(
-    function: Task, jobs: Sequence[Job], *, desc: str = "", reads: Files = no_files, writes: Files = no_files
+    function: JobFunction, jobs: Sequence[Job], *, desc: str = "", reads: Files = no_files, writes: Files = no_files
 ) -> Iterator[Any]:
     """Run a function over jobs in this process, one by one; see ``Engine.map``."""
     for job in bar(jobs, desc=desc, unit="task") if len(jobs) > 1 else jobs:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from labelstack.images.pixels.decode import decode
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths, status_frame
-from labelstack.images.workers import Augmenter, BatchTask, Buffer, WorkerPool, make_images
+from labelstack.images.workers import Augmenter, Buffer, Portion, WorkerPool, make_images
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
 from labelstack.support.cores import cores
@@ -134,8 +134,8 @@ class TrainingBatches:
         futures = []
         for start in range(0, len(rows), _PIECE):
             part = slice(start, start + _PIECE)
-            task = BatchTask(images[part], self._image_ids[rows[part]], seed, decoded=self._pixels is not None)
-            futures.append(submit(task, pixels[part]))
+            portion = Portion(images[part], self._image_ids[rows[part]], seed, decoded=self._pixels is not None)
+            futures.append(submit(portion, pixels[part]))
         return _Flying(rows, pixels, futures)
 
     def _take(self, flying: deque[_Flying]) -> tuple[Images, Targets]:
@@ -145,7 +145,7 @@ class TrainingBatches:
         return batch.pixels, self._targets[batch.rows]
 
     def _maker(self) -> tuple[_Submit, int]:
-        """What takes a task, and how many batches to keep ahead of the reader."""
+        """What takes a portion, and how many batches to keep ahead of the reader."""
         if self.workers > 0 and (self.augment is not None or not self._cached):
             self._pool = self._pool or WorkerPool(self.workers, self.size, self.augment, self.resize)
             return self._pool.submit, max(2, -(-2 * self.workers * _PIECE // self.batch_size))
@@ -155,9 +155,9 @@ class TrainingBatches:
             self._augmenter = build_augmenter(self.augment)
         return self._here, 0
 
-    def _here(self, task: BatchTask, out: Images) -> Future[None]:
+    def _here(self, portion: Portion, out: Images) -> Future[None]:
         future: Future[None] = Future()
-        out[:] = make_images(task, self.size, self._augmenter, self.resize)
+        out[:] = make_images(portion, self.size, self._augmenter, self.resize)
         future.set_result(None)
         return future
 
@@ -258,7 +258,7 @@ def _turned(shards: Iterator[list[Buffer]], turn: NDArray[np.int64]) -> list[Buf
     return [images[position] for position in turn]
 
 
-_Submit = Callable[[BatchTask, Images], Future[None]]
+_Submit = Callable[[Portion, Images], Future[None]]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Worker processes that decode and augment: plain subprocesses with a small binary protocol over pipes.
 
-A task and its answer are frames: a count, the lengths of the parts, the parts. Nothing is pickled, the main module is
-not imported again, so no framework of the caller is loaded here, and a worker whose parent has gone meets the end of
+A portion and its answer are frames: a count, the lengths of the parts, the parts. Nothing is pickled, the main module
+is not imported again, so no framework of the caller is loaded here, and a worker whose parent has gone meets the end of
 its input and ends too. The parent reads an answer's pixels straight into their rows of the batch.
 """
 
@@ -36,7 +36,7 @@ _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from labelsta
 
 
 @dataclass(frozen=True)
-class BatchTask:
+class Portion:
     """Some images to decode and augment.
 
     Attributes
@@ -52,12 +52,12 @@ class BatchTask:
     decoded: bool = False
 
 
-def make_images(task: BatchTask, size: int, augmenter: Augmenter | None, resize: Resize = "stretch") -> Pixels:
-    """The images of a task, decoded and augmented: uint8 [n, size, size, 3]."""
-    pixels = np.empty((len(task.images), size, size, 3), np.uint8)
-    for row, data in zip(pixels, task.images, strict=True):
-        row[:] = np.frombuffer(data, np.uint8).reshape(row.shape) if task.decoded else decode(data, size, resize)
-    return pixels if augmenter is None else augmenter(pixels, task.seed, task.image_id)
+def make_images(portion: Portion, size: int, augmenter: Augmenter | None, resize: Resize = "stretch") -> Pixels:
+    """The images of a portion, decoded and augmented: uint8 [n, size, size, 3]."""
+    pixels = np.empty((len(portion.images), size, size, 3), np.uint8)
+    for row, data in zip(pixels, portion.images, strict=True):
+        row[:] = np.frombuffer(data, np.uint8).reshape(row.shape) if portion.decoded else decode(data, size, resize)
+    return pixels if augmenter is None else augmenter(pixels, portion.seed, portion.image_id)
 
 
 class WorkerPool:
@@ -91,12 +91,12 @@ class WorkerPool:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(n, thread_name_prefix="worker")
 
-    def submit(self, task: BatchTask, out: Pixels) -> Future[None]:
-        """Queue a task; its images are in ``out`` when the future is done, which raises ``UserError`` otherwise.
+    def submit(self, portion: Portion, out: Pixels) -> Future[None]:
+        """Queue a portion; its images are in ``out`` when the future is done, which raises ``UserError`` otherwise.
 
         ``out`` is uint8 [n, size, size, 3] and contiguous.
         """
-        return self._threads.submit(self._call, task, out)
+        return self._threads.submit(self._call, portion, out)
 
     def close(self) -> None:
         """End the workers once they are through with the batch in hand; queued batches are dropped."""
@@ -112,11 +112,11 @@ class WorkerPool:
                 process.wait()
             _pipe(process.stdout).close()
 
-    def _call(self, task: BatchTask, out: Pixels) -> None:
+    def _call(self, portion: Portion, out: Pixels) -> None:
         process = self._idle.get()
         try:
-            head = [struct.pack("<Q?", task.seed, task.decoded), task.image_id.astype("<i8").tobytes()]
-            _write_frame(_pipe(process.stdin), [*head, *task.images])
+            head = [struct.pack("<Q?", portion.seed, portion.decoded), portion.image_id.astype("<i8").tobytes()]
+            _write_frame(_pipe(process.stdin), [*head, *portion.images])
             failure = _read_answer(_pipe(process.stdout), out)
         except (OSError, EOFError):  # a broken pipe
             failure = None
@@ -145,9 +145,9 @@ def main() -> None:
     augmenter = None if config["augment"] is None else build_augmenter(AugmentSection(**config["augment"]))
     for head, ids, *images in _frames(sys.stdin.buffer):
         seed, decoded = struct.unpack("<Q?", head)
-        task = BatchTask(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded)
+        portion = Portion(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded)
         try:
-            pixels = make_images(task, config["size"], augmenter, config["resize"])
+            pixels = make_images(portion, config["size"], augmenter, config["resize"])
             answer: list[Buffer] = [b"", np.ascontiguousarray(pixels).data.cast("B")]
         except Exception as error:
             answer = [f"{type(error).__name__}: {error}".encode()]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
+from labelstack.params import Params
 from labelstack.params.backbone_names import BACKBONES, backbone_of
 from labelstack.params.dataset import FORMATS
 from labelstack.params.loss_names import LOSSES
@@ -82,6 +83,21 @@ _PLUMBING = tuple(
 def apart(stage: str) -> list[str]:
     """Modules and rooms that do not count for a stage."""
     return [*APART, *(_PLUMBING if stage in _ABOUT else NEVER)]
+
+
+def chosen(params: Params, stage: str, name: str = "") -> tuple[str, ...]:
+    """What params.yaml names for each noun of a stage.
+
+    Parameters
+    ----------
+    name : of the base model (train, predict) or stacker (stack); "" for a stage that runs once
+    """
+    nouns = {"format": params.dataset.format}
+    if stage in ("train", "predict"):
+        nouns |= {"backbone": params.models[name].backbone, "loss": params.models[name].loss}
+    elif stage == "stack":
+        nouns["stacker"] = params.stackers[name].kind
+    return tuple(nouns[noun] for noun in VARIANTS.get(stage, ()))
 
 
 def modules(stage: str, *names: str, source: Sources | None = None) -> list[str]:

@@ -19,11 +19,11 @@ def run() -> None:
     """Write data/manifest and metrics/ingest.json, or refuse with every problem of every file."""
     params = load_params()
     reachable(params)
-    form = format_of(params.dataset.format)
-    dataset = form.read(Path(params.dataset.root), params.dataset.label_ids, params.folds.k)
+    competition = format_of(params.dataset.format)
+    dataset = competition.read(Path(params.dataset.root), params.dataset.label_ids, params.folds.k)
     root, answers = Path(params.dataset.root), pd.DataFrame({"image_id": np.zeros(0, np.int64), "label_id": []})
     if params.dataset.answers:
-        answers = form.answers(Path(params.dataset.answers), dataset.labels)
+        answers = competition.answers(Path(params.dataset.answers), dataset.labels)
     write_manifest(paths.ANSWERS, answers.assign(url=pd.Series([[]] * len(answers), dtype=object)))
     local = {split: local_digest(manifest["url"], root) for split, manifest in dataset.manifests.items()}
     storage.write_json(paths.LOCAL_FILES, local)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from labelstack.params import load_params
 from labelstack.predictions import read_predictions
 from labelstack.scoring.metric import metric_of
-from labelstack.stages.code import kept_code_digest
+from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, known
 from labelstack.stages.logged_data import test_data, validation_data
 from labelstack.stages.members import base_model
@@ -22,7 +22,7 @@ def run(name: str) -> None:
     own = base_model(name)
     trained = read_run_json(own.run_file)
     tracker = connect(params.tracking)
-    predicted = compute(params, name, kept_code_digest("predict", params.models[name].backbone))
+    predicted = compute(params, name, kept_code_digest("predict", *chosen(params, "predict", name)))
     with tracker.run(*own.run_name, run_id=trained["run_id"]) as run_:
         validation = validation_data(params, predicted.rows)
         run_.log_datasets(validation, test_data(params, read_predictions(own.test).image_id))

@@ -6,7 +6,7 @@ from typing import Any
 
 from labelstack.params import Params, load_params
 from labelstack.stages import paths
-from labelstack.stages.code import ROOTS, VARIANTS, keep, kept_code_digest, metric_digest
+from labelstack.stages.code import ROOTS, chosen, keep, kept_code_digest, metric_digest
 from labelstack.stages.common import done
 from labelstack.support import storage
 
@@ -34,7 +34,7 @@ def run() -> None:
     """Write data/settings.json."""
     params = load_params()
     storage.write_json(paths.SETTINGS, settings(params))
-    used = {(stage, *names) for stage in ROOTS for names in _names(params, stage).values()}
+    used = {(stage, *chosen(params, stage, name)) for stage in ROOTS for name in _members(params, stage)}
     keep({(stage, *names): kept_code_digest(stage, *names) for stage, *names in used})
     names = f"{len(params.models)} base models, {len(params.stackers)} stackers"
     done("settings", f"params with their defaults, code of {len(ROOTS)} stages, {names}", paths.SETTINGS)
@@ -66,16 +66,14 @@ def settings(params: Params) -> dict[str, Any]:
 def code(params: Params) -> dict[str, Any]:
     """A digest for every stage; of train, predict and stack one for each of the names in params.yaml."""
     digests = {
-        stage: {name: kept_code_digest(stage, *names) for name, names in _names(params, stage).items()}
+        stage: {name: kept_code_digest(stage, *chosen(params, stage, name)) for name in _members(params, stage)}
         for stage in ROOTS
     }
-    return {stage: found.get(None, found) for stage, found in digests.items()}
+    return {stage: found.get("", found) for stage, found in digests.items()}
 
 
-def _names(params: Params, stage: str) -> dict[str | None, tuple[str, ...]]:
-    """Name in params.yaml → its names for the nouns of ``VARIANTS[stage]``; None → those of a stage that runs once."""
+def _members(params: Params, stage: str) -> list[str]:
+    """Names of what a stage makes each on its own; "" of a stage that runs once."""
     if stage in ("train", "predict"):
-        return {name: tuple(getattr(model, noun) for noun in VARIANTS[stage]) for name, model in params.models.items()}
-    if stage == "stack":
-        return {name: (stacker.kind,) for name, stacker in params.stackers.items()}
-    return {None: tuple({"format": params.dataset.format}[noun] for noun in VARIANTS.get(stage, ()))}
+        return list(params.models)
+    return list(params.stackers) if stage == "stack" else [""]

@@ -6,7 +6,7 @@ from labelstack.params import load_params
 from labelstack.report.figures import figure_png, threshold_curves
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
-from labelstack.stages.code import kept_code_digest
+from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.stages.logged_data import test_data, validation_data
 from labelstack.stages.members import base_models, stacker
@@ -24,7 +24,7 @@ def run(name: str) -> None:
     sections = {"stacker": section, "folds": params.folds, "base_models": list(params.models)}
     inputs = [one.predictions for one in base_models(params)]
     tags = lineage([*inputs, paths.manifest("validation"), paths.LABELS], sections)
-    work = work_folder("stack", name, tags, kept_code_digest("stack", section.kind))
+    work = work_folder("stack", name, tags, kept_code_digest("stack", *chosen(params, "stack", name)))
     tracker, own = connect(params.tracking), stacker(name)
     with tracker.run(*own.run_name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)

@@ -10,7 +10,7 @@ from labelstack.params import load_params
 from labelstack.params.models import ModelSection
 from labelstack.report.figures import figure_png, training_curves
 from labelstack.stages import paths
-from labelstack.stages.code import kept_code_digest
+from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.stages.logged_data import training_data
 from labelstack.stages.members import base_model
@@ -32,7 +32,7 @@ def run(name: str) -> None:
         "seed": params.seed,
     } | ({"metric": params.metric} if params.training.holdout else {})
     tags = lineage([paths.shards("train"), paths.manifest("train"), paths.LABELS], sections)
-    work = work_folder("train", name, tags, kept_code_digest("train", model.backbone, model.loss))
+    work = work_folder("train", name, tags, kept_code_digest("train", *chosen(params, "train", name)))
     tracker = connect(params.tracking)
     with tracker.run(*base_model(name).run_name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
