@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from sklearn.metrics import average_precision_score
 
 from labelstack.networks.checkpoint import CheckpointFolder
 from labelstack.networks.inference import compile_predict, load_model, predict, weights_digest
@@ -138,6 +139,20 @@ def test_another_metric_changes_what_is_best_but_no_step(batches, holdout, train
     for column in ("loss", "holdout_loss"):
         assert f1[column].equals(recall.history[column])
     assert (recall.history["holdout_macro_f9"] != f1["holdout_samples_f1"]).any()
+
+
+def test_a_ranking_is_judged_without_a_threshold(batches, holdout, training, tmp_path):
+    metric = MetricSection(primary="mean_average_precision")
+    result = run(tiny(epochs=3), training, batches, holdout, tmp_path, metric=metric)
+    history = result.history
+    assert [name for name in history if name.startswith("holdout")] == [
+        "holdout_loss",
+        "holdout_mean_average_precision",
+    ]
+    best = history["holdout_mean_average_precision"]
+    assert result.best_epoch == best.to_numpy().argmax() + 1
+    score = average_precision_score(holdout[1], compile_predict(result.model)(holdout[0]), average="macro")
+    assert best.max() == pytest.approx(score, abs=1e-6)
 
 
 def test_a_checkpoint_of_another_metric_is_not_resumed(batches, holdout, training, tmp_path):

@@ -102,6 +102,18 @@ def test_another_beta_and_average_come_first() -> None:
     assert cells(text, "deep") == ["deep", "", "0.250", "–", ""]
 
 
+def test_a_ranking_metric_stands_with_the_f_that_decides_label_sets() -> None:
+    key = "mean_average_precision"
+    blend = {"kind": "blend", f"{key}_cross_fitted": 0.8, f"{key}_cross_fitted_low": 0.7, f"{key}_in_sample": 0.81}
+    blend |= {f"{key}_cross_fitted_high": 0.9, f"test_{key}": 0.79, key: 0.805, "samples_f2_cross_fitted": 0.6}
+    blend |= {"samples_f2_at_fixed": 0.5}
+    evaluation = {**facts().evaluation, "primary": f"{key}_cross_fitted", "scores": {"blend": blend}}
+    text = card(facts(evaluation=evaluation))
+    assert cells(text, "mean average precision")[1:] == ["0.8000", "0.7000 … 0.9000", "–", "0.8100", "0.7900"]
+    assert cells(text, "samples F2")[1:] == ["0.6000", "", "0.5000", "–", "–"]
+    assert text.index("| mean average precision") < text.index("| samples F2")
+
+
 def test_members_the_heaviest_first() -> None:
     text = card(facts())
     assert cells(text, "cnn") == ["cnn", "stacker", "0.750", "0.7000", "0.6800 … 0.7200"]

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from labelstack.params.metric import MetricSection
 from labelstack.registry import promotion
 from labelstack.registry.champions import champion, history, move_champion
 from labelstack.registry.promotion import COMPARED_TAG, PROMOTION_TAG, Promotion, promote_if_better
 from labelstack.registry.versions import DATA_TAG
 from labelstack.scoring import bootstrap
-from labelstack.scoring.metric import FMetric, Metric
+from labelstack.scoring.metric import FMetric, Metric, metric_of
 from labelstack.scoring.scored import Scored
 from labelstack.support.errors import UserError
 from labelstack.tracking.runs import Tracker
@@ -206,3 +210,40 @@ def test_a_champion_that_never_stands_still(tracker: Tracker, monkeypatch: pytes
     monkeypatch.setattr(promotion, "move_champion", lambda *_, **__: False)
     with pytest.raises(UserError, match="the champion changed 20 times"):
         promote_if_better(tracker, "m", 2, F1)
+
+
+RANKING = metric_of(MetricSection(primary="mean_average_precision"))
+
+
+def rankings(noise: float) -> NDArray[np.float32]:
+    """Probabilities that rank the images the worse the more noise there is."""
+    random = np.random.default_rng(1).random(TRUTH.shape)
+    return ((1 - noise) * TRUTH + noise * random).astype(np.float32)
+
+
+def ranked(noise: float) -> Scored:
+    """The record of an ensemble whose label sets are as bad as any, whatever its probabilities."""
+    return dataclasses.replace(scored(BAD), probability={"blend": rankings(noise)})
+
+
+def test_a_version_is_compared_by_its_own_metric(tracker: Tracker) -> None:
+    found, logged = two(tracker, ranked(0.9), ranked(0.6), RANKING)
+    expected = bootstrap.paired(RANKING, TRUTH, rankings(0.6), rankings(0.9))
+    assert expected.low > 0
+    assert (found.champion, champion(tracker, "m")) == (True, 2)
+    assert logged["promotion_difference"] == expected.score
+    assert f"({expected.score:+.4f} mean average precision, 95 % interval {expected.low:+.4f}" in found.sentence
+
+
+def test_a_worse_ranking_does_not(tracker: Tracker) -> None:
+    found, _ = two(tracker, ranked(0.6), ranked(0.9), RANKING)
+    assert found.sentence.startswith("v1 stays champion: this one is worse (-")
+    assert champion(tracker, "m") == 1
+
+
+def test_label_sets_alone_tell_nothing_of_rankings_but_all_of_f(tracker: Tracker) -> None:
+    found, logged = two(tracker, scored(BAD), ranked(0.6), RANKING)
+    assert "holds no rankings of the blend, by which mean average precision is scored" in found.sentence
+    assert (champion(tracker, "m"), logged) == (1, {})
+    compared = promotion.compare_versions(tracker, "m", 2, 1, F1)
+    assert compared.difference == (0, 0, 0)

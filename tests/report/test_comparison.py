@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, fbeta_score
+from sklearn.metrics import average_precision_score, f1_score, fbeta_score
 
-from labelstack.report.comparison import param_rows, side_by_side
+from labelstack.params.metric import MetricSection
+from labelstack.report.comparison import Side, param_rows, side_by_side
 from labelstack.scoring import bootstrap
-from labelstack.scoring.metric import FMetric
+from labelstack.scoring.metric import FMetric, metric_of
 from labelstack.scoring.scored import Scored
 from report.sides import IMAGES, LABELS, TRUTH, large, made_up, scored, side
 
@@ -200,3 +202,64 @@ def test_winners_and_losers_change_places_with_the_sides(first: int, second: int
 
 def test_equal_input_gives_equal_results() -> None:
     assert made_up().against[0].differences == made_up().against[0].differences
+
+
+RANKING = metric_of(MetricSection(primary="mean_average_precision"))
+
+
+def ranked(name: str, seed: int, **changes: Any) -> Side:
+    """A side chosen for rankings, with the probabilities of its blend."""
+    made = large(name, seed, metric=RANKING, **changes)
+    assert made.scored is not None
+    noise = np.random.default_rng(seed).random(made.scored.truth.shape)
+    P = (made.scored.truth * 0.3 + noise * (0.5 + seed / 10)).astype(np.float32)
+    return dataclasses.replace(made, scored=dataclasses.replace(made.scored, probability={"blend": P}))
+
+
+def test_sides_are_compared_by_rankings() -> None:
+    a, b = ranked("a", 1), ranked("b", 3)
+    assert a.scored is not None
+    assert b.scored is not None
+    found = side_by_side([a, b])
+    first, second = found.against[0].differences[:2]
+    pair = [each.scored.probability["blend"] for each in (a, b)]
+    expected = bootstrap.paired(RANKING, a.scored.truth, pair[1], pair[0])
+    assert (first.metric, first.difference, first.low, first.high) == (
+        "mean average precision, cross-fitted",
+        *expected,
+    )
+    assert (first.basis, first.verdict) == ("paired", "worse")
+    oracle = [average_precision_score(a.scored.truth, P, average="macro") for P in pair]
+    assert (first.reference, first.value) == pytest.approx(oracle)
+    assert (second.metric, second.basis) == ("samples F1, cross-fitted", "paired")
+    assert found.score_name == "mAP, F1"
+    board = [row for row in found.board if row.shown_first]
+    assert [row.scores["mean_average_precision"] for row in board] == pytest.approx(oracle)
+    assert [row.scores["mean_average_precision"] for row in found.board if not row.shown_first] == [None] * 4
+
+
+def test_labels_are_compared_by_their_own_ranking() -> None:
+    a, b = ranked("a", 1), ranked("b", 3)
+    assert a.scored is not None
+    assert b.scored is not None
+    (against,) = side_by_side([a, b], labels=3).against
+    lost = against.losers[0]
+    j = next(label for label, name in a.labels.items() if name == lost.label)
+    pair = [each.scored.probability["blend"][:, j] for each in (a, b)]
+    assert (lost.reference, lost.value) == pytest.approx(
+        [average_precision_score(a.scored.truth[:, j], P) for P in pair]
+    )
+    assert (lost.positives, lost.given) == (a.scored.truth[:, j].sum(), b.scored.chosen["blend"][:, j].sum())
+    assert lost.change.score == pytest.approx(lost.value - lost.reference)
+
+
+def test_a_side_without_rankings_is_compared_by_what_it_has() -> None:
+    recorded = large("b", 2)
+    rows = {**recorded.rows, "blend": {**recorded.rows["blend"], "mean_average_precision_cross_fitted": 0.5}}
+    (against,) = side_by_side([ranked("a", 1), dataclasses.replace(recorded, rows=rows)]).against
+    first, second = against.differences[:2]
+    assert (first.metric, first.basis, first.low) == ("mean average precision, cross-fitted", "plain", None)
+    assert (second.metric, second.basis) == ("samples F1, cross-fitted", "paired")
+    assert against.why_no_labels == "no rankings of both"
+    said = side_by_side([ranked("a", 1), recorded]).notes
+    assert said == ["b: its rules were chosen for samples F1; compared by a's, mean average precision"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sklearn.metrics import f1_score
 
+from labelstack.params.metric import MetricSection
 from labelstack.report.content import (
     LABEL_COLUMNS,
     GalleryLabel,
@@ -21,8 +22,9 @@ from labelstack.report.content import (
     ranked,
     scores_of,
 )
+from labelstack.report.html import render
 from labelstack.report.terminal import leaderboard_table
-from labelstack.scoring.metric import FMetric
+from labelstack.scoring.metric import FMetric, metric_of
 from report import made_up
 
 
@@ -114,3 +116,38 @@ def test_terminal_table_prints_names_as_they_are() -> None:
     assert "\x1b" not in text
     assert "test" not in text
     assert "–" in text
+
+
+RANKING = metric_of(MetricSection(primary="mean_average_precision"))
+
+
+def ranking_rows() -> list[LeaderboardRow]:
+    """Two models, scored by rankings and by the label sets that are decided besides."""
+    return [
+        LeaderboardRow(
+            name,
+            kind,
+            fixed={"samples_f1": f1},
+            cross_fitted={"mean_average_precision": ranked, "samples_f1": f1},
+            in_sample={"mean_average_precision": ranked + 0.01, "samples_f1": f1},
+        )
+        for name, kind, ranked, f1 in (("cnn", "stacker", 0.61, 0.7), ("blend", "blend", 0.64, 0.6))
+    ]
+
+
+def test_terminal_table_of_another_metric() -> None:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(leaderboard_table(ranking_rows(), RANKING))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Leaderboard: mAP, F1 on validation images" in text
+    assert text.index("blend") < text.index("cnn")
+    assert text.split("\n")[1].split() == ["mAP", "samples", "mAP"]
+    assert [line.split()[2:] for line in text.split("\n") if line.startswith("blend")] == [["0.640", "0.600", "0.650"]]
+
+
+def test_the_page_of_another_metric() -> None:
+    page = render(made_up.brief(metric=RANKING, leaderboard=ranking_rows(), threshold_curve=made_up.curve())).decode()
+    assert "mean average precision of <bdi>blend</bdi>, cross-fitted" in page
+    assert "The blend's F1 if one threshold served all labels" in page
+    assert page.count('<th colspan="2" scope="colgroup"') == 3
+    assert 'data-column="2" aria-sort="descending"' in page

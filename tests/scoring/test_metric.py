@@ -199,7 +199,7 @@ def test_families_and_what_decides_label_sets() -> None:
     assert FMetric("macro", 2).decides == FMetric("macro", 2).fits == FMetric("macro", 2)
     assert [each.key for each in RANKING.family] == ["mean_average_precision", "samples_f2"]
     assert RANKING.decides == FMetric("samples", 2)
-    assert (family_name(FMetric()), family_name(RANKING)) == ("F1", "mean average precision, F2")
+    assert (family_name(FMetric()), family_name(RANKING)) == ("F1", "mAP, F2")
     exact = Exact(MetricSection())
     assert exact.decides == exact
     assert exact.fits == FMetric()

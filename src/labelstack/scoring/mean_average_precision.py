@@ -28,13 +28,17 @@ def average_precision(Y: Answers, score: NDArray[Any]) -> Floats:
 
 
 class MeanAveragePrecision(Metric):
-    """Mean of the labels' average precisions, those without a positive left out; 0 where no label has one."""
+    """Mean of the labels' average precisions, those without a positive left out; 0 where no label has one.
+
+    A resample repeats images and may lose a rare label, and both make its score higher: with few positives a label, the
+    interval lies high, even above the score.
+    """
 
     wants = "rankings"
 
     def __init__(self, section: MetricSection) -> None:
         super().__init__(section)
-        self.short = "mAP"
+        self.name = self.short = "mAP"
 
     def score(self, Y: Answers, given: NDArray[Any]) -> float:
         """The mean over labels."""
