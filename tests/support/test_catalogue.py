@@ -40,12 +40,6 @@ def test_a_name_of_an_installed_package_is_as_good_as_ours(site: Path) -> None:
     assert CATALOGUE.load("ours")([1]) == "[1]"
 
 
-def test_an_unknown_name_is_told_with_those_there_are(site: Path) -> None:
-    installed(site, "plug_in_b", {"theirs": "plug_in_b:THING"})
-    with pytest.raises(UserError, match=r"neither: not in labelstack\.tests \(there are: ours, theirs\)"):
-        CATALOGUE.load("neither")
-
-
 @pytest.mark.parametrize(
     ("module", "value", "why"),
     [
@@ -56,14 +50,18 @@ def test_an_unknown_name_is_told_with_those_there_are(site: Path) -> None:
 )
 def test_what_cannot_be_imported_is_told_with_its_package(site: Path, module: str, value: str, why: str) -> None:
     installed(site, "plug_in_c", {"theirs": value}, module=module)
-    with pytest.raises(UserError, match=rf"theirs = {value} of the package plug_in_c cannot be imported \({why}"):
+    with pytest.raises(
+        UserError, match=rf"theirs = {value} \(labelstack.tests, of plug_in_c\) cannot be imported \({why}"
+    ):
         CATALOGUE.load("theirs")
 
 
 def test_our_own_names_cannot_be_taken(site: Path) -> None:
     installed(site, "plug_in_d", {"ours": "plug_in_d:THING", "theirs": "plug_in_d:THING"})
     for use in (CATALOGUE.names, lambda: CATALOGUE.load("theirs"), lambda: "neither" in CATALOGUE):
-        with pytest.raises(UserError, match="ours = plug_in_d:THING of the package plug_in_d takes a name of"):
+        with pytest.raises(
+            UserError, match=r"ours = plug_in_d:THING \(labelstack.tests, of plug_in_d\) has a name of labelstack's own"
+        ):
             use()
     assert CATALOGUE.load("ours")([1]) == "[1]"  # nothing is looked through for our own
 
@@ -71,5 +69,5 @@ def test_our_own_names_cannot_be_taken(site: Path) -> None:
 def test_two_packages_with_one_name_are_refused(site: Path) -> None:
     installed(site, "plug_in_e", {"theirs": "plug_in_e:A"})
     installed(site, "plug_in_f", {"theirs": "plug_in_f:B"})
-    with pytest.raises(UserError, match="have one name: uninstall one of them"):
+    with pytest.raises(UserError, match=r"of plug_in_f\) has the name of plug-in theirs .*: uninstall one of the two"):
         CATALOGUE.names()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelstack.params import Params
 from labelstack.scoring.metric import Metric, metric_of
 from labelstack.scoring.scored import Scored, write_scored
-from labelstack.stages.label_sets import read_cross_fitted
+from labelstack.stages.cross_fitted import read_cross_fitted
 from labelstack.stages.members import everyone
 from labelstack.stages.rows import Rows, label_table, stacking_rows
 

@@ -18,7 +18,8 @@ from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stages.choosing import choices, validation_folds
-from labelstack.stages.label_sets import save_cross_fitted, save_decision
+from labelstack.stages.cross_fitted import save_cross_fitted
+from labelstack.stages.label_sets import save_decision
 from labelstack.stages.members import base_models, stacker
 from labelstack.stages.rows import Rows, label_table, stacking_rows
 from labelstack.stages.work.curves import threshold_curve
