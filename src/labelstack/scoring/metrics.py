@@ -1,4 +1,4 @@
-"""F-beta (samples, micro, macro), precision and recall of multi-label answers; plain NumPy."""
+"""F-beta (samples, micro, macro) of multi-label answers, and counts of each label; plain NumPy."""
 
 from __future__ import annotations
 
@@ -34,18 +34,6 @@ def f_beta_per_image(y_true: ArrayLike, y_pred: ArrayLike, *, beta: float = 1.0)
     return f_of_counts(*_counts(y_true, y_pred, "samples"), beta)
 
 
-def precision(y_true: ArrayLike, y_pred: ArrayLike, *, average: Average) -> float:
-    """Share of the predicted labels that are true, 0 where nothing is predicted; arguments as in ``f_beta``."""
-    hits, _, predicted = _counts(y_true, y_pred, average)
-    return float(np.mean(_ratio(hits, predicted)))
-
-
-def recall(y_true: ArrayLike, y_pred: ArrayLike, *, average: Average) -> float:
-    """Share of the true labels that are predicted, 0 where none is true; arguments as in ``f_beta``."""
-    hits, true, _ = _counts(y_true, y_pred, average)
-    return float(np.mean(_ratio(hits, true)))
-
-
 def per_label(y_true: ArrayLike, y_pred: ArrayLike, beta: float = 1.0) -> dict[str, NDArray[np.float64]]:
     """Scores and counts of each label.
 
@@ -63,17 +51,6 @@ def per_label(y_true: ArrayLike, y_pred: ArrayLike, beta: float = 1.0) -> dict[s
         "support": true,
         "predicted": predicted,
     }
-
-
-def summary(y_true: ArrayLike, y_pred: ArrayLike, beta: float = 1.0) -> dict[str, float]:
-    """All averages of F-beta, precision and recall: ``samples_f1``, ``samples_precision``, … (``f2`` for beta 2)."""
-    scores: dict[str, float] = {}
-    for average in AVERAGES:
-        hits, true, predicted = _counts(y_true, y_pred, average)
-        scores[f"{average}_f{beta:g}"] = float(np.mean(f_of_counts(hits, true, predicted, beta)))
-        scores[f"{average}_precision"] = float(np.mean(_ratio(hits, predicted)))
-        scores[f"{average}_recall"] = float(np.mean(_ratio(hits, true)))
-    return scores
 
 
 def as_binary(y: ArrayLike, name: str) -> NDArray[np.bool_]:
