@@ -40,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
     "scoring": ALL - {"sample", "ingest", "download", "members"},
     "stacking": SECOND_LEVEL | {"evaluate", "submit", "report"},
     "stacking/deciding": SECOND_LEVEL | {"evaluate", "submit", "report"},
-    "stacking/stackers": SECOND_LEVEL | {"evaluate"},
+    "stacking/stackers": SECOND_LEVEL,
     "stages": ALL,
     "stages/work": SECOND_LEVEL | {"train", "evaluate"},
     "support": ALL,

@@ -1,4 +1,4 @@
-"""Decision rules and what was cross-fitted on disk; answers for every image of a split, downloaded or not."""
+"""Decision rules on disk, and from predictions to answers for every image of a split, downloaded or not."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.params import Params
-from labelstack.predictions import Predictions, read_predictions, write_predictions
-from labelstack.scoring.metric import Metric
+from labelstack.predictions import Predictions
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages.rows import label_table
 from labelstack.support import storage
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from labelstack.stacking.crossfit import CrossFitted
 
 
 def prior_labels(params: Params, labels: pd.DataFrame | None = None) -> NDArray[np.bool_]:
@@ -60,30 +57,6 @@ def probabilities(predictions: Predictions, image_id: NDArray[np.int64], labels:
     if present.any():
         given[present] = predictions.rows_of(image_id[present])
     return given
-
-
-def save_cross_fitted(path: Path, image_id: NDArray[np.int64], fitted: CrossFitted, metric: Metric) -> None:
-    """Write cross-fitted label sets and, beside them, the probabilities where the metric wants those."""
-    write_predictions(path, image_id, fitted.labels.astype(np.float32))
-    if metric.wants == "label_sets":
-        _probability_file(path).unlink(missing_ok=True)  # of another metric
-    else:
-        write_predictions(_probability_file(path), image_id, fitted.probability)
-
-
-def cross_fitted_file(path: Path, metric: Metric) -> Path:
-    """The file that holds what a metric wants of what ``save_cross_fitted`` wrote to ``path``."""
-    return path if metric.wants == "label_sets" else _probability_file(path)
-
-
-def read_cross_fitted(path: Path, image_id: NDArray[np.int64], metric: Metric) -> NDArray[Any]:
-    """What a metric wants of what ``save_cross_fitted`` wrote: bool or float32 [n, n_labels]."""
-    values = read_predictions(cross_fitted_file(path, metric)).rows_of(image_id)
-    return values > 0 if metric.wants == "label_sets" else values
-
-
-def _probability_file(label_sets: Path) -> Path:
-    return label_sets.with_name(f"{label_sets.stem}_probability.npz")
 
 
 def save_decision(path: Path, label_id: NDArray[Any], decision: Decision) -> None:

@@ -14,7 +14,7 @@ from labelstack.params import Params
 from labelstack.scoring.metric import Metric, metric_of
 from labelstack.scoring.scored import Scored, write_scored
 from labelstack.stages import paths
-from labelstack.stages.label_sets import read_cross_fitted
+from labelstack.stages.cross_fitted import read_cross_fitted
 from labelstack.stages.rows import Targets, label_table, targets
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from labelstack.scoring.metric import Metric, metric_of
 from labelstack.scoring.scored import Scored
 from labelstack.stages import paths
 from labelstack.stages.common import ROOT
-from labelstack.stages.label_sets import cross_fitted_file, read_cross_fitted
+from labelstack.stages.cross_fitted import cross_fitted_file, read_cross_fitted
 from labelstack.stages.rows import Targets, label_table, targets
 from labelstack.stages.scored_sets import label_file, scored
 from labelstack.stages.settings import settings

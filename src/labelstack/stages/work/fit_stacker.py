@@ -19,7 +19,8 @@ from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.stackers.catalogue import make_stacker
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices, validation_folds
-from labelstack.stages.label_sets import save_cross_fitted, save_decision
+from labelstack.stages.cross_fitted import save_cross_fitted
+from labelstack.stages.label_sets import save_decision
 from labelstack.stages.rows import Targets, label_table, targets
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage

@@ -23,7 +23,8 @@ from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices, validation_folds
-from labelstack.stages.label_sets import save_cross_fitted, save_decision
+from labelstack.stages.cross_fitted import save_cross_fitted
+from labelstack.stages.label_sets import save_decision
 from labelstack.stages.rows import Targets, label_table, targets
 from labelstack.support import storage
 from labelstack.support.errors import UserError

@@ -19,7 +19,8 @@ from labelstack.scoring.mean_average_precision import MeanAveragePrecision
 from labelstack.scoring.metric import metric_of
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages import paths
-from labelstack.stages.label_sets import label_sets, load_decision, probabilities, read_cross_fitted
+from labelstack.stages.cross_fitted import read_cross_fitted
+from labelstack.stages.label_sets import label_sets, load_decision, probabilities
 from labelstack.stages.rows import Targets, label_table, targets
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
