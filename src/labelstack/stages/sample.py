@@ -20,5 +20,5 @@ def run() -> None:
     from labelstack.sample import draw_dataset
 
     summary = draw_dataset(Path(paths.SAMPLE), params.sample, params.seed)
-    counts = ", ".join(f"{summary[f'n_{split}']} {split}" for split in ("train", "validation", "test"))
+    counts = ", ".join(f"{summary[f'n_{split}']} {split}" for split in paths.SPLITS)
     done("sample", f"{counts} images, {summary['n_labels']} labels", paths.SAMPLE)

@@ -10,6 +10,7 @@ from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.stages.logged_data import test_data, validation_data
 from labelstack.stages.members import base_models, stacker
+from labelstack.stages.rows import STACKING
 from labelstack.stages.scored_sets import log_scored
 from labelstack.stages.work.fit_stacker import compute
 from labelstack.tracking.logged_models import tensor_signature
@@ -23,7 +24,7 @@ def run(name: str) -> None:
     section = known(name, params.stackers, "stacker")
     sections = {"stacker": section, "folds": params.folds, "base_models": list(params.models)}
     inputs = [one.predictions for one in base_models(params)]
-    tags = lineage([*inputs, paths.manifest("validation"), paths.LABELS], sections)
+    tags = lineage([*inputs, paths.manifest(STACKING), paths.LABELS], sections)
     work = work_folder("stack", name, tags, kept_code_digest("stack", *chosen(params, "stack", name)))
     tracker, own = connect(params.tracking), stacker(name)
     with tracker.run(*own.run_name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
