@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from labelstack.params.messages import explain
 from labelstack.params.second_level_file import SecondLevel, default_second_level
-from labelstack.scoring.metric import metric_of
 from labelstack.support import storage
 from labelstack.support.errors import InputProblems, UserError
 from labelstack.support.yaml_file import read_yaml
@@ -84,6 +83,8 @@ def finish(
 
 def describe(data: Cube, settings: SecondLevel, source: str, origin: str) -> dict[str, Any]:
     """What was measured on what, for the table's head and the JSON."""
+    from labelstack.scoring.metric import metric_of
+
     n, n_models, n_labels = data.cube.shape
     return {
         "source": source,
