@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from images.server import Server
@@ -200,20 +204,26 @@ class _Crew:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.started: list[Any] = []
-        popen = crew.subprocess.Popen
+        start = crew._SPAWN.Process
         monkeypatch.setattr(
-            crew.subprocess, "Popen", lambda *a, **k: self.started.append(popen(*a, **k)) or self.started[-1]
+            crew._SPAWN, "Process", lambda **k: self.started.append(start(**k)) or self.started[-1], raising=False
         )
 
     def kill_first(self, times: int, server: Server) -> None:
-        killed = set()
+        killed = set[int]()
         deadline = time.monotonic() + 60
         while len(killed) < times and time.monotonic() < deadline:
             for process in self.started:
-                if process.pid not in killed and len(killed) < times and server.hits:
+                if process.pid not in {*killed, None} and len(killed) < times and server.hits:
                     os.kill(process.pid, signal.SIGKILL)
                     killed.add(process.pid)
             time.sleep(0.01)
+
+
+def _dies(pipe: Connection, *_: Any) -> None:
+    pipe.send(None)
+    pipe.recv()
+    os._exit(3)
 
 
 def test_a_killed_process_costs_only_time(
@@ -235,10 +245,40 @@ def test_a_killed_process_costs_only_time(
 def test_a_shard_that_kills_its_process_twice_is_told(
     server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "_START", "import os, sys; sys.stdin.readline(); os._exit(3)")
+    monkeypatch.setattr(crew, "_work", _dies)
     several = params.model_copy(update={"workers": 2})
     with pytest.raises(UserError, match=r"shard-0000\d.parquet: the process that built it ended with code 3, twice"):
         download_split(manifest_of(urls), tmp_path / "b", several, tmp_path)
+
+
+_CHILD = """
+import json, sys, pandas as pd
+from pathlib import Path
+from labelstack.images.shards.fill import download_split
+from labelstack.params.images import ImagesSection
+manifest, out, params = sys.argv[1:]
+download_split(pd.read_json(manifest), Path(out), ImagesSection(**json.loads(params)), Path())
+"""
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_their_parent(
+    server: Server, params: ImagesSection, tmp_path: Path, urls: list[list[str]], signal_: signal.Signals
+) -> None:
+    manifest_of(urls).to_json(tmp_path / "manifest.json")
+    several = params.model_copy(update={"workers": 2, "timeout_s": 300, "first_byte_timeout_s": 300})
+    server.delay = 100  # all of them are in the middle of a shard
+    command = [sys.executable, "-c", _CHILD, tmp_path / "manifest.json", tmp_path / "a", several.model_dump_json()]
+    parent = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while server.hits.total() < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) >= 2
+    os.killpg(parent.pid, signal_) if signal_ == signal.SIGINT else parent.kill()
+    parent.wait(30)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
 
 
 def test_what_is_the_users_to_mend_comes_out_of_the_processes(
