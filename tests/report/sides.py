@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.report.comparison import Side, SideBySide, side_by_side
-from labelstack.scoring.metrics import summary
+from labelstack.scoring.metrics import AVERAGES, f_beta
 from labelstack.scoring.scored import Scored
 
 IMAGES = np.array([11, 7, 5, 3])
@@ -23,13 +23,17 @@ def scored(*answers: list[int], name: str = "blend") -> Scored:
     return Scored(IMAGES, LABELS, TRUTH, {name: np.array(answers, bool)})
 
 
+def f_scores(truth: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> dict[str, float]:
+    return {f"{average}_f1": f_beta(truth, chosen, average=average) for average in AVERAGES}
+
+
 def side(name: str, answers: NDArray[Any] | Scored | None = None, **changes: Any) -> Side:
     """A side with the blend alone, its scores computed from its answers."""
     sets = answers if isinstance(answers, Scored) or answers is None else scored(*answers.tolist())
     row: dict[str, Any] = {"kind": "blend"}
     if sets is not None:
-        figures = summary(sets.truth, sets.chosen["blend"])
-        row |= {f"{key}_cross_fitted": value for key, value in figures.items() if "_f1" in key}
+        figures = f_scores(sets.truth, sets.chosen["blend"])
+        row |= {f"{key}_cross_fitted": value for key, value in figures.items()}
     made = Side(name, "blend", {"blend": row}, scored=sets, labels={1: "coat", 2: "shoe", 9: "hat"})
     return dataclasses.replace(made, **changes)
 
@@ -45,9 +49,9 @@ def large(name: str, seed: int, *, names: list[str] | None = None, **changes: An
     kinds = {"wide": "base model", "cnn": "stacker", "blend": "blend"}
     rows: dict[str, dict[str, Any]] = {}
     for row, chosen in sets.items():
-        figures = summary(truth, chosen)
+        figures = f_scores(truth, chosen)
         rows[row] = {"kind": kinds[row], "test_samples_f1": figures["samples_f1"] - 0.01}
-        rows[row] |= {f"{key}_cross_fitted": value for key, value in figures.items() if "_f1" in key}
+        rows[row] |= {f"{key}_cross_fitted": value for key, value in figures.items()}
     labels = dict(enumerate(names or [f"label {i}" for i in range(40)]))
     made = Side(
         name, "blend", rows, {"seed": str(seed), "blend.method": "log_loss"},

@@ -15,7 +15,7 @@ from labelstack.predictions import read_predictions
 from labelstack.registry.versions import METRIC_TAG, read_version
 from labelstack.scoring.metric import metric_of
 from labelstack.scoring.scored import read_scored
-from labelstack.stages.rows import targets
+from labelstack.stages.rows import stacking_rows
 from labelstack.stages.settings import settings
 from labelstack.tracking.runs import connect
 from support.test_catalogue import installed
@@ -54,9 +54,9 @@ def test_mean_average_precision_from_the_models_to_the_champion(
     assert "v1 stays champion: the record of v1 can't be read" in said
     assert "holds no rankings of the blend, by which mean average precision is scored" in said
     assert before == {name: Path(f"data/predictions/wide/{name}.npz").read_bytes() for name in before}
-    rows, evaluation = targets("validation"), json.loads(Path("metrics/evaluation.json").read_text())
+    rows, evaluation = stacking_rows(), json.loads(Path("metrics/evaluation.json").read_text())
     blend = evaluation["scores"]["blend"]
-    P = read_predictions("data/ensemble/cross_fitted_probability.npz").rows_of(rows.image_id)
+    P = read_predictions("data/ensemble/cross_fitted_probability.npz").rows_of(rows.row_id)
     there = rows.Y.any(axis=0)
     oracle = average_precision_score(rows.Y[:, there], P[:, there], average="macro")
     assert evaluation["primary"] == f"{KEY}_cross_fitted"
@@ -118,8 +118,8 @@ def test_a_metric_of_an_installed_package_by_its_name(
     monkeypatch.chdir(copied.root)
     copied.params(metric={"primary": "row_ranking"})
     said = stages(copied, "settings", "predict wide")
-    rows = targets("validation")
-    P = read_predictions("data/predictions/wide/validation.npz").rows_of(rows.image_id)
+    rows = stacking_rows()
+    P = read_predictions("data/predictions/wide/validation.npz").rows_of(rows.row_id)
     expected = label_ranking_average_precision_score(rows.Y, P)
     scores = json.loads(Path("metrics/predict/wide.json").read_text())
     assert scores["row_ranking_cross_fitted"] == pytest.approx(expected, abs=1e-6)
