@@ -26,16 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.commands import bench as command
+from labelstack.commands.bench_table import finish
+from labelstack.params.metric import MetricSection
 from labelstack.params.second_level_file import SecondLevel
 from labelstack.params.stackers import STACKERS, XGBoostStackerSection
 from labelstack.scoring import bootstrap
+from labelstack.scoring.metric import metric_of
 from labelstack.scoring.metrics import f_beta
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.bench.cubes import Cube, read_cube
 from labelstack.stacking.bench.generator import generate
-from labelstack.stacking.bench.methods import distinct, methods, sample_of_labels
 from labelstack.stacking.bench.process import multi_output
-from labelstack.stacking.bench.table import bench
+from labelstack.stacking.bench.table import bench, methods, sample_of_labels
 from labelstack.stacking.deciding import thresholds as limits
 from labelstack.stacking.folds import assign_folds
 from labelstack.stacking.stackers.construction import make_stacker
@@ -53,13 +55,11 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def measure_methods(data: Cube, settings: SecondLevel, args: argparse.Namespace, *, cnn: bool) -> dict[str, Any]:
     """The table of `labelstack bench`: the CNN stackers alone, or everything else."""
-    renamed = distinct(data.models, settings)
-    every = [m for m in methods(settings, renamed) if (m.section is not None and m.section.kind == "cnn") == cnn]
-    names = [m.name for m in every]
+    every = methods(settings, data.models).items()
+    names = [name for name, section in every if (section is not None and section.kind == "cnn") == cnn]
     labels = 0 if cnn else args.labels
-    result = bench(data, settings, members=names, reference_labels=labels, say=lambda line: print(line, flush=True))
-    command.finish(result, data, settings, source=args.source, origin=args.origin)
-    return result.to_dict()
+    rows = bench(data, settings, members=names, reference_labels=labels, say=lambda line: print(line, flush=True))
+    return finish(rows, data, settings, source=args.source, origin=args.origin)
 
 
 def measure_xgboost(data: Cube, settings: SecondLevel, args: argparse.Namespace) -> dict[str, Any]:
@@ -123,6 +123,7 @@ def report_xgboost(
         f"{data.cube.shape[1]} models × {n_labels} labels; F1: macro over {len(labels)} labels, {where}\n"
         f"  {'':28}{'s a label':>10}{'s, all labels':>15}{'ratio':>8}{'F1':>8}   minus scikit-learn, 95 % interval"
     )
+    judge = metric_of(MetricSection(primary="macro"))
     found: dict[str, Any] = {"labels": labels, "rounds": section.n_estimators, "depth": section.max_depth}
     for name, shown in (
         ("scikit-learn", "MultiOutputRegressor"),
@@ -130,7 +131,7 @@ def report_xgboost(
         ("all", "features: all"),
     ):
         score = f_beta(truth[:, labels], given[name], average="macro")
-        gain = bootstrap.paired(truth[:, labels], given[name], given["scikit-learn"], average="macro")
+        gain = bootstrap.paired(judge, truth[:, labels], given[name], given["scikit-learn"])
         ratio = median["scikit-learn"] / median[name]
         interval = "" if name == "scikit-learn" else f"   {gain.score:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
         print(f"  {shown:28}{median[name]:>10.4f}{median[name] * n_labels:>15.1f}{ratio:>8.1f}{score:>8.4f}{interval}")
@@ -181,7 +182,7 @@ def main() -> None:
     args.source = args.cube or f"generated, seed {args.seed}"
     data = read_cube(args.cube) if args.cube else generate(*shape, seed=args.seed)
     settings, args.origin = command.read_settings(args.params or "default")
-    settings = command.overridden(settings, command.Options(strategy=args.strategy, nested=not args.no_nested))
+    settings = command.overridden(settings, strategy=args.strategy, nested=not args.no_nested)
     found: dict[str, Any] = {"source": args.source, "shape": list(data.cube.shape)}
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "methods": lambda: measure_methods(data, settings, args, cnn=False),

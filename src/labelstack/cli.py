@@ -197,7 +197,7 @@ def bench(
     from labelstack.commands import bench as command
 
     labels = reference_labels if reference else 0
-    command.run(command.Options(cube, params, members, labels, generate, seed, nested, strategy, json))
+    command.run(cube, params, members, labels, generate, seed, nested, strategy, json)
 
 
 @app.command(rich_help_panel=LOOK)

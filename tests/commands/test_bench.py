@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from labelstack.cli import app
 from labelstack.commands import bench
-from labelstack.commands.bench import Options, overridden, pipeline_cube, read_settings, read_source
-from labelstack.commands.bench_table import decision_table, method_table, print_tables, verdict
+from labelstack.commands.bench import overridden, pipeline_cube, read_settings, read_source
+from labelstack.commands.bench_table import finish
 from labelstack.formats.manifest import write_manifest
 from labelstack.images.shards.shard_files import Shard, write_shard
 from labelstack.params import second_level_file as params_second_level
@@ -25,7 +23,7 @@ from labelstack.params.second_level_file import SecondLevel, default_second_leve
 from labelstack.predictions import write_predictions
 from labelstack.scoring.bootstrap import Interval
 from labelstack.stacking.bench.generator import generate
-from labelstack.stacking.bench.table import BenchResult, Row
+from labelstack.stacking.bench.process import Row
 from labelstack.stages import paths
 from labelstack.stages.members import base_model
 from labelstack.support.errors import InputProblems, UserError
@@ -51,13 +49,6 @@ def settings() -> SecondLevel:
     return read_settings(None)[0]
 
 
-def text_of(*tables: object) -> str:
-    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for table in tables:
-        console.print(table)
-    return console.export_text()
-
-
 def test_one_command_from_file_to_verdict(here, capfd):
     drawn = generate(60, 2, 4, n_test=20)
     np.savez(
@@ -77,12 +68,14 @@ def test_one_command_from_file_to_verdict(here, capfd):
     content = json.loads(Path("out/table.json").read_text())
     assert [row["name"] for row in content["rows"]] == ["best_single", "default"]
     assert content["settings"]["thresholds"]["strategy"] == "global"
-    assert set(content["rows"][1]["test_interval"]) == {"score", "low", "high"}
+    assert set(content["rows"][1]["interval"]) == {"score", "low", "high"}
+    assert content["rows"][1]["test"]
     assert content["winner"] in {"best_single", "default"}
-    fixed, expected = (content["decisions"][name] for name in ("fixed", "expected_f"))
-    gain = expected["cross_fitted"]["samples_f1"] - fixed["cross_fitted"]["samples_f1"]
-    assert expected["cross_fitted"]["gain"] == pytest.approx(gain)
-    assert expected["test"] != fixed["test"]
+    decisions = content["rows"][1]["details"]["decisions"]
+    gain = decisions["expected_f"]["samples_f1"] - decisions["fixed"]["samples_f1"]
+    assert decisions["expected_f"]["gain"] == pytest.approx(gain)
+    assert decisions["expected_f"] != decisions["fixed"]
+    assert "test macro" in decisions["fixed"]
 
 
 def test_settings_of_another_project_are_left_alone(capsys):
@@ -135,31 +128,31 @@ def test_files_that_are_no_params(content, message):
 
 
 def test_the_command_line_overrides():
-    found = overridden(settings(), Options(nested=False, strategy="expected_f"))
+    found = overridden(settings(), nested=False, strategy="expected_f")
     assert not found.folds.nested
     assert found.thresholds.strategy == "expected_f"
     assert list(found.stackers) == ["trees"]
     with pytest.raises(InputProblems, match=r"thresholds.strategy"):
-        overridden(settings(), Options(strategy="guess"))
+        overridden(settings(), strategy="guess")
 
 
 def test_cubes_are_read_made_up_or_refused():
-    name, made = read_source(Options(generate="30,2,3", seed=4))
+    name, made = read_source(generate="30,2,3", seed=4)
     assert name == "generated, seed 4"
     assert made.cube.shape == (30, 2, 3)
     for shape in ("30,2", "30,x,2", ""):
         with pytest.raises(UserError, match="expected images,models,labels"):
-            read_source(Options(generate=shape))
+            read_source(generate=shape)
     with pytest.raises(UserError, match="not both"):
-        read_source(Options(cube="a.npz", generate="30,2,3"))
+        read_source("a.npz", "30,2,3")
     with pytest.raises(UserError, match="holds no predictions of the pipeline"):
-        read_source(Options())
+        read_source()
     Path("folder").mkdir()
     for place in ("folder", "", "/proc/table.json", "/dev/null"):
         with pytest.raises(UserError, match=f"^--json {place or '.'}: "):
-            bench.run(Options(generate="30,2,3", json=place))
-    with pytest.raises(UserError, match="is a folder"):
-        read_source(Options(cube=""))
+            bench.run(generate="30,2,3", json=place)
+    with pytest.raises(UserError, match="Is a directory"):
+        read_source("")
 
 
 def test_the_pipelines_predictions_make_a_cube():
@@ -193,77 +186,45 @@ def test_the_pipelines_predictions_make_a_cube():
     assert pipeline_cube().test_cube is None
 
 
-def made_up() -> BenchResult:
-    interval = Interval(0.5, 0.45, 0.55)
-    reference = Row(
-        "MultiOutputRegressor", "reference", 3000.0, 12.0, 10**9, details={
-            "estimated": True, "seconds_per_label": 2.5, "labels": [1, 2],
-        },
-    )  # fmt: skip
-    base = Row("best_single", "best base model", 0.0, 0.0, 2 * 10**8, SCORES, interval, details={"note": "[red]net"})
-    trees = Row("trees", "stacker", 30.0, 0.5, 3 * 10**8, SCORES | {"samples": 0.6}, interval, faster=100.0)
+def made_up() -> list[Row]:
+    data, interval = generate(20, 2, 3, n_test=0), Interval(0.5, 0.45, 0.55)
+    estimate = {"seconds_per_label": 2.5, "labels": [1, 2]}
     weights = {"weights": {"trees": 0.75, "[red]net": 0.25}, "strategy": "context"}
-    default = Row("default", "second level", 400.0, 1.0, 4 * 10**8, SCORES, interval, details=weights)
-    failed = Row("cnn", "stacker", error="its process ended early (killed by signal 9, out of memory?)")
-    fitted = {f"{a}_f1": v for a, v in SCORES.items()} | {"low": 0.4, "high": 0.6}
-    decisions = {
-        "fixed": {"cross_fitted": fitted | {"gain": 0.0, "gain_low": 0.0, "gain_high": 0.0}},
-        "context": {"cross_fitted": fitted | {"gain": 0.01, "gain_low": -0.002, "gain_high": 0.02}},
-    }
-    rows = [reference, base, trees, default, failed]
-    return BenchResult(rows, decisions, trees, Interval(0.1, 0.05, 0.15), Interval(0.1, 0.02, 0.2))
+    true, none = data.labels > 0, data.labels > 1
+    return [
+        Row("MultiOutputRegressor", 3000.0, 12.0, 10**9, details=estimate),
+        Row("best_single", 0.0, 0.0, None, SCORES, interval, details={"note": "[red]net"}, labels=none),
+        Row(
+            "trees", 30.0, 0.5, 3 * 10**8, SCORES | {"samples": 0.6}, Interval(0.6, 0.5, 0.7), None, 100.0, labels=true
+        ),
+        Row("default", 400.0, 1.0, 4 * 10**8, SCORES, interval, details=weights, labels=none),
+        Row("cnn", error="its process ended early (out of memory?)"),
+    ]
 
 
-def test_the_table_shows_costs_scores_and_failures():
-    text = text_of(method_table(made_up().rows, settings()))
-    lines = {line.split()[0]: line.split() for line in text.split("\n") if line.strip()}
-    assert lines["MultiOutputRegressor"][1:5] == ["3,000*", "12", "1,000", "–"]
-    assert lines["best_single"][1:6] == ["([red]net)", "0", "0", "200", "–"]
-    assert lines["best_single"][6:] == ["0.5000", "0.4500–0.5500", "0.6000", "0.4000"]
-    assert lines["trees"][1:5] == ["30", "0.50", "300", "100"]
-    assert lines["cnn"][-1] == "failed"
-    assert "test" not in text
-    with_test = [replace(row, test=SCORES) if row.cross_fitted else row for row in made_up().rows]
-    assert text_of(method_table(with_test, settings())).count("test") == 4
-
-
-def test_decisions_stand_beside_the_fixed_threshold():
-    text = text_of(decision_table(made_up(), settings()))
-    assert "+0.0100 -0.0020 … +0.0200" in text
-    assert "gain over 0.3" in text
-
-
-def test_the_verdict_says_what_won_and_by_how_much():
-    found = made_up()
-    assert verdict(found, settings()) == (
-        "trees won, cross-fitted samples F1 0.6000 [0.4500, 0.5500], +0.1000 [+0.0500, +0.1500] on best_single, "
-        "+0.1000 [+0.0200, +0.2000] on default"
-    )
-    tested = replace(found, winner=replace(found.winner, test=SCORES), gain=None, against_default=None)
-    assert verdict(tested, settings()).endswith("[0.4500, 0.5500], test 0.5000")
-    assert verdict(replace(found, winner=None), settings()) == "nothing was scored"
-
-
-def test_a_failed_method_ends_the_command_with_an_error_after_the_table(capsys):
-    data = generate(20, 2, 3, n_test=0)
+def test_costs_scores_failures_and_the_verdict_are_printed(capsys):
     with pytest.raises(UserError, match=r"1 of 5 methods failed: cnn \(its process ended early"):
-        bench.finish(made_up(), data, settings(), source="made up", origin="here")
+        finish(made_up(), generate(20, 2, 3, n_test=0), settings(), source="made up", origin="here")
     out = capsys.readouterr().out
+    lines = {line.split()[0]: line.split() for line in out.split("\n")[3:10]}
+    assert lines["MultiOutputRegressor"][1:] == ["3,000", "12", "1,000", *"––––––"]
+    assert lines["best_single"][1:] == ["([red]net)", *"00––", "0.5000", "0.6000", "0.4000", "0.4500", "0.5500"]
+    assert lines["trees"][1:6] == ["30", "0.5", "300", "100", "0.6000"]
+    assert lines["cnn:"][1] == "failed"
+    assert "made up: 20 images × 2 models × 3 labels, no test pair; 2 folds, samples F1" in out
     assert "default: trees 0.75, [red]net 0.25; decision: context." in out
-    assert "* 2.5 s a label and fold, measured on 2 labels of one fold" in out
-    assert out.rstrip().split("\n")[-1].endswith("→ printed only; --json FILE keeps it")
-
-
-def test_nothing_is_said_of_what_was_not_measured(capsys):
-    print_tables(replace(made_up(), rows=made_up().rows[1:3], decisions={}), _about(), settings())
-    out = capsys.readouterr().out
-    assert "no test pair" in out
+    assert "2.5 s a label and fold, measured on 2 labels of one fold" in out
     assert "Decisions" not in out
-    assert "default: " not in out.replace("default: everything", "")
+    last = out.rstrip().split("\n")[-1]
+    assert last.startswith("bench: trees won, cross-fitted samples F1 0.6000 [0.5000, 0.7000], +")
+    assert "] on best_single, +" in last
+    assert last.endswith("] on default → printed only; --json FILE keeps it")
 
 
-def _about() -> dict[str, object]:
-    return bench.describe(generate(20, 2, 3, n_test=0), settings(), "made up", "here")
+def test_only_a_reference_has_no_winner(capsys):
+    found = finish(made_up()[:1], generate(20, 2, 3, n_test=0), settings(), source="made up", origin="here")
+    assert found["winner"] is None
+    assert "nothing was scored" in capsys.readouterr().out
 
 
 def test_help_and_settings_load_no_frameworks():

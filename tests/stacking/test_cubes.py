@@ -84,13 +84,13 @@ def test_all_problems_at_once(tmp_path):
         models=np.array(["ann", "ben", "cas", "ann"]),
     )
     assert problems(path) == [
-        "test_labels: missing, though test_cube is there; the two come together or not at all",
+        "test_labels: missing; expected numbers [images, labels], at least one of each (the file has: cube, labels, "
+        "test_cube, models)",
         "models: names must differ; there more than once: ann",
-        "cube: 2 NaN or infinite values, the first at image 5, model 2 (cas), label 1",
-        "cube: 2 values outside 0 … 1, the first at image 7, model 1 (ben), label 3: 1.5; expected probabilities, not "
-        "logits",
-        "labels: 1 value outside 0 … 1, the first at image 2, label 3: 2",
-        "labels: is [7, 4], cube is [8, 3, 4]: expected [8, 4]",
+        "cube: 4 of 96 values NaN or outside 0 … 1, the first at image 5, model 2 (cas), label 1: nan; expected "
+        "probabilities, not logits",
+        "labels: 1 of 28 values NaN or outside 0 … 1, the first at image 2, label 3: 2",
+        "labels: is [7, 4]; expected [8, 4], as cube has them",
         "test_cube: is [5, 2, 4]; expected the 3 model(s) and 4 label(s) of cube",
         "models: 4 name(s) for the 3 model(s) of cube",
     ]
@@ -101,12 +101,12 @@ def test_all_problems_at_once(tmp_path):
     [
         (
             good(cube=None, preds=np.zeros(3)),
-            "cube: missing; expected an array [images, models, labels] (the file has: labels, preds)",
+            "cube: missing; expected numbers [images, models, labels], at least one of each (the file has: labels, p",
         ),
-        (good(labels=None), "labels: missing; expected an array [images, labels] (the file has: cube)"),
-        (good(test_labels=np.zeros((2, 4))), "test_cube: missing, though test_labels is there; the two come together"),
-        (good(labels=np.zeros(8)), "labels: expected numbers [images, labels] with at least one of each, not"),
-        (good(cube=np.zeros((8, 0, 4))), "cube: expected numbers [images, models, labels] with at least one of each"),
+        (good(labels=None), "labels: missing; expected numbers [images, labels], at least one of each (the"),
+        (good(test_labels=np.zeros((2, 4))), "test_cube: missing; expected numbers [images, models, labels]"),
+        (good(labels=np.zeros(8)), "labels: expected numbers [images, labels], at least one of each, not"),
+        (good(cube=np.zeros((8, 0, 4))), "cube: expected numbers [images, models, labels], at least one of each"),
         (good(cube=np.full((8, 3, 4), "a")), "cube: expected numbers [images, models, labels]"),
         (good(models=np.array([1, 2, 3])), "models: expected one text for each model, not int64 [3]"),
         (good(cube=np.zeros((1, 3, 4)), labels=np.zeros((1, 4))), "cube: one image; expected at least two"),
@@ -137,7 +137,7 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch):
 def test_files_that_are_no_cubes(tmp_path):
     with pytest.raises(UserError, match=r"none\.npz: not found"):
         read_cube(tmp_path / "none.npz")
-    with pytest.raises(UserError, match="is a folder"):
+    with pytest.raises(UserError, match="Is a directory"):
         read_cube(tmp_path)
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(UserError, match="holds one array"):

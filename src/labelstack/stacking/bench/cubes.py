@@ -1,4 +1,4 @@
-"""Prediction cubes with their labels, read from ``.npz`` and written."""
+"""Prediction cubes with their labels, read from ``.npz``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from labelstack.support.errors import InputProblems, UserError
 
-_ARRAYS = {"cube": 3, "labels": 2, "test_cube": 3, "test_labels": 2}
-_AXES = {3: ("image", "model", "label"), 2: ("image", "label")}
+_PAIRS = (("cube", "labels"), ("test_cube", "test_labels"))
+_AXES = {key: ("image", "model", "label") if "cube" in key else ("image", "label") for pair in _PAIRS for key in pair}
 
 
 @dataclass(frozen=True)
@@ -50,124 +50,78 @@ def read_cube(path: str | Path) -> Cube:
         and ``test_labels`` of other images, and ``models`` (names); numbers of any type, float16 too. Other keys are
         left alone. Nothing is unpickled.
 
-    Raises
-    ------
-    UserError
-        When the file is absent or no ``.npz``.
-    InputProblems
-        All problems at once: missing keys, shapes that do not fit, NaN and values outside 0 … 1 with their place.
+    Raises ``UserError`` on a file that is absent or no ``.npz``, and ``InputProblems`` with all that is wrong inside.
     """
-    problems: list[str] = []
-    arrays = _load(Path(path), problems)
-    missing = [key for key in ("cube", "labels") if key not in arrays and not _named(key, problems)]
-    if missing:
-        there = ", ".join(arrays) or "no arrays"
-        problems += [f"{key}: missing; expected an array {_form(key)} (the file has: {there})" for key in missing]
-    for key, other in (("test_cube", "test_labels"), ("test_labels", "test_cube")):
-        if key in arrays and other not in arrays and not _named(other, problems):
-            problems.append(f"{other}: missing, though {key} is there; the two come together or not at all")
-    models = _models(arrays.get("models"), problems)
-    checked = {key: _values(key, arrays[key], models, problems) for key in _ARRAYS if key in arrays}
-    shapes = {key: values.shape for key, values in checked.items() if values is not None}
-    problems += _shape_problems(shapes, models)
-    if problems:
-        raise InputProblems(str(path), problems)
-    return Cube(checked["cube"], checked["labels"], checked.get("test_cube"), checked.get("test_labels"), models)  # type: ignore[arg-type]
-
-
-def _load(path: Path, problems: list[str]) -> dict[str, NDArray[Any]]:
-    arrays = {}
+    path, problems = Path(path), list[str]()
     try:
         content = np.load(path, allow_pickle=False)
         if not isinstance(content, np.lib.npyio.NpzFile):
             raise UserError(f"{path}: holds one array; expected an .npz with the keys cube and labels")
         with content:
-            for key in content.files:
+            there, arrays = content.files, {}
+            for key in [key for key in (*_AXES, "models") if key in there]:
                 try:
                     arrays[key] = content[key]
                 except ValueError as error:  # objects, which only pickle could read
-                    if key in _ARRAYS or key == "models":
-                        problems.append(f"{key}: cannot be read ({str(error).rstrip('.')})")
+                    problems.append(f"{key}: cannot be read ({str(error).rstrip('.')})")
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; expected an .npz file") from None
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UserError(f"{path}: not an .npz file, or a damaged one ({error})") from None
-    return arrays
+    for key in [key for pair in _PAIRS for key in pair if key not in there and ("cube" in pair or {*pair} & {*there})]:
+        problems.append(f"{key}: missing; expected {_form(key)} (the file has: {', '.join(there) or 'no arrays'})")
+    names = _names(arrays.pop("models", None), problems)
+    checked = {key: _values(key, array, names, problems) for key, array in arrays.items()}
+    _check_shapes({key: values.shape for key, values in checked.items() if values is not None}, names, problems)
+    if problems:
+        raise InputProblems(str(path), problems)
+    return Cube(**checked, models=names)  # type: ignore[arg-type]
 
 
-def _named(key: str, problems: Sequence[str]) -> bool:
-    return any(problem.startswith(f"{key}:") for problem in problems)
-
-
-def _form(key: str) -> str:
-    return "[images, models, labels]" if _ARRAYS[key] == 3 else "[images, labels]"
-
-
-def _models(names: NDArray[Any] | None, problems: list[str]) -> tuple[str, ...]:
+def _names(names: NDArray[Any] | None, problems: list[str]) -> tuple[str, ...]:
     if names is None:
         return ()
     if names.dtype.kind not in "US" or names.ndim != 1:
         problems.append(f"models: expected one text for each model, not {names.dtype} {list(names.shape)}")
         return ()
     texts = tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names.tolist())
-    twice = sorted({text for text in texts if texts.count(text) > 1})
-    if twice:
+    if twice := sorted({text for text in texts if texts.count(text) > 1}):
         problems.append(f"models: names must differ; there more than once: {', '.join(twice)}")
     return texts
 
 
-def _values(key: str, array: NDArray[Any], models: Sequence[str], problems: list[str]) -> NDArray[np.float32] | None:
-    """The array as float32, or None when its form is wrong; says how many values are none and where the first is."""
-    if array.ndim != _ARRAYS[key] or 0 in array.shape or array.dtype.kind not in "biuf":
-        problems.append(
-            f"{key}: expected numbers {_form(key)} with at least one of each, not {array.dtype} {list(array.shape)}"
-        )
+def _form(key: str) -> str:
+    return f"numbers [{', '.join(f'{axis}s' for axis in _AXES[key])}], at least one of each"
+
+
+def _values(key: str, array: NDArray[Any], names: Sequence[str], problems: list[str]) -> NDArray[np.float32] | None:
+    """The array as float32, or None without one of the right form; says how many values are wrong, and the first."""
+    axes = _AXES[key]
+    if array.ndim != len(axes) or 0 in array.shape or array.dtype.kind not in "biuf":
+        problems.append(f"{key}: expected {_form(key)}, not {array.dtype} {list(array.shape)}")
         return None
-    bad = ~np.isfinite(array)
+    bad = ~((array >= 0) & (array <= 1))  # NaN too
     if bad.any():
-        problems.append(f"{key}: {_count(bad, 'NaN or infinite value')}, the first at {_place(bad, models)}")
-    with np.errstate(invalid="ignore"):
-        outside = ((array < 0) | (array > 1)) & ~bad
-    if outside.any():
-        first = float(array[np.unravel_index(int(np.argmax(outside)), array.shape)])
+        first = tuple(map(int, np.unravel_index(np.argmax(bad), bad.shape)))
+        model = f" ({names[first[1]]})" if len(axes) == 3 and first[1] < len(names) else ""
+        place = ", ".join(f"{a} {i}{model if a == 'model' else ''}" for a, i in zip(axes, first, strict=True))
         hint = "" if "labels" in key else "; expected probabilities, not logits"
-        places = f"the first at {_place(outside, models)}: {first:g}"
-        problems.append(f"{key}: {_count(outside, 'value')} outside 0 … 1, {places}{hint}")
+        count = f"{int(bad.sum()):,} of {bad.size:,} values NaN or outside 0 … 1"
+        problems.append(f"{key}: {count}, the first at {place}: {float(array[first]):g}{hint}")
     return array.astype(np.float32)
 
 
-def _count(where: NDArray[np.bool_], what: str) -> str:
-    count = int(where.sum())
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _place(where: NDArray[np.bool_], models: Sequence[str]) -> str:
-    """The first place in words, counted from 0."""
-    index = np.unravel_index(int(np.argmax(where)), where.shape)
-    parts = []
-    for axis, position in zip(_AXES[where.ndim], map(int, index), strict=True):
-        name = f" ({models[position]})" if axis == "model" and position < len(models) else ""
-        parts.append(f"{axis} {position}{name}")
-    return ", ".join(parts)
-
-
-def _shape_problems(shapes: dict[str, tuple[int, ...]], models: Sequence[str]) -> list[str]:
-    problems = []
-    for cube, labels in (("cube", "labels"), ("test_cube", "test_labels")):
-        if cube in shapes and labels in shapes and shapes[labels] != (shapes[cube][0], shapes[cube][2]):
-            problems.append(
-                f"{labels}: is {list(shapes[labels])}, {cube} is {list(shapes[cube])}: "
-                f"expected {[shapes[cube][0], shapes[cube][2]]}"
-            )
-    if "cube" in shapes:
-        n, n_models, n_labels = shapes["cube"]
-        if "test_cube" in shapes and shapes["test_cube"][1:] != (n_models, n_labels):
-            there = f"{n_models} model(s) and {n_labels} label(s)"
-            problems.append(f"test_cube: is {list(shapes['test_cube'])}; expected the {there} of cube")
-        if models and len(models) != n_models:
-            problems.append(f"models: {len(models)} name(s) for the {n_models} model(s) of cube")
-        if n < 2:
-            problems.append("cube: one image; expected at least two, one to fit on and one to score")
-    return problems
+def _check_shapes(shapes: dict[str, tuple[int, ...]], names: Sequence[str], problems: list[str]) -> None:
+    for cube, labels in _PAIRS:
+        if cube in shapes and labels in shapes and shapes[labels] != (fits := (shapes[cube][0], shapes[cube][2])):
+            problems.append(f"{labels}: is {list(shapes[labels])}; expected {list(fits)}, as {cube} has them")
+    if "cube" not in shapes:
+        return
+    n, n_models, n_labels = shapes["cube"]
+    if shapes.get("test_cube", shapes["cube"])[1:] != (n_models, n_labels):
+        there = f"{list(shapes['test_cube'])}; expected the {n_models} model(s) and {n_labels} label(s) of cube"
+        problems.append(f"test_cube: is {there}")
+    if names and len(names) != n_models:
+        problems.append(f"models: {len(names)} name(s) for the {n_models} model(s) of cube")
+    if n < 2:
+        problems.append("cube: one image; expected at least two, one to fit on and one to score")

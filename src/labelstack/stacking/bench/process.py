@@ -3,66 +3,80 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from labelstack.params.metric import MetricSection
 from labelstack.params.second_level_file import SecondLevel
-from labelstack.params.stackers import StackerSection, XGBoostStackerSection, section_of
+from labelstack.params.stackers import StackerSection, XGBoostStackerSection
 from labelstack.params.thresholds import ThresholdsSection
+from labelstack.scoring import bootstrap
+from labelstack.scoring.bootstrap import Interval
 from labelstack.scoring.metric import metric_of
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.bench.cubes import Cube
 from labelstack.stacking.bench.generator import generate
 from labelstack.stacking.crossfit import cross_fit, strategy_scores
-from labelstack.stacking.deciding.decisions import STRATEGIES, fit_decision
+from labelstack.stacking.deciding.decisions import STRATEGIES, Decision, fit_decision
 from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
 from labelstack.stacking.second_level import StackedEnsemble
 from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stacking.stackers.stacker import Stacker
 from labelstack.support.errors import UserError
-from labelstack.support.storage import read_json, write_json
 
-Labels = dict[str, NDArray[np.bool_]]  # "fitted": cross-fitted, of the rows fitted on; "test": of the test rows
-Measured = tuple[dict[str, Any], Labels]
+BEST_MODEL, DEFAULT, REFERENCE = "best_single", "default", "MultiOutputRegressor"
+Labels = tuple[NDArray[np.bool_], NDArray[np.bool_] | None]  # cross-fitted, of the rows fitted on; of the test rows
+
+
+@dataclass
+class Row:
+    """What was measured of a method; a field is None where there is nothing to measure.
+
+    Attributes
+    ----------
+    fit_seconds : of all folds; of the default of everything; of the reference time per label × labels × folds
+    predict_seconds : of the fold models together, on the test images, or without such on the images fitted on
+    peak_bytes : largest resident memory up to the end of the fit, libraries and data included
+    cross_fitted, test : scores of label sets by the metric that decides them and its family: samples, micro, macro
+    interval : bootstrap interval of the primary one, cross-fitted
+    faster : how often the fit fits into the reference's
+    details : as the method has them: ``weights``, ``strategy``, ``decisions``, ``seconds_per_label``, ``note`` …
+    error, labels : why there are no scores, else empty; bool [n, n_labels], cross-fitted
+    """
+
+    name: str
+    fit_seconds: float | None = None
+    predict_seconds: float | None = None
+    peak_bytes: int | None = None
+    cross_fitted: dict[str, float] | None = None
+    interval: Interval | None = None
+    test: dict[str, float] | None = None
+    faster: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    labels: NDArray[np.bool_] | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the labels, for JSON."""
+        content = vars(self) | {"interval": self.interval and self.interval._asdict()}
+        return {name: value for name, value in content.items() if name != "labels"}
 
 
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count the parent's memory from before exec
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
+        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
-class Timed:
-    """A stacker that notes how long each of its fits takes, in seconds."""
-
-    def __init__(self, stacker: Stacker, seconds: list[float]) -> None:
-        self.stacker, self.seconds = stacker, seconds
-
-    def fit(self, cube: ArrayLike, Y: ArrayLike, *, progress: str = "") -> Timed:
-        """Fit the stacker."""
-        start = time.perf_counter()
-        self.stacker.fit(cube, Y, progress=progress)
-        self.seconds.append(time.perf_counter() - start)
-        return self
-
-    def predict_proba(self, cube: ArrayLike) -> NDArray[np.float32]:
-        """What the stacker predicts."""
-        return self.stacker.predict_proba(cube)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Bench:
@@ -70,160 +84,136 @@ class Bench:
 
     def __init__(self, data: Cube, folds: NDArray[np.int64], settings: SecondLevel) -> None:
         self.data, self.folds, self.settings = data, folds, settings
-        self.k = int(folds.max()) + 1
         self.answers = check_answers(data.labels)
+        self.k = int(folds.max()) + 1
         self.new = data.cube if data.test_cube is None else data.test_cube
+        self.common: dict[str, Any] = {"thresholds": settings.thresholds, "metric": settings.metric}
+        self.judge = metric_of(settings.metric).decides
 
-    def decided(self, P: FoldPredictions, test: NDArray[np.float32] | None) -> Labels:
-        """Labels of the rows by rules chosen on other folds, and of the test by the rule chosen on all rows."""
-        metric, thresholds = self.settings.metric, self.settings.thresholds
-        fitted = cross_fit(P, self.data.labels, self.folds, metric=metric, thresholds=thresholds)
-        labels: Labels = {"fitted": fitted.labels}
-        if test is not None:
-            rows = P.like_new(self.folds)
-            rule = fit_decision(self.data.labels, rows, thresholds, metric, folds=self.folds)
-            labels["test"] = rule.decide(test)
-        return labels
+    def row(self, name: str, section: StackerSection | None = None, labels: Sequence[int] = ()) -> Row:
+        """Measure a method of ``table.methods``, or the reference on some labels, in this process."""
+        row = Row(name)
+        try:
+            self._measure(row, section, list(labels))
+        except (UserError, ValueError) as error:
+            row.error = str(error)
+        except Exception as error:  # the other methods go on, and this one's row says what happened
+            traceback.print_exc()
+            row.error = f"{type(error).__name__}: {error}"
+        return row
 
-    def model(self, m: int) -> Measured:
-        """A base model as it is; nothing is fitted but the decision rule."""
-        test = None if self.data.test_cube is None else self.data.test_cube[:, m]
-        labels = self.decided(FoldPredictions(self.data.cube[:, m]), test)
-        return {"fit_seconds": 0.0, "predict_seconds": 0.0}, labels
+    def _measure(self, row: Row, section: StackerSection | None, labels: list[int]) -> None:
+        if row.name == REFERENCE:
+            return self._reference(row, section, labels)
+        if section is not None:
+            row.labels, test = self._stacker(row, section)
+        elif row.name == DEFAULT:
+            row.labels, test = self._second_level(row)
+        else:
+            row.fit_seconds = row.predict_seconds = 0.0  # nothing is fitted but the decision rule
+            row.labels, test = self._base_model(row)
+        row.cross_fitted = self._scores(self.answers, row.labels)
+        row.interval = bootstrap.interval(self.judge, self.answers, row.labels)
+        if test is not None and self.data.test_labels is not None:
+            row.test = self._scores(check_answers(self.data.test_labels), test)
 
-    def best_model(self) -> Measured:
-        """The base model that is best on the other folds, at its best single threshold there."""
-        metric, n_models = self.settings.metric, self.data.cube.shape[1]
-        at_global = ThresholdsSection(strategy="global")
-        by_global = [
-            cross_fit(self.data.cube[:, m], self.answers, self.folds, metric=metric, thresholds=at_global).labels
-            for m in range(n_models)
-        ]
+    def _scores(self, answers: NDArray[np.bool_], labels: NDArray[np.bool_]) -> dict[str, float]:
+        return {each.short: each.score(answers, labels) for each in self.judge.family}
 
-        judge = metric_of(metric).decides
+    def _rule(self, P: NDArray[np.float32], strategy: str | None = None) -> Decision:
+        return fit_decision(self.data.labels, P, *self.common.values(), strategy=strategy, folds=self.folds)
+
+    def _decided(self, P: FoldPredictions, rows: NDArray[np.float32], test: NDArray[np.float32]) -> Labels:
+        """Labels of the rows by rules chosen on other folds, and of the test by the rule chosen on all ``rows``."""
+        fitted = cross_fit(P, self.data.labels, self.folds, **self.common).labels
+        return fitted, None if self.data.test_cube is None else self._rule(rows).decide(test)
+
+    def _base_model(self, row: Row) -> Labels:
+        """A base model as it is, or the one that is best on the other folds, at its best single threshold there."""
+        views = self.data.cube.swapaxes(0, 1)
+        if row.name != BEST_MODEL:
+            m = self.data.models.index(row.name)
+            return self._decided(FoldPredictions(views[m]), views[m], self.new[:, m])
+        at_global = self.common | {"thresholds": ThresholdsSection(strategy="global")}
+        by_global = [cross_fit(view, self.answers, self.folds, **at_global).labels for view in views]
 
         def best(rows: NDArray[np.bool_]) -> int:
-            return int(np.argmax([judge.score(self.answers[rows], labels[rows]) for labels in by_global]))
+            return int(np.argmax([self.judge.score(self.answers[rows], labels[rows]) for labels in by_global]))
 
-        chosen = best(np.ones(len(self.answers), bool))
-        of_fold = [best(self.folds != fold) for fold in range(self.k)]
-        measured, labels = self.model(chosen)
-        for other in {m for m in of_fold if m != chosen}:
-            rows = np.isin(self.folds, [fold for fold in range(self.k) if of_fold[fold] == other])
-            labels["fitted"][rows] = self.decided(FoldPredictions(self.data.cube[:, other]), None)["fitted"][rows]
-        return measured | {"note": self.data.models[chosen]}, labels
+        m = best(self.folds >= 0)
+        row.details["note"] = self.data.models[m]
+        of_folds = views[[best(self.folds != fold) for fold in range(self.k)]]
+        return self._decided(FoldPredictions(views[m], of_folds), views[m], self.new[:, m])
 
-    def stacker(self, section: StackerSection) -> Measured:
+    def _stacker(self, row: Row, section: StackerSection) -> Labels:
         """A stacker alone: trained fold by fold (and, nested, without each pair of folds)."""
-        self.warm_up(section)
         seconds: list[float] = []
-        result = out_of_fold(
-            lambda: Timed(make_stacker(section), seconds),  # type: ignore[arg-type, return-value]
-            self.data.cube,
-            self.data.labels,
-            self.folds,
-            nested=self.settings.folds.nested,
-        )
-        peak = peak_memory()
-        start = time.perf_counter()
-        new = result.ensemble.predict_proba(self.new)
-        measured = {
-            "fit_seconds": sum(seconds[: self.k]),
-            "predict_seconds": time.perf_counter() - start,
-            "peak_bytes": peak,
-            "nested_seconds": sum(seconds[self.k :]),
-        }
-        return measured, self.decided(result.predictions, None if self.data.test_cube is None else new)
 
-    def warm_up(self, section: StackerSection) -> None:
+        def noting_time() -> Stacker:
+            stacker = make_stacker(section)
+            fit = stacker.fit
+            stacker.fit = lambda *args, **options: seconds.append(_timed(fit, *args, **options)[0])  # type: ignore
+            return stacker
+
+        self._warm_up(section)
+        arrays = (self.data.cube, self.data.labels, self.folds)
+        result = out_of_fold(noting_time, *arrays, nested=self.settings.folds.nested)
+        row.fit_seconds, row.peak_bytes = sum(seconds[: self.k]), peak_memory()
+        row.details["nested_seconds"] = sum(seconds[self.k :])
+        row.predict_seconds, new = _timed(result.ensemble.predict_proba, self.new)
+        return self._decided(result.predictions, result.predictions.like_new(self.folds), new)
+
+    def _warm_up(self, section: StackerSection) -> None:
         """Load what a stacker imports when it first fits: that is not the fit's time."""
         small = generate(12, self.data.cube.shape[1], 2, n_test=0)
         with contextlib.suppress(Exception):  # what is wrong with the stacker, its real fit will say
             make_stacker(section).fit(small.cube, small.labels).predict_proba(small.cube)
 
-    def second_level(self) -> Measured:
+    def _second_level(self, row: Row) -> Labels:
         """All stackers, the blend and the decision rule, as ``StackedEnsemble`` makes them."""
-        settings = self.settings
+        settings, data = self.settings, self.data
         for section in settings.stackers.values():
-            self.warm_up(section)
-        start = time.perf_counter()
+            self._warm_up(section)
         ensemble = StackedEnsemble(
             {name: make_stacker(section) for name, section in settings.stackers.items()},
             blend=settings.blend,
-            thresholds=settings.thresholds,
-            metric=settings.metric,
             nested=settings.folds.nested,
-            model_names=self.data.models,
-        ).fit(self.data.cube, self.data.labels, folds=self.folds)
-        fit_seconds, peak = time.perf_counter() - start, peak_memory()
-        start = time.perf_counter()
-        new = ensemble.predict_proba(self.new)
-        predicted = ensemble.blended_.decision.decide(new)
-        measured = {
-            "fit_seconds": fit_seconds,
-            "predict_seconds": time.perf_counter() - start,
-            "peak_bytes": peak,
-            "weights": {name: weight for name, weight in ensemble.blended_.weights.items() if weight},
-            "strategy": ensemble.blended_.decision.strategy,
-            "decisions": self.decisions(ensemble, None if self.data.test_cube is None else new),
-        }
-        labels: Labels = {"fitted": ensemble.blended_.cross_fitted.labels}
-        if self.data.test_cube is not None:
-            labels["test"] = predicted
-        return measured, labels
-
-    def decisions(self, ensemble: StackedEnsemble, test: NDArray[np.float32] | None) -> dict[str, Any]:
-        """Every decision strategy on the ensemble's probabilities, cross-fitted and on the test."""
-        metric, thresholds = self.settings.metric, self.settings.thresholds
-        strategies = [name for name in STRATEGIES if name != "per_group"]  # a cube knows no groups of labels
-        members = {name: ensemble.predictions_[name] for name in ensemble.blended_.weights}
-        common: dict[str, Any] = {"metric": metric, "thresholds": thresholds}
-        fitted = ensemble.blended_.cross_fitted
-        table = strategy_scores(members, fitted, self.answers, self.folds, strategies=strategies, **common)
-        rows: dict[str, Any] = {name: {"cross_fitted": values} for name, values in table.items()}
-        if test is not None and self.data.test_labels is not None:
-            truth = check_answers(self.data.test_labels)
-            for name in strategies:
-                rule = fit_decision(
-                    self.data.labels, ensemble.blended_.probability, thresholds, metric, strategy=name, folds=self.folds
-                )
-                rows[name]["test"] = summary(truth, rule.decide(test), metric)
-        return rows
-
-    def reference(self, section: XGBoostStackerSection, labels: list[int]) -> Measured:
-        """scikit-learn's MultiOutputRegressor(XGBRegressor) on the flattened cube, some labels of the first fold.
-
-        All folds, and scores, where ``labels`` are all labels.
-        """
-        whole = len(labels) == self.answers.shape[1]
-        flat = self.data.cube.reshape(len(self.data.cube), -1)
-        oof = np.empty_like(self.data.labels)
-        models, seconds = [], []
-        multi_output(section).fit(np.eye(4, 2), np.eye(4, 1))  # loads and starts what it needs
-        for fold in range(self.k if whole else 1):
-            train = self.folds != fold
-            start = time.perf_counter()
-            models.append(multi_output(section).fit(flat[train], self.data.labels[train][:, labels]))
-            seconds.append(time.perf_counter() - start)
-            if whole:
-                oof[~train] = np.clip(models[-1].predict(flat[~train]).reshape(-1, len(labels)), 0, 1)
-        per_label = sum(seconds) / (len(seconds) * len(labels))
-        measured: dict[str, Any] = {
-            "seconds_per_label": per_label,
-            "labels": labels,
-            "fit_seconds": per_label * self.answers.shape[1] * self.k,
-            "peak_bytes": peak_memory(),
-            "estimated": not whole,
-        }
-        start = time.perf_counter()
-        new = [np.clip(model.predict(self.new.reshape(len(self.new), -1)), 0, 1) for model in models]
-        measured["predict_seconds"] = (
-            (time.perf_counter() - start) * self.answers.shape[1] * self.k / (len(labels) * len(models))
+            model_names=data.models,
+            **self.common,
         )
-        if not whole:
-            return measured, {}
-        test = np.mean(new, axis=0).reshape(len(self.new), -1).astype(np.float32)
-        return measured, self.decided(FoldPredictions(oof), None if self.data.test_cube is None else test)
+        row.fit_seconds, _ = _timed(ensemble.fit, data.cube, data.labels, folds=self.folds)
+        row.peak_bytes, blended = peak_memory(), ensemble.blended_
+        seconds, new = _timed(ensemble.predict_proba, self.new)
+        more, test = _timed(blended.decision.decide, new)
+        row.predict_seconds = seconds + more
+        strategies = [name for name in STRATEGIES if name != "per_group"]  # a cube knows no groups of labels
+        members = {name: ensemble.predictions_[name] for name in blended.weights}
+        honest = (blended.cross_fitted, data.labels, self.folds)
+        decisions = strategy_scores(members, *honest, strategies=strategies, **self.common)
+        if data.test_labels is not None:
+            answers = check_answers(data.test_labels)
+            for name in strategies:
+                found = self._scores(answers, self._rule(blended.probability, name).decide(new))
+                decisions[name] |= {f"test {short}": score for short, score in found.items()}
+        row.details |= {"strategy": blended.decision.strategy, "decisions": decisions}
+        row.details["weights"] = {name: weight for name, weight in blended.weights.items() if weight}
+        return blended.cross_fitted.labels, None if data.test_cube is None else test
+
+    def _reference(self, row: Row, section: Any, labels: list[int]) -> None:
+        """scikit-learn's estimator on the flattened cube: some labels of the first fold, reckoned up to all."""
+        train, share = self.folds != 0, len(labels) / (self.data.labels.shape[1] * self.k)
+        flat, targets = self.data.cube.reshape(len(train), -1)[train], self.data.labels[train][:, labels]
+        multi_output(section).fit(np.eye(4, 2), np.eye(4, 1))  # loads and starts what it needs
+        seconds, model = _timed(multi_output(section).fit, flat, targets)
+        row.fit_seconds, row.peak_bytes = seconds / share, peak_memory()
+        row.predict_seconds = _timed(model.predict, self.new.reshape(len(self.new), -1))[0] / share
+        row.details |= {"seconds_per_label": seconds / len(labels), "labels": labels}
+
+
+def _timed(work: Callable[..., Any], *args: Any, **options: Any) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = work(*args, **options)
+    return time.perf_counter() - start, result
 
 
 def multi_output(section: XGBoostStackerSection) -> Any:
@@ -231,52 +221,6 @@ def multi_output(section: XGBoostStackerSection) -> Any:
     import xgboost
     from sklearn.multioutput import MultiOutputRegressor
 
-    shared = section.model_dump(
-        include={"n_estimators", "max_depth", "learning_rate", "min_child_weight", "reg_lambda", "device"}
-    )
-    return MultiOutputRegressor(xgboost.XGBRegressor(objective="binary:logistic", tree_method="hist", **shared))
-
-
-def summary(truth: NDArray[np.bool_], given: NDArray[np.bool_], metric: MetricSection) -> dict[str, float]:
-    """Scores of label sets by the metric that decides them and its family, such as samples, micro and macro F."""
-    return {each.short: each.score(truth, given) for each in metric_of(metric).decides.family}
-
-
-def measure(task: dict[str, Any], bench: Bench) -> Measured:
-    """Do what a task names; see ``bench_methods.Method``."""
-    section = section_of(task["section"]["kind"])(**task["section"]) if task["section"] else None
-    kinds: dict[str, Callable[[], Measured]] = {
-        "base model": lambda: bench.model(bench.data.models.index(task["name"])),
-        "best base model": bench.best_model,
-        "stacker": lambda: bench.stacker(section),  # type: ignore[arg-type]
-        "second level": bench.second_level,
-        "reference": lambda: bench.reference(section, task["labels"]),  # type: ignore[arg-type]
-    }
-    return kinds[task["kind"]]()
-
-
-def main(folder: Path) -> int:
-    """Read ``inputs.npz`` and ``task.json``, write ``result.json`` and ``labels.npz``; 1 when the method fails."""
-    task = read_json(folder / "task.json")
-    with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
-        inputs = {name: arrays[name] for name in arrays.files}
-    folds = inputs.pop("folds")
-    data = Cube(models=tuple(inputs.pop("models").tolist()), **inputs)
-    try:
-        result, labels = measure(task, Bench(data, folds, SecondLevel.model_validate(task["settings"])))
-    except (UserError, ValueError) as error:
-        write_json(folder / "result.json", {"error": str(error)})
-        return 1
-    except Exception as error:  # the other methods go on, and this one's row says what happened
-        traceback.print_exc()
-        write_json(folder / "result.json", {"error": f"{type(error).__name__}: {error}"})
-        return 1
-    with (folder / "labels.npz").open("wb") as file:
-        np.savez(file, allow_pickle=False, **labels)  # type: ignore[arg-type]
-    write_json(folder / "result.json", result)
-    return 0
-
-
-if __name__ == "__main__":
-    logging.getLogger("labelstack").setLevel(logging.ERROR)  # warnings of dozens of fits would bury the table
-    sys.exit(main(Path(sys.argv[1])))
+    shared = {"n_estimators", "max_depth", "learning_rate", "min_child_weight", "reg_lambda", "device"}
+    trees = xgboost.XGBRegressor(objective="binary:logistic", tree_method="hist", **section.model_dump(include=shared))
+    return MultiOutputRegressor(trees)

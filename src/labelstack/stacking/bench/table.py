@@ -2,108 +2,29 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.params.metric import MetricSection
+from labelstack.params.messages import unknown
 from labelstack.params.second_level_file import SecondLevel
-from labelstack.scoring import bootstrap
-from labelstack.scoring.bootstrap import Interval
+from labelstack.params.stackers import STACKERS, XGBoostStackerSection, section_of
 from labelstack.scoring.metric import metric_of
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.bench.cubes import Cube
-from labelstack.stacking.bench.methods import (
-    BEST_MODEL,
-    DEFAULT,
-    Method,
-    distinct,
-    methods,
-    reference,
-    sample_of_labels,
-)
+from labelstack.stacking.bench.process import BEST_MODEL, DEFAULT, REFERENCE, Bench, Row
 from labelstack.stacking.folds import assign_folds
-from labelstack.support.errors import UserError
-from labelstack.support.storage import read_json, write_json
+from labelstack.support.errors import InputProblems, UserError
 
-
-@dataclass(frozen=True)
-class Row:
-    """What was measured of a method; a field is None where there is nothing to measure.
-
-    Attributes
-    ----------
-    fit_seconds : of all folds; of ``second level`` of everything; of ``reference`` time per label × labels × folds
-    predict_seconds : of the fold models together, on the test images, or without such on the images fitted on
-    peak_bytes : largest resident memory up to the end of the fit, libraries and data included
-    cross_fitted, test : scores of label sets by the metric that decides them and its family: samples, micro, macro
-    interval, test_interval : bootstrap intervals of the primary one
-    faster : how often the fit fits into the reference's
-    details : kind by kind: ``weights``, ``strategy``, ``nested_seconds``, ``seconds_per_label``, ``note`` …
-    error : why there are no scores, else empty
-    labels : bool [n, n_labels], cross-fitted
-    """
-
-    name: str
-    kind: str
-    fit_seconds: float | None = None
-    predict_seconds: float | None = None
-    peak_bytes: int | None = None
-    cross_fitted: dict[str, float] | None = None
-    interval: Interval | None = None
-    test: dict[str, float] | None = None
-    test_interval: Interval | None = None
-    faster: float | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
-    labels: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but the labels, for JSON."""
-        content = {name: value for name, value in self.__dict__.items() if name != "labels"}
-        for name in ("interval", "test_interval"):
-            content[name] = None if content[name] is None else content[name]._asdict()
-        return content
-
-
-@dataclass(frozen=True)
-class BenchResult:
-    """The table.
-
-    Attributes
-    ----------
-    rows : in the order in which they were measured
-    decisions : strategy → scores on the default's probabilities; empty without the default
-    winner : the row with the largest cross-fitted primary score, the reference left out; None when every method failed
-    gain : the winner's score minus that of the best base model, paired; None where either is missing
-    against_default : the same against the default, where that is not the winner
-    """
-
-    rows: list[Row]
-    decisions: dict[str, dict[str, dict[str, float]]]
-    winner: Row | None
-    gain: Interval | None
-    against_default: Interval | None
-
-    def row(self, name: str) -> Row | None:
-        """The row of that name, or None."""
-        return next((row for row in self.rows if row.name == name), None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but labels, for JSON."""
-        compared = {"gain": self.gain, "against_default": self.against_default}
-        return {
-            "rows": [row.to_dict() for row in self.rows],
-            "decisions": self.decisions,
-            "winner": None if self.winner is None else self.winner.name,
-        } | {name: None if value is None else value._asdict() for name, value in compared.items()}
+BASE_MODELS = "base_models"
+_OWN = (REFERENCE, BEST_MODEL, BASE_MODELS, DEFAULT)
 
 
 def bench(
@@ -113,7 +34,7 @@ def bench(
     members: Sequence[str] = (),
     reference_labels: int = 6,
     say: Callable[[str], None] = lambda line: None,
-) -> BenchResult:
+) -> list[Row]:
     """Measure every method on a cube, each in a fresh process.
 
     Parameters
@@ -121,122 +42,69 @@ def bench(
     data : a cube with labels; a test pair is scored once, with rules chosen on the first pair
     settings : folds, stackers, blend, metric and thresholds; every method decides by these thresholds
     members : names of ``methods`` to measure; all but single base models when empty
-    reference_labels : how many labels scikit-learn's MultiOutputRegressor(XGBRegressor) is fitted on for the time per
-        label, at most; 0 leaves it out
+    reference_labels : how many labels scikit-learn's estimator is fitted on, at most; 0 leaves it out
     say : gets one line for each method
-
-    Raises
-    ------
-    UserError
-        When there are fewer images than folds, names are unknown, or a blend member is missing.
     """
-    data = replace(data, models=distinct(data.models, settings))
     todo = methods(settings, data.models, members)
     folds = assign_folds(data.labels, settings.folds.k, settings.folds.seed)
+    labels = sample_of_labels(check_answers(data.labels)[folds != 0], reference_labels)
     if reference_labels > 0:
-        todo.insert(0, reference(settings))
+        trees = [section for section in settings.stackers.values() if isinstance(section, XGBoostStackerSection)]
+        todo = {REFERENCE: (trees or [XGBoostStackerSection()])[0]} | todo
     rows: list[Row] = []
-    for number, (method, result, labels) in enumerate(_measured(todo, data, folds, settings, reference_labels), 1):
-        compared = next((row.fit_seconds for row in rows if row.kind == "reference"), None)
-        rows.append(_row(method, result, labels, data, settings.metric, compared))
-        say(f"{number}/{len(todo)} {_line(rows[-1], metric_of(settings.metric).decides.short)}")
-    return _result(rows, data, settings.metric)
-
-
-def _measured(
-    todo: Sequence[Method], data: Cube, folds: NDArray[np.int64], settings: SecondLevel, reference_labels: int
-) -> Iterator[tuple[Method, dict[str, Any], dict[str, NDArray[np.bool_]]]]:
-    """Run the worker for one method after the other."""
-    inputs = {"cube": data.cube, "labels": data.labels, "folds": folds, "models": np.array(data.models)}
-    if data.test_cube is not None and data.test_labels is not None:
-        inputs |= {"test_cube": data.test_cube, "test_labels": data.test_labels}
-    answers = check_answers(data.labels)
-    with tempfile.TemporaryDirectory(prefix="labelstack-bench-") as name:
-        folder = Path(name)
-        np.savez(folder / "inputs.npz", allow_pickle=False, **inputs)  # type: ignore[arg-type]
-        for method in todo:
-            task = {
-                "name": method.name,
-                "kind": method.kind,
-                "section": None if method.section is None else method.section.model_dump(mode="json"),
-                "labels": sample_of_labels(answers[folds != 0], reference_labels),
-                "settings": settings.model_dump(mode="json"),
-            }
-            write_json(folder / "task.json", task)
-            yield method, *_run(folder)
-
-
-def _run(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.bool_]]]:
-    for file in (folder / "result.json", folder / "labels.npz"):
-        file.unlink(missing_ok=True)
-    # -P: a file of the working folder that is called like a library must not take its place
-    done = subprocess.run([sys.executable, "-P", "-m", "labelstack.stacking.bench.process", str(folder)], check=False)
-    if not (folder / "result.json").exists():
-        how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        return {"error": f"its process ended early ({how}{', out of memory?' if done.returncode == -9 else ''})"}, {}
-    result = read_json(folder / "result.json")
-    if done.returncode or not (folder / "labels.npz").exists():
-        return result, {}
-    with np.load(folder / "labels.npz", allow_pickle=False) as arrays:
-        return result, {name: arrays[name] for name in arrays.files}
-
-
-def _row(
-    method: Method,
-    result: dict[str, Any],
-    labels: dict[str, NDArray[np.bool_]],
-    data: Cube,
-    metric: MetricSection,
-    reference_seconds: float | None,
-) -> Row:
-    result = dict(result)
-    error = result.pop("error", "")
-    known = {name: result.pop(name, None) for name in ("fit_seconds", "predict_seconds", "peak_bytes")}
-    row = Row(method.name, method.kind, **known, details=result, error=error)
-    if row.fit_seconds and reference_seconds and method.kind == "stacker":
-        row = replace(row, faster=reference_seconds / row.fit_seconds)
-    if "fitted" in labels:
-        scores, interval = _scored(data.labels, labels["fitted"], metric)
-        row = replace(row, cross_fitted=scores, interval=interval, labels=labels["fitted"])
-    if "test" in labels and data.test_labels is not None:
-        scores, interval = _scored(data.test_labels, labels["test"], metric)
-        row = replace(row, test=scores, test_interval=interval)
-    return row
-
-
-def _scored(
-    targets: NDArray[np.float32], labels: NDArray[np.bool_], metric: MetricSection
-) -> tuple[dict[str, float], Interval]:
-    answers = check_answers(targets)
-    judge = metric_of(metric).decides
-    scores = {each.short: each.score(answers, labels) for each in judge.family}
-    return scores, bootstrap.interval(judge, answers, labels)
-
-
-def _line(row: Row, primary: str) -> str:
-    if row.error:
-        return f"{row.name}: failed: {row.error}"
-    if row.cross_fitted is None:
-        return f"{row.name}: {row.details['seconds_per_label']:.3g} s for each label and fold"
-    return f"{row.name}: {primary} {row.cross_fitted[primary]:.4f}, fitted in {row.fit_seconds:.3g} s"
-
-
-def _result(rows: list[Row], data: Cube, metric: MetricSection) -> BenchResult:
-    scored = [row for row in rows if row.cross_fitted is not None]
-    if not scored and all(row.error for row in rows):
+    short = metric_of(settings.metric).decides.short
+    for name, section in todo.items():
+        row = _measured(Bench(data, folds, settings), name, section, labels)
+        rows.append(row)
+        if section is not None and name != REFERENCE and rows[0].name == REFERENCE:
+            row.faster = rows[0].fit_seconds / row.fit_seconds if rows[0].fit_seconds and row.fit_seconds else None
+        scored = f"{short} {row.cross_fitted[short]:.4f}, " if row.cross_fitted else ""
+        found = f"failed: {row.error}" if row.error else f"{scored}fitted in {row.fit_seconds:.3g} s"
+        say(f"{len(rows)}/{len(todo)} {name}: {found}")
+    if all(row.error for row in rows):
         raise UserError("every method failed:\n  " + "\n  ".join(f"{row.name}: {row.error}" for row in rows))
-    running = [row for row in scored if row.kind != "reference"]
-    judge = metric_of(metric).decides
-    best = max(running, key=lambda row: row.cross_fitted[judge.short], default=None)  # type: ignore[index]
-    by_name = {row.name: row for row in scored}
-    base = by_name.get(BEST_MODEL)
-    answers = check_answers(data.labels)
+    return rows
 
-    def against(other: Row | None) -> Interval | None:
-        if best is None or other is None or other is best or best.labels is None or other.labels is None:
-            return None
-        return bootstrap.paired(judge, answers, best.labels, other.labels)
 
-    default = by_name.get(DEFAULT)
-    decisions = default.details.pop("decisions", {}) if default else {}
-    return BenchResult(rows, decisions, best, against(base), against(default))
+def _measured(bench: Bench, *task: Any) -> Row:
+    """The row of a method, measured in a process of its own."""
+    quiet = logging.getLogger("labelstack").setLevel  # warnings of dozens of fits would bury the table
+    with ProcessPoolExecutor(1, get_context("spawn"), quiet, (logging.ERROR,)) as pool:
+        try:
+            return pool.submit(bench.row, *task).result()
+        except BrokenProcessPool:
+            return Row(task[0], error="its process ended early (out of memory?)")
+
+
+def methods(settings: SecondLevel, models: Sequence[str], members: Sequence[str] = ()) -> dict[str, Any]:
+    """What there is to measure, in the table's order: name → section of a stacker, None of other methods.
+
+    Parameters
+    ----------
+    settings : its stackers by their names, and every kind of ours that is not among them with the kind's defaults
+    models : names of the base models
+    members : names to keep, ``base_models`` for each of these; all but the single base models when empty
+    """
+    used = {*models, *settings.stackers, *(section.kind for section in settings.stackers.values())}
+    stackers: dict[str, Any] = {kind: section_of(kind)(kind=kind) for kind in STACKERS.own if kind not in used}
+    stackers |= settings.stackers
+    every = {BEST_MODEL: None} | dict.fromkeys(models) | stackers | {DEFAULT: None}
+    wanted = {*members} or {BEST_MODEL, *stackers, DEFAULT}
+    known, blended = [BASE_MODELS, *every], [*settings.stackers, *models]
+    twice = [name for name, count in Counter([*blended, *_OWN]).items() if count > 1]
+    missing = {*settings.blend.members} - {*blended} if DEFAULT in wanted else set()
+    problems = [unknown(name, known, "method") for name in members if name not in known]
+    problems += [f"{name}: more than one row of the table would be called so; rename it" for name in twice]
+    problems += [f"blend.members: {unknown(name, blended, 'member')}" for name in sorted(missing)]
+    if problems:
+        raise InputProblems("bench", problems)
+    return {n: s for n, s in every.items() if n in wanted or (BASE_MODELS in wanted and n in models)}
+
+
+def sample_of_labels(answers: NDArray[np.bool_], count: int) -> list[int]:
+    """At most ``count`` labels, evenly spread from the rarest to the most frequent of those that are not constant."""
+    ranked = np.argsort(answers.sum(axis=0), kind="stable")
+    varied = ranked[np.ptp(answers.astype(np.int8), axis=0)[ranked] > 0]
+    ranked = varied if len(varied) else ranked
+    count = min(count, len(ranked))
+    return sorted(ranked[((np.arange(count) + 0.5) * len(ranked) / count).astype(np.int64)].tolist())
