@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
-from types import TracebackType
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ _EVALUATION_AHEAD = 2  # batches
 
 Images = NDArray[np.uint8]
 Targets = NDArray[np.float32]
+T = TypeVar("T")
 
 
 class TrainingBatches:
@@ -101,9 +102,7 @@ class TrainingBatches:
     def __enter__(self) -> TrainingBatches:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -116,33 +115,18 @@ class TrainingBatches:
         """Batches of epoch ``number``: images uint8 [b, size, size, 3] RGB and targets float32 [b, n_labels]."""
         submit, ahead = self._maker()
         seed = _draw(self.seed, _AUGMENT, number)
-        flying: deque[_Flying] = deque()
-        try:
-            for rows, images in self._batches(number):
-                flying.append(self._start(rows, images, seed, submit))
-                if len(flying) > ahead:
-                    yield self._take(flying)
-            while flying:
-                yield self._take(flying)
-        finally:
-            for batch in flying:
-                for future in batch.futures:
-                    future.cancel()
+        yield from _in_order((self._start(*batch, seed, submit) for batch in self._batches(number)), ahead)
 
-    def _start(self, rows: NDArray[np.int64], images: Sequence[Buffer], seed: int, submit: _Submit) -> _Flying:
+    def _start(
+        self, rows: NDArray[np.int64], images: Sequence[Buffer], seed: int, submit: _Submit
+    ) -> tuple[tuple[Images, Targets], list[Future[None]]]:
         pixels = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         futures = []
         for start in range(0, len(rows), _PIECE):
             part = slice(start, start + _PIECE)
             portion = Portion(images[part], self._image_ids[rows[part]], seed, decoded=self._pixels is not None)
             futures.append(submit(portion, pixels[part]))
-        return _Flying(rows, pixels, futures)
-
-    def _take(self, flying: deque[_Flying]) -> tuple[Images, Targets]:
-        batch = flying.popleft()
-        for future in batch.futures:
-            future.result()
-        return batch.pixels, self._targets[batch.rows]
+        return (pixels, self._targets[rows]), futures
 
     def _maker(self) -> tuple[_Submit, int]:
         """What takes a portion, and how many batches to keep ahead of the reader."""
@@ -210,23 +194,36 @@ def evaluation_batches(
     images : uint8 [b, size, size, 3] RGB
     """
     chosen = None if image_ids is None else np.asarray(image_ids, np.int64)
-    flying: deque[tuple[NDArray[np.int64], Images, list[Future[None]]]] = deque()
     with ThreadPoolExecutor(cores()) as threads:
-        for ids, jpegs in _stored_batches(shards, chosen, batch_size):
+
+        def start(ids: NDArray[np.int64], jpegs: list[Buffer]) -> tuple[tuple[NDArray[np.int64], Images], list[Any]]:
             pixels = np.empty((len(ids), size, size, 3), np.uint8)
             parts = [slice(start, start + _PIECE) for start in range(0, len(ids), _PIECE)]
-            futures = [threads.submit(_decode_into, pixels[part], jpegs[part], resize) for part in parts]
-            flying.append((ids, pixels, futures))
-            if len(flying) > _EVALUATION_AHEAD:
+            return (ids, pixels), [threads.submit(_decode_into, pixels[part], jpegs[part], resize) for part in parts]
+
+        yield from _in_order(starmap(start, _stored_batches(shards, chosen, batch_size)), _EVALUATION_AHEAD)
+
+
+def _in_order(started: Iterator[tuple[T, list[Future[None]]]], ahead: int) -> Iterator[T]:
+    """Batches, each when its futures are done, with so many more of them under way."""
+    flying: deque[tuple[T, list[Future[None]]]] = deque()
+    try:
+        for batch in started:
+            flying.append(batch)
+            if len(flying) > ahead:
                 yield _landed(*flying.popleft())
         while flying:
             yield _landed(*flying.popleft())
+    finally:
+        for _, futures in flying:
+            for future in futures:
+                future.cancel()
 
 
-def _landed(ids: NDArray[np.int64], pixels: Images, futures: list[Future[None]]) -> tuple[NDArray[np.int64], Images]:
+def _landed(batch: T, futures: list[Future[None]]) -> T:
     for future in futures:
         future.result()
-    return ids, pixels
+    return batch
 
 
 def _stored_batches(
@@ -259,15 +256,6 @@ def _turned(shards: Iterator[list[Buffer]], turn: NDArray[np.int64]) -> list[Buf
 
 
 _Submit = Callable[[Portion, Images], Future[None]]
-
-
-@dataclass(frozen=True)
-class _Flying:
-    """A batch being made: its rows of the subset, and its pixels, which are there when the futures are done."""
-
-    rows: NDArray[np.int64]
-    pixels: Images
-    futures: list[Future[None]]
 
 
 class _ShardRows:

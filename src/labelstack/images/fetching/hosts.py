@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -118,11 +117,6 @@ class CheckedResolver(AbstractResolver):
 
 
 async def _look_up(name: str) -> list[tuple[int, str]]:
-    try:
-        literal = ipaddress.ip_address(name)
-        return [(socket.AF_INET if literal.version == 4 else socket.AF_INET6, name)]
-    except ValueError:
-        pass
     try:
         found: list[Any] = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
