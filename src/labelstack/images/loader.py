@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import starmap
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -88,7 +88,7 @@ class TrainingBatches:
         self.workers = cores() if workers is None else workers
         self._targets = np.asarray(targets, np.float32)
         self._image_ids = np.asarray(image_ids, np.int64)
-        self._rows = _Rows(Path(shards), self._image_ids)
+        self._shards = _find(Path(shards), self._image_ids)
         self._cached = len(image_ids) * size * size * 3 <= cache_bytes
         self._pixels: Images | None = None
         self._pool: WorkerPool | None = None
@@ -150,15 +150,17 @@ class TrainingBatches:
         random = np.random.default_rng(_draw(self.seed, _SHUFFLE, number))
         pixels = self._kept_pixels()
         rows, images = np.empty(0, np.int64), list[Buffer]()
-        order = random.permutation(len(self._rows.shards))
+        order = random.permutation(len(self._shards))
         with ThreadPoolExecutor(cores()) as threads:
             for start in range(0, len(order), self.shuffle_shards):
-                window = [self._rows.shards[position] for position in order[start : start + self.shuffle_shards]]
+                window = [self._shards[position] for position in order[start : start + self.shuffle_shards]]
                 unmixed = np.concatenate([shard.rows for shard in window])
                 turn = random.permutation(len(unmixed))
                 rows = np.concatenate([rows, unmixed[turn]])
                 if pixels is None:
-                    images += _turned(threads.map(_ShardRows.read, window), turn)
+                    stored = [data for shard in threads.map(_ShardRows.read, window) for data in shard]
+                    images += [stored[position] for position in turn]
+                    del stored
                 else:
                     images += [pixels[row].data for row in unmixed[turn]]
                 end = len(images) - len(images) % self.batch_size
@@ -173,7 +175,7 @@ class TrainingBatches:
         if self._cached and self._pixels is None:
             pixels = np.empty((len(self._targets), self.size, self.size, 3), np.uint8)
             with ThreadPoolExecutor(cores()) as threads:
-                for shard in bar(self._rows.shards, desc="decode", unit="shard"):
+                for shard in bar(self._shards, desc="decode", unit="shard"):
                     decoded = threads.map(lambda data: decode(data, self.size, self.resize), shard.read())
                     for row, image in zip(shard.rows, decoded, strict=True):
                         pixels[row] = image
@@ -250,19 +252,15 @@ def _decode_into(out: Images, jpegs: Sequence[Buffer], resize: Resize) -> None:
         row[:] = decode(data, row.shape[0], resize)
 
 
-def _turned(shards: Iterator[list[Buffer]], turn: NDArray[np.int64]) -> list[Buffer]:
-    images = [data for shard in shards for data in shard]
-    return [images[position] for position in turn]
-
-
 _Submit = Callable[[Portion, Images], Future[None]]
 
 
-class _ShardRows:
+class _ShardRows(NamedTuple):
     """Which rows of one shard belong to the subset: ``positions`` in the shard, ``rows`` in the subset."""
 
-    def __init__(self, path: Path, positions: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
-        self.path, self.positions, self.rows = path, positions, rows
+    path: Path
+    positions: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
     def read(self) -> list[Buffer]:
         """JPEGs of these rows, copied, so that the shard's memory is free again."""
@@ -270,26 +268,24 @@ class _ShardRows:
         return [bytes(jpegs[position] or b"") for position in self.positions]
 
 
-class _Rows:
+def _find(folder: Path, image_ids: NDArray[np.int64]) -> list[_ShardRows]:
     """The subset, found in the shards by id."""
-
-    def __init__(self, folder: Path, image_ids: NDArray[np.int64]) -> None:
-        wanted = pd.Index(image_ids)
-        if not wanted.is_unique:
-            raise ValueError("image_ids must be unique")
-        self.shards: list[_ShardRows] = []
-        found = np.zeros(len(wanted), bool)
-        for path in shard_paths(folder):
-            frame = status_frame(path)
-            rows = wanted.get_indexer(pd.Index(frame["image_id"]))
-            positions = np.flatnonzero((rows >= 0) & (frame["status"] == "ok").to_numpy())
-            if len(positions):
-                self.shards.append(_ShardRows(path, positions, rows[positions]))
-                found[rows[positions]] = True
-        if not found.all():
-            missing = image_ids[~found]
-            shown = ", ".join(str(value) for value in missing[:10])
-            raise UserError(f"{folder}: {len(missing)} of {len(found)} images were not downloaded (ids {shown}, …)")
+    wanted = pd.Index(image_ids)
+    if not wanted.is_unique:
+        raise ValueError("image_ids must be unique")
+    shards, found = list[_ShardRows](), np.zeros(len(wanted), bool)
+    for path in shard_paths(folder):
+        frame = status_frame(path)
+        rows = wanted.get_indexer(pd.Index(frame["image_id"]))
+        positions = np.flatnonzero((rows >= 0) & (frame["status"] == "ok").to_numpy())
+        if len(positions):
+            shards.append(_ShardRows(path, positions, rows[positions]))
+            found[rows[positions]] = True
+    if not found.all():
+        missing = image_ids[~found]
+        shown = ", ".join(str(value) for value in missing[:10])
+        raise UserError(f"{folder}: {len(missing)} of {len(found)} images were not downloaded (ids {shown}, …)")
+    return shards
 
 
 def _draw(seed: int, stream: int, epoch: int) -> int:
