@@ -306,8 +306,8 @@ def test_a_real_server(server: str, parts: Parts, requirements: Path, tmp_path: 
     tracker = connect(TrackingSection(uri=server), tmp_path)
     with tracker.run("train", "m", params={f"p{i}": i for i in range(120)}, tags={"dvc.x": "1"}) as run:
         run.log_history([{"epoch": e, "loss": 1 / (e + 1)} for e in range(5)])
-        run.log_figure(b"\x89PNG", "plots/curve.png")
-    assert run.url().startswith(f"{server}/#/experiments/{tracker.experiment_id}/runs/")
+        run.log_bytes(b"\x89PNG", "plots/curve.png")
+    assert tracker.url(run.run_id).startswith(f"{server}/#/experiments/{tracker.experiment_id}/runs/")
     with tracker.run("train", "m", run_id=run.run_id) as again:
         again.log_history([{"epoch": e, "loss": 9.0} for e in range(6)])
     history = tracker.client.get_metric_history(run.run_id, "loss")

@@ -100,7 +100,7 @@ def test_server_killed_in_the_middle_of_a_run(
         run.log_artifacts(work, "model")
         run.log_artifact(work / "deep" / "weights", "")
         (work / "deep" / "weights").write_text("later")  # what was logged is what it was
-        run.log_figure(b"png", "plots/a.png")
+        run.log_bytes(b"png", "plots/a.png")
         run.set_tags({"later": "1"})
         run.log_metrics({"samples_f1": 0.5})
         run.log_metrics({"samples_f1": 0.75})

@@ -28,9 +28,9 @@ def test_a_run_holds_what_was_logged(tracker: Tracker, tmp_path: Path) -> None:
         run.log_metrics({"samples_f1": 0.75})
         run.log_artifact(tmp_path / "thresholds.json", "")
         run.log_artifacts(tmp_path / "model", "model")
-        run.log_figure(PNG, "plots/curves.png")
-        run.log_text("hello", "note.txt")
-        run.log_text('{"ä": 1}', "deep/er/x.json")
+        run.log_bytes(PNG, "plots/curves.png")
+        run.log_bytes(b"hello", "note.txt")
+        run.log_bytes('{"ä": 1}'.encode(), "deep/er/x.json")
     found = tracker.client.get_run(run.run_id)
     assert found.info.run_name == "train/small"
     assert found.info.status == "FINISHED"
@@ -197,8 +197,8 @@ def test_url(tracker: Tracker) -> None:
     with tracker.run("train", "m") as run:
         pass
     page = f"/#/experiments/{tracker.experiment_id}/runs/{run.run_id}"
-    assert run.url() == "http://127.0.0.1:5000" + page
-    assert run.url("https://mlflow.example/") == "https://mlflow.example" + page
+    assert tracker.url(run.run_id) == "http://127.0.0.1:5000" + page
+    assert tracker.url(run.run_id, "https://mlflow.example/") == "https://mlflow.example" + page
 
 
 def test_digest_of_params_is_the_default(tracker: Tracker) -> None:

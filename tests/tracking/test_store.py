@@ -202,7 +202,7 @@ def test_runs_in_such_a_copy_are_in_the_workspace_s_store(
     copy.mkdir(parents=True)
     tracker = connect(TrackingSection(experiment="new"), copy)
     with tracker.run("train", "m") as run:
-        run.log_text("x", "a.txt")
+        run.log_bytes(b"x", "a.txt")
     assert tracker.root == root
     assert tracker.public_uri == "sqlite:///mlflow.db"
     assert (root / "mlartifacts" / run.run_id / "artifacts" / "a.txt").exists()

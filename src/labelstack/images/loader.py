@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
-from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ _EVALUATION_AHEAD = 2  # batches
 
 Images = NDArray[np.uint8]
 Targets = NDArray[np.float32]
+T = TypeVar("T")
 
 
 class TrainingBatches:
@@ -87,7 +88,7 @@ class TrainingBatches:
         self.workers = cores() if workers is None else workers
         self._targets = np.asarray(targets, np.float32)
         self._image_ids = np.asarray(image_ids, np.int64)
-        self._rows = _Rows(Path(shards), self._image_ids)
+        self._shards = _find(Path(shards), self._image_ids)
         self._cached = len(image_ids) * size * size * 3 <= cache_bytes
         self._pixels: Images | None = None
         self._pool: WorkerPool | None = None
@@ -101,9 +102,7 @@ class TrainingBatches:
     def __enter__(self) -> TrainingBatches:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -116,33 +115,18 @@ class TrainingBatches:
         """Batches of epoch ``number``: images uint8 [b, size, size, 3] RGB and targets float32 [b, n_labels]."""
         submit, ahead = self._maker()
         seed = _draw(self.seed, _AUGMENT, number)
-        flying: deque[_Flying] = deque()
-        try:
-            for rows, images in self._batches(number):
-                flying.append(self._start(rows, images, seed, submit))
-                if len(flying) > ahead:
-                    yield self._take(flying)
-            while flying:
-                yield self._take(flying)
-        finally:
-            for batch in flying:
-                for future in batch.futures:
-                    future.cancel()
+        yield from _in_order((self._start(*batch, seed, submit) for batch in self._batches(number)), ahead)
 
-    def _start(self, rows: NDArray[np.int64], images: Sequence[Buffer], seed: int, submit: _Submit) -> _Flying:
+    def _start(
+        self, rows: NDArray[np.int64], images: Sequence[Buffer], seed: int, submit: _Submit
+    ) -> tuple[tuple[Images, Targets], list[Future[None]]]:
         pixels = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         futures = []
         for start in range(0, len(rows), _PIECE):
             part = slice(start, start + _PIECE)
             portion = Portion(images[part], self._image_ids[rows[part]], seed, decoded=self._pixels is not None)
             futures.append(submit(portion, pixels[part]))
-        return _Flying(rows, pixels, futures)
-
-    def _take(self, flying: deque[_Flying]) -> tuple[Images, Targets]:
-        batch = flying.popleft()
-        for future in batch.futures:
-            future.result()
-        return batch.pixels, self._targets[batch.rows]
+        return (pixels, self._targets[rows]), futures
 
     def _maker(self) -> tuple[_Submit, int]:
         """What takes a portion, and how many batches to keep ahead of the reader."""
@@ -166,15 +150,17 @@ class TrainingBatches:
         random = np.random.default_rng(_draw(self.seed, _SHUFFLE, number))
         pixels = self._kept_pixels()
         rows, images = np.empty(0, np.int64), list[Buffer]()
-        order = random.permutation(len(self._rows.shards))
+        order = random.permutation(len(self._shards))
         with ThreadPoolExecutor(cores()) as threads:
             for start in range(0, len(order), self.shuffle_shards):
-                window = [self._rows.shards[position] for position in order[start : start + self.shuffle_shards]]
+                window = [self._shards[position] for position in order[start : start + self.shuffle_shards]]
                 unmixed = np.concatenate([shard.rows for shard in window])
                 turn = random.permutation(len(unmixed))
                 rows = np.concatenate([rows, unmixed[turn]])
                 if pixels is None:
-                    images += _turned(threads.map(_ShardRows.read, window), turn)
+                    stored = [data for shard in threads.map(_ShardRows.read, window) for data in shard]
+                    images += [stored[position] for position in turn]
+                    del stored
                 else:
                     images += [pixels[row].data for row in unmixed[turn]]
                 end = len(images) - len(images) % self.batch_size
@@ -189,7 +175,7 @@ class TrainingBatches:
         if self._cached and self._pixels is None:
             pixels = np.empty((len(self._targets), self.size, self.size, 3), np.uint8)
             with ThreadPoolExecutor(cores()) as threads:
-                for shard in bar(self._rows.shards, desc="decode", unit="shard"):
+                for shard in bar(self._shards, desc="decode", unit="shard"):
                     decoded = threads.map(lambda data: decode(data, self.size, self.resize), shard.read())
                     for row, image in zip(shard.rows, decoded, strict=True):
                         pixels[row] = image
@@ -210,23 +196,36 @@ def evaluation_batches(
     images : uint8 [b, size, size, 3] RGB
     """
     chosen = None if image_ids is None else np.asarray(image_ids, np.int64)
-    flying: deque[tuple[NDArray[np.int64], Images, list[Future[None]]]] = deque()
     with ThreadPoolExecutor(cores()) as threads:
-        for ids, jpegs in _stored_batches(shards, chosen, batch_size):
+
+        def start(ids: NDArray[np.int64], jpegs: list[Buffer]) -> tuple[tuple[NDArray[np.int64], Images], list[Any]]:
             pixels = np.empty((len(ids), size, size, 3), np.uint8)
             parts = [slice(start, start + _PIECE) for start in range(0, len(ids), _PIECE)]
-            futures = [threads.submit(_decode_into, pixels[part], jpegs[part], resize) for part in parts]
-            flying.append((ids, pixels, futures))
-            if len(flying) > _EVALUATION_AHEAD:
+            return (ids, pixels), [threads.submit(_decode_into, pixels[part], jpegs[part], resize) for part in parts]
+
+        yield from _in_order(starmap(start, _stored_batches(shards, chosen, batch_size)), _EVALUATION_AHEAD)
+
+
+def _in_order(started: Iterator[tuple[T, list[Future[None]]]], ahead: int) -> Iterator[T]:
+    """Batches, each when its futures are done, with so many more of them under way."""
+    flying: deque[tuple[T, list[Future[None]]]] = deque()
+    try:
+        for batch in started:
+            flying.append(batch)
+            if len(flying) > ahead:
                 yield _landed(*flying.popleft())
         while flying:
             yield _landed(*flying.popleft())
+    finally:
+        for _, futures in flying:
+            for future in futures:
+                future.cancel()
 
 
-def _landed(ids: NDArray[np.int64], pixels: Images, futures: list[Future[None]]) -> tuple[NDArray[np.int64], Images]:
+def _landed(batch: T, futures: list[Future[None]]) -> T:
     for future in futures:
         future.result()
-    return ids, pixels
+    return batch
 
 
 def _stored_batches(
@@ -253,28 +252,15 @@ def _decode_into(out: Images, jpegs: Sequence[Buffer], resize: Resize) -> None:
         row[:] = decode(data, row.shape[0], resize)
 
 
-def _turned(shards: Iterator[list[Buffer]], turn: NDArray[np.int64]) -> list[Buffer]:
-    images = [data for shard in shards for data in shard]
-    return [images[position] for position in turn]
-
-
 _Submit = Callable[[Portion, Images], Future[None]]
 
 
-@dataclass(frozen=True)
-class _Flying:
-    """A batch being made: its rows of the subset, and its pixels, which are there when the futures are done."""
-
-    rows: NDArray[np.int64]
-    pixels: Images
-    futures: list[Future[None]]
-
-
-class _ShardRows:
+class _ShardRows(NamedTuple):
     """Which rows of one shard belong to the subset: ``positions`` in the shard, ``rows`` in the subset."""
 
-    def __init__(self, path: Path, positions: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
-        self.path, self.positions, self.rows = path, positions, rows
+    path: Path
+    positions: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
     def read(self) -> list[Buffer]:
         """JPEGs of these rows, copied, so that the shard's memory is free again."""
@@ -282,26 +268,24 @@ class _ShardRows:
         return [bytes(jpegs[position] or b"") for position in self.positions]
 
 
-class _Rows:
+def _find(folder: Path, image_ids: NDArray[np.int64]) -> list[_ShardRows]:
     """The subset, found in the shards by id."""
-
-    def __init__(self, folder: Path, image_ids: NDArray[np.int64]) -> None:
-        wanted = pd.Index(image_ids)
-        if not wanted.is_unique:
-            raise ValueError("image_ids must be unique")
-        self.shards: list[_ShardRows] = []
-        found = np.zeros(len(wanted), bool)
-        for path in shard_paths(folder):
-            frame = status_frame(path)
-            rows = wanted.get_indexer(pd.Index(frame["image_id"]))
-            positions = np.flatnonzero((rows >= 0) & (frame["status"] == "ok").to_numpy())
-            if len(positions):
-                self.shards.append(_ShardRows(path, positions, rows[positions]))
-                found[rows[positions]] = True
-        if not found.all():
-            missing = image_ids[~found]
-            shown = ", ".join(str(value) for value in missing[:10])
-            raise UserError(f"{folder}: {len(missing)} of {len(found)} images were not downloaded (ids {shown}, …)")
+    wanted = pd.Index(image_ids)
+    if not wanted.is_unique:
+        raise ValueError("image_ids must be unique")
+    shards, found = list[_ShardRows](), np.zeros(len(wanted), bool)
+    for path in shard_paths(folder):
+        frame = status_frame(path)
+        rows = wanted.get_indexer(pd.Index(frame["image_id"]))
+        positions = np.flatnonzero((rows >= 0) & (frame["status"] == "ok").to_numpy())
+        if len(positions):
+            shards.append(_ShardRows(path, positions, rows[positions]))
+            found[rows[positions]] = True
+    if not found.all():
+        missing = image_ids[~found]
+        shown = ", ".join(str(value) for value in missing[:10])
+        raise UserError(f"{folder}: {len(missing)} of {len(found)} images were not downloaded (ids {shown}, …)")
+    return shards
 
 
 def _draw(seed: int, stream: int, epoch: int) -> int:

@@ -155,8 +155,8 @@ def main() -> None:
 
 
 def _frames(file: IO[bytes]) -> Iterator[list[bytes]]:
-    while (frame := _read_frame(file)) is not None:
-        yield frame
+    while (lengths := _read_lengths(file)) is not None:
+        yield [_exactly(file, length) for length in lengths]
 
 
 def _write_frame(file: IO[bytes], parts: Sequence[Buffer]) -> None:
@@ -165,12 +165,6 @@ def _write_frame(file: IO[bytes], parts: Sequence[Buffer]) -> None:
     for part in parts:
         file.write(part)
     file.flush()
-
-
-def _read_frame(file: IO[bytes]) -> list[bytes] | None:
-    """The parts of the next frame; ``None`` at the end of the input."""
-    lengths = _read_lengths(file)
-    return None if lengths is None else [_exactly(file, length) for length in lengths]
 
 
 def _read_answer(file: IO[bytes], out: Pixels) -> str:

@@ -39,8 +39,8 @@ def run() -> None:
         decides = metric_of(params.metric).decides.key
         run_.log_metrics({f"decision.{name}.{decides}": row[decides] for name, row in mixed.strategies.items()})
         run_.set_tags({"labelstack.decision": mixed.strategy})
-        run_.log_figure(figure_png(threshold_curves(mixed.curve)), "plots/threshold_curve.png")
-        run_.log_figure(figure_png(blend_weights(mixed.weights)), "plots/blend_weights.png")
+        run_.log_bytes(figure_png(threshold_curves(mixed.curve)), "plots/threshold_curve.png")
+        run_.log_bytes(figure_png(blend_weights(mixed.weights)), "plots/blend_weights.png")
         run_.log_artifact(own.learnt, "model")
         run_.log_artifact(own.rule, "")
         log_scored(run_, own.name, mixed.rows, mixed.labels, mixed.fitted, metric_of(params.metric))

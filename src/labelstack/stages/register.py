@@ -111,7 +111,7 @@ def run() -> None:
         found = read_version(tracker, version.name, version.version)
         if not found.description:
             facts = card_facts(params, ensemble, kept, blended, version, found.tags, promotion.sentence)
-            run_.log_text(card(facts), "model_card.md")
+            run_.log_bytes(card(facts).encode(), "model_card.md")
             describe(tracker, version.name, version.version, card(facts, LIMIT))
     storage.write_json(
         paths.ENSEMBLE / "registration.json",

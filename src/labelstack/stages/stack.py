@@ -36,7 +36,7 @@ def run(name: str) -> None:
         shape = tensor_signature([-1, len(params.models), n_labels], [-1, n_labels])
         run_.log_model(name, own.learnt, own.kind, flat({"stacker": section}), shape)
         run_.log_metrics(stacked.scores, model=name, dataset=validation)
-        run_.log_figure(figure_png(threshold_curves(stacked.curve)), "plots/threshold_curve.png")
+        run_.log_bytes(figure_png(threshold_curves(stacked.curve)), "plots/threshold_curve.png")
         run_.log_artifact(own.rule, "")
         log_scored(run_, name, stacked.rows, stacked.labels, stacked.fitted, metric_of(params.metric))
         write_run_json(own.run_file, run_, stacked.scores, extra={"digest": stacked.digest})

@@ -43,7 +43,7 @@ def run(name: str) -> None:
         # An attempt killed between its checkpoint and its log left a gap; steps already there are kept.
         logged = history.drop(columns="seconds").replace({np.nan: None})
         run_.log_history({str(key): value for key, value in row.items()} for row in logged.to_dict("records"))
-        run_.log_figure(figure_png(training_curves({name: history})), "plots/training_curves.png")
+        run_.log_bytes(figure_png(training_curves({name: history})), "plots/training_curves.png")
         shape = tensor_signature([-1, model.image_size, model.image_size, 3], [-1, rows.Y.shape[1]], "uint8")
         run_.log_model(name, own.learnt, own.kind, flat({"model": model}), shape)
         run_.log_artifact(own.folder / "history.csv", "")

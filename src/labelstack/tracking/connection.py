@@ -34,6 +34,6 @@ class Connection:
     registered_model: str
 
     def url(self, run_id: str, ui_base: str | None = None) -> str:
-        """A run's page in the MLflow UI."""
+        """A run's page in the MLflow UI (default: the tracking server, or the UI on loopback)."""
         base = ui_base or (self.public_uri if self.uri.startswith("http") else UI_BASE)
         return f"{base.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"

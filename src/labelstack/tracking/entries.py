@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ _warned: set[str] = set()  # stores that were said to lack datasets or logged mo
 def apply(client: MlflowClient, run_id: str, entry: dict[str, Any], source: Path | None = None) -> None:
     """Write one entry to the store; metrics need a step here."""
     from mlflow.entities import Metric, Param, RunTag
+    from mlflow.utils import chunk_list
 
     kind = entry["kind"]
     if kind in ("datasets", "model"):
@@ -31,14 +31,12 @@ def apply(client: MlflowClient, run_id: str, entry: dict[str, Any], source: Path
     elif kind == "metrics":
         about = _about(client, run_id, entry) if entry["values"] else {}
         metrics = [Metric(key, value, at, step, **about) for key, value, at, step, _ in entry["values"]]
-        for batch in batches(metrics, METRICS_BATCH):
+        for batch in chunk_list(metrics, METRICS_BATCH):
             client.log_batch(run_id, metrics=batch)
-    elif kind == "params":
-        for batch in batches([Param(*item) for item in entry["values"].items()], BATCH):
-            client.log_batch(run_id, params=batch)
-    elif kind == "tags":
-        for batch in batches([RunTag(*item) for item in entry["values"].items()], BATCH):
-            client.log_batch(run_id, tags=batch)
+    elif kind in ("params", "tags"):
+        make = Param if kind == "params" else RunTag
+        for batch in chunk_list([make(*item) for item in entry["values"].items()], BATCH):
+            client.log_batch(run_id, **{kind: batch})
     elif kind == "status":
         client.set_terminated(run_id, entry["status"], entry["end_time"])
     else:
@@ -92,9 +90,3 @@ def _warn(uri: str, error: Exception) -> None:
             shown,
             str(error).replace(uri, shown).splitlines()[0][:200],
         )
-
-
-def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
-    """Slices of at most ``size`` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

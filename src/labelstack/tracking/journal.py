@@ -98,7 +98,7 @@ class Journal:
 
     def entries(self) -> Iterator[tuple[dict[str, Any], int]]:
         """Entries that were not sent yet, each with the place where it ends."""
-        sent = self._sent()
+        sent = _number(self.folder / _SENT)
         lines, _ = _read(self.folder / _FILE)
         yield from ((entry, end) for entry, end in lines[1:] if end > sent)
 
@@ -138,7 +138,8 @@ class Journal:
             _sync(self.folder, self.folder.parent, self.folder.parent.parent)
             lines = [(header, 0)]
         self.header = lines[0][0] if lines else {}
-        self.count = sum(end > self._sent() for _, end in lines[1:])
+        sent = _number(self.folder / _SENT)
+        self.count = sum(end > sent for _, end in lines[1:])
 
     def _write(self, entry: dict[str, Any]) -> None:
         line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
@@ -156,9 +157,6 @@ class Journal:
             shutil.copyfile(source, place)
         _sync(*place.rglob("*"), place, place.parent, files, self.folder)
         return str(place.relative_to(self.folder))
-
-    def _sent(self) -> int:
-        return _number(self.folder / _SENT)
 
 
 def _read(file: Path) -> tuple[list[tuple[dict[str, Any], int]], int]:

@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,23 +164,11 @@ def _missing(client: MlflowClient, run_id: str, values: list[Any], held: dict[st
 
 def _grouped(entries: Iterator[tuple[dict[str, Any], int]]) -> Iterator[tuple[list[dict[str, Any]], int]]:
     """Neighbouring metrics of the same thing together, so that many epochs need few requests; other entries alone."""
-    group: list[dict[str, Any]] = []
-    last = 0
-    for entry, end in entries:
-        if group and (_thing(entry) != _thing(group[0]) or len(group) >= METRICS_BATCH):
-            yield group, last
-            group = []
-        if entry["kind"] == "metrics":
-            group.append(entry)
-        else:
-            yield [entry], end
-        last = end
-    if group:
-        yield group, last
-
-
-def _thing(entry: dict[str, Any]) -> tuple[Any, ...]:
-    return entry["kind"], entry.get("model"), entry.get("dataset")
+    for (kind, *_), same_thing in groupby(
+        entries, lambda one: [one[0].get(key) for key in ("kind", "model", "dataset")]
+    ):
+        while batch := list(islice(same_thing, METRICS_BATCH if kind == "metrics" else 1)):
+            yield [entry for entry, _ in batch], batch[-1][1]
 
 
 def server_folder(root: Path, shown: str) -> Path:

@@ -55,10 +55,6 @@ class Run:
         folder = folder_of(tracker.root, tracker.public_uri, self.run_id)
         self.outbox = Outbox(tracker.client, tracker.uri, folder, self.run_id, self.name, tracker.public_uri)
 
-    def url(self, ui_base: str | None = None) -> str:
-        """This run's page in the MLflow UI (default: the tracking server, or the UI on loopback)."""
-        return self.tracker.url(self.run_id, ui_base)
-
     def log_metrics(
         self,
         metrics: Mapping[str, float | None],
@@ -135,13 +131,13 @@ class Run:
         }
         self._put(entry, f"store the model {name}", path)
 
-    def log_figure(self, image: bytes, path: str) -> None:
-        """Store an image (PNG or SVG bytes) under ``path``, for example ``plots/curves.png``."""
-        self._log_bytes(image, path)
-
-    def log_text(self, text: str, path: str) -> None:
-        """Store a text under ``path``."""
-        self._log_bytes(text.encode("utf-8"), path)
+    def log_bytes(self, content: bytes, path: str) -> None:
+        """Store a file with this content under ``path``, for example ``plots/curves.png``."""
+        place = PurePosixPath(path)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / place.name
+            file.write_bytes(content)
+            self.log_artifact(file, str(place.parent) if place.parent.name else None)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; credentials in URLs are removed, over-long values cut."""
@@ -160,13 +156,6 @@ class Run:
         self._put({"kind": "status", "status": status, "end_time": end_time or int(time.time() * 1000)}, "end the run")
         with store.explained(self.tracker.uri, f"upload what was kept of {self.name}"):
             self.outbox.close()
-
-    def _log_bytes(self, content: bytes, path: str) -> None:
-        place = PurePosixPath(path)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / place.name
-            file.write_bytes(content)
-            self.log_artifact(file, str(place.parent) if place.parent.name else None)
 
     def _log(self, values: list[tuple[str, float, int | None]], about: Mapping[str, Any] = _NOTHING) -> None:
         # MLflow shows, of several values at a step, the one with the latest millisecond.

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from labelstack.params.tracking import TrackingSection
 from labelstack.support.errors import UserError
 from labelstack.tracking import outbox, sqlite_uri, store
 from labelstack.tracking.connection import Connection
-from labelstack.tracking.entries import BATCH, batches
+from labelstack.tracking.entries import apply
 from labelstack.tracking.lineage import EXPERIMENT, experiment_tags
 from labelstack.tracking.run import Run
 from labelstack.tracking.texts import clean_params, clean_tags
@@ -117,8 +118,6 @@ class Tracker(Connection):
 
     def _within_experiment(self, found: MlflowRun, name: str) -> MlflowRun:
         """In a DVC experiment the experiment's own continuation of a run: others' figures stay as they are."""
-        from mlflow.entities import Param, RunTag
-
         tags = experiment_tags()
         if not tags or found.data.tags.get(EXPERIMENT) == tags[EXPERIMENT]:
             return found
@@ -129,10 +128,8 @@ class Tracker(Connection):
         kept = {key: value for key, value in found.data.tags.items() if not key.startswith("mlflow.")}
         kept |= tags | {CONTINUES_TAG: before}
         run_id = self._create(name, kept).info.run_id
-        for batch in batches([Param(*item) for item in found.data.params.items()], BATCH):
-            self.client.log_batch(run_id, params=batch)
-        for batch in batches([RunTag(*item) for item in kept.items()], BATCH):
-            self.client.log_batch(run_id, tags=batch)
+        for kind, values in (("params", found.data.params), ("tags", kept)):
+            apply(self.client, run_id, {"kind": kind, "values": values})
         self._keep_inputs(found, run_id)
         return self.client.get_run(run_id)
 
@@ -175,21 +172,17 @@ class Tracker(Connection):
 
 def runs_of_experiment(tracker: Tracker, name: str) -> list[MlflowRun]:
     """The MLflow runs that a DVC experiment made, oldest first."""
+    from mlflow.utils import get_results_from_paginated_fn as paginated
+
     quote = '"' if "'" in name else "'"  # the filter language knows no escapes
-    found: list[MlflowRun] = []
-    token = None
+    search = partial(
+        tracker.client.search_runs,
+        [tracker.experiment_id],
+        f"tags.`{EXPERIMENT}` = {quote}{name}{quote}",
+        order_by=["attributes.start_time ASC"],
+    )
     with store.explained(tracker.uri, f"find the runs of the experiment {name}"):
-        while True:
-            page = tracker.client.search_runs(
-                [tracker.experiment_id],
-                f"tags.`{EXPERIMENT}` = {quote}{name}{quote}",
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            found += page
-            token = page.token
-            if not token:
-                return found
+        return paginated(lambda n, token: search(max_results=n, page_token=token), 1000)
 
 
 def connect(tracking: TrackingSection, root: str | Path = ".", *, create: bool = True) -> Tracker:

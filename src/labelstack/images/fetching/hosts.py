@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,14 +44,13 @@ class Hosts:
 
     def __init__(self, policy: Policy, concurrency: int, per_host: int) -> None:
         self.policy = policy
-        self.per_host = per_host
         self._slots = asyncio.Semaphore(concurrency)
-        self._hosts: dict[str, _Host] = {}
+        self._hosts = defaultdict[str, _Host](lambda: _Host(asyncio.Semaphore(per_host)))
 
     @asynccontextmanager
     async def slot(self, name: str) -> AsyncIterator[None]:
         """Wait until the host and the whole download have room for one more request, and the host wants no pause."""
-        host = self._host(name)
+        host = self._hosts[name]
         while True:
             await asyncio.sleep(host.not_before - time.monotonic())
             # In this order a request that waits for a busy host takes no room from the others.
@@ -68,7 +67,7 @@ class Hosts:
         RefusedError
             ``forbidden`` when the policy closes one of them, ``connection`` when the name is not known.
         """
-        host = self._host(name)
+        host = self._hosts[name]
         async with host.lock:
             if time.monotonic() - host.looked_up > KNOWN_S or not host.addresses:
                 host.addresses = await _look_up(name)
@@ -79,22 +78,17 @@ class Hosts:
 
     def pause(self, name: str, seconds: float) -> None:
         """Send the host nothing for so long: it asked for it."""
-        host = self._host(name)
+        host = self._hosts[name]
         host.not_before = max(host.not_before, time.monotonic() + seconds)
 
     def connected(self, name: str, success: bool) -> None:
         """Note whether a connection came about."""
-        host = self._host(name)
+        host = self._hosts[name]
         host.failed_connects = 0 if success else host.failed_connects + 1
 
     def unreachable(self, name: str) -> bool:
         """Whether so many connections in a row failed that it is no use to try each image more than once."""
-        return self._host(name).failed_connects >= _UNREACHABLE_AFTER
-
-    def _host(self, name: str) -> _Host:
-        if name not in self._hosts:
-            self._hosts[name] = _Host(asyncio.Semaphore(self.per_host))
-        return self._hosts[name]
+        return self._hosts[name].failed_connects >= _UNREACHABLE_AFTER
 
 
 class CheckedResolver(AbstractResolver):
@@ -118,11 +112,6 @@ class CheckedResolver(AbstractResolver):
 
 
 async def _look_up(name: str) -> list[tuple[int, str]]:
-    try:
-        literal = ipaddress.ip_address(name)
-        return [(socket.AF_INET if literal.version == 4 else socket.AF_INET6, name)]
-    except ValueError:
-        pass
     try:
         found: list[Any] = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

@@ -13,7 +13,9 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 MAX_HEAD = 2**18
-_OUT_OF_REACH = 4 * MAX_HEAD  # asyncio reads 256 KiB at once, and then MAX_HEAD is looked at
+NO_LIMITS: dict[str, Any] = dict.fromkeys(("max_line_size", "max_field_size", "max_headers"), 4 * MAX_HEAD)
+"""For a session, which leaves heads to ``LimitedConnector``: asyncio reads 256 KiB at once, and then looks at MAX_HEAD.
+"""
 _FRAMING = 8  # bytes on the wire for one of a body; chunks of one byte take 6
 
 
@@ -27,17 +29,6 @@ class LimitedConnector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = partial(_Handler, loop=asyncio.get_running_loop())  # type: ignore[assignment]
-
-
-def session(connector: LimitedConnector, **options: Any) -> aiohttp.ClientSession:
-    """A session that leaves it to the connector to limit heads: its own limits are out of reach."""
-    return aiohttp.ClientSession(
-        connector=connector,
-        max_line_size=_OUT_OF_REACH,
-        max_field_size=_OUT_OF_REACH,
-        max_headers=_OUT_OF_REACH,
-        **options,
-    )
 
 
 class _Handler(ResponseHandler):

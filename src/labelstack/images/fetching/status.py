@@ -11,21 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_WORDS = frozenset(
-    {
-        "ok",
-        "no_url",
-        "not_an_image",
-        "damaged",
-        "unsupported",
-        "timeout",
-        "connection",
-        "too_large",
-        "forbidden",
-        "missing",
-    }
+_PATTERN = re.compile(
+    "ok|no_url|not_an_image|damaged|unsupported|timeout|connection|too_large|forbidden|missing|http_[1-5]([0-9]{2}|xx)"
 )
-_PATTERN = re.compile(r"http_[1-5](\d\d|xx)")
 
 
 class RefusedError(Exception):
@@ -39,7 +27,7 @@ class RefusedError(Exception):
 
 def is_pattern(pattern: str) -> bool:
     """Whether this is a status, or a group of statuses as ``http_5xx``."""
-    return pattern in _WORDS or _PATTERN.fullmatch(pattern) is not None
+    return _PATTERN.fullmatch(pattern) is not None
 
 
 def matches(status: str, patterns: Iterable[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from labelstack.images.fetching.fetch import Validator
 from labelstack.support.storage import replacing
 
-_NAMES = ["image_id", "content", "url", "etag", "last_modified"]
+_TEXTS = ("content", "url", "etag", "last_modified")
+_SCHEMA = pa.schema([("image_id", pa.int64()), *((name, pa.string()) for name in _TEXTS)])
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,14 @@ def read_validators(path: Path | None) -> dict[int, Known]:
     if path is None:
         return {}
     try:
-        columns = pq.read_table(path, columns=_NAMES).to_pydict()
+        rows = pq.read_table(path, columns=_SCHEMA.names).to_pylist()
+        return {row.pop("image_id"): Known(row.pop("content"), Validator(**row)) for row in rows}
     except (OSError, pa.ArrowInvalid, KeyError):
         return {}
-    rows = zip(*(columns[name] for name in _NAMES), strict=True)
-    return {image_id: Known(content, Validator(*said)) for image_id, content, *said in rows}
 
 
 def write_validators(path: Path, known: Mapping[int, Known]) -> None:
     """Write versions by image id."""
-    rows = [(image_id, each.content, *astuple(each.validator)) for image_id, each in sorted(known.items())]
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _NAMES]
-    kinds = [pa.int64()] + [pa.string()] * 4
+    rows = [{"image_id": key, "content": one.content, **asdict(one.validator)} for key, one in sorted(known.items())]
     with replacing(path) as temporary:
-        table = pa.table([pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)], names=_NAMES)
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary, compression="zstd")

@@ -32,7 +32,7 @@ from yarl import URL
 
 from labelstack.images.fetching.hosts import CheckedResolver, Hosts
 from labelstack.images.fetching.packed import unpacked
-from labelstack.images.fetching.response_heads import HeadTooLargeError, LimitedConnector, session
+from labelstack.images.fetching.response_heads import NO_LIMITS, HeadTooLargeError, LimitedConnector
 from labelstack.images.fetching.status import RefusedError
 from labelstack.images.fetching.urls import WebUrl
 from labelstack.params.images import ImagesSection
@@ -77,13 +77,15 @@ class Web:
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=params.connect_timeout_s, sock_read=params.first_byte_timeout_s
         )
-        self._session = session(
-            LimitedConnector(
-                limit=0,  # Hosts limits
-                resolver=CheckedResolver(hosts),
-                use_dns_cache=False,
-                keepalive_timeout=_IDLE_S,
-            ),
+        connector = LimitedConnector(
+            limit=0,  # Hosts limits
+            resolver=CheckedResolver(hosts),
+            use_dns_cache=False,
+            keepalive_timeout=_IDLE_S,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            **NO_LIMITS,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers=HEADERS,

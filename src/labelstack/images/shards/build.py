@@ -99,17 +99,12 @@ async def run_all(work: Callable[[T], Coroutine[Any, Any, None]], items: Iterabl
         for item in rest:
             await work(item)
 
-    tasks = [asyncio.create_task(go_on()) for _ in range(at_once)]
     try:
-        if tasks:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(go_on())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0]  # noqa: B904  (its own cause stays)
 
 
 async def build(job: Job, fetcher: Fetcher, report: Report = lambda status: None) -> dict[str, Any]:

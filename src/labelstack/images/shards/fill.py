@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _HOSTS_SHOWN = 10
 _IMAGES_PER_PROCESS = 1000
 _BUDGET_FROM = 200
+_LOOKED_AT = 256  # jobs, to choose the number of processes by
 
 
 class TooManyFailuresError(UserError):
@@ -199,7 +200,7 @@ def _build(
             report(outcome["status"])
             done(outcome)
         return
-    first = list(_few(jobs))
+    first = list(islice(jobs, _LOOKED_AT))
     images = sum(len(job.image_id) for job in first)
     most = min(params.workers or cores(), params.concurrency, params.concurrency_per_host, len(first))
     processes = most if params.workers else min(most, max(1, images // _IMAGES_PER_PROCESS))
@@ -207,9 +208,3 @@ def _build(
         build_in_processes(chain(first, jobs), params, root, processes, report, done)
     elif first:
         build_here(chain(first, jobs), params, root, report, done)
-
-
-def _few(jobs: Iterator[Job], most: int = 256) -> Iterator[Job]:
-    """The first jobs, enough to choose the number of processes by."""
-    for _, job in zip(range(most), jobs, strict=False):
-        yield job
