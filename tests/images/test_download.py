@@ -269,7 +269,10 @@ def test_processes_end_with_their_parent(
     several = params.model_copy(update={"workers": 2, "timeout_s": 300, "first_byte_timeout_s": 300})
     server.delay = 100  # all of them are in the middle of a shard
     command = [sys.executable, "-c", _CHILD, tmp_path / "manifest.json", tmp_path / "a", several.model_dump_json()]
-    parent = subprocess.Popen(command, start_new_session=True)
+    parent = subprocess.Popen(
+        command, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while server.hits.total() < 4 and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -15,6 +15,7 @@ from labelstack.predictions import read_predictions
 from labelstack.registry.versions import METRIC_TAG, read_version
 from labelstack.scoring.metric import metric_of
 from labelstack.scoring.scored import read_scored
+from labelstack.stages import code as stages_code
 from labelstack.stages.rows import stacking_rows
 from labelstack.stages.settings import settings
 from labelstack.tracking.runs import connect
@@ -143,8 +144,10 @@ def test_code_of_a_metric_counts_for_who_depends_on_it(plugged_in: Path) -> None
     codes = [found[name]["metric"]["code"] for name in (KEY, "row_ranking")]
     assert len({*codes}) == 2
     assert found["row_ranking"]["models"]["a"]["monitor"]["code"] == codes[1]
-    (plugged_in / "labelstack_rows.py").write_text(PLUG_IN + "\n# changed\n")
-    assert settings(with_metric("row_ranking"))["metric"]["code"] != codes[1]
+    for change, differs in (("# said otherwise", False), ("CHANGED = True", True)):
+        (plugged_in / "labelstack_rows.py").write_text(f"{PLUG_IN}\n{change}\n")
+        stages_code._plug_in.cache_clear()  # as in the next process
+        assert (settings(with_metric("row_ranking"))["metric"]["code"] != codes[1]) is differs
     assert settings(with_metric(KEY))["metric"]["code"] == codes[0]
 
 
