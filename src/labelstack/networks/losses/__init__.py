@@ -1,1 +1,1 @@
-"""Losses, one file each: a name in params.yaml is a function here or of a plug-in (params/loss_names.py)."""
+"""Losses, one file each: ``models.<name>.loss`` names one of them, or a plug-in's; the names: params/loss_names.py."""
