@@ -1,4 +1,4 @@
-"""Base models: backbones, head, losses, training that survives a kill, batched inference."""
+"""Base models: backbones, losses, the task of a network, training that survives a kill, batched inference."""
 
 from labelstack.support.quiet import load_tensorflow
 

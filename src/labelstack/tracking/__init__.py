@@ -1,1 +1,1 @@
-"""MLflow runs, lineage to DVC, the ensemble as a pyfunc model, and the registry."""
+"""MLflow runs, what is kept of them while the server is away, and their lineage to DVC."""
