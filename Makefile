@@ -26,7 +26,7 @@ test: system-test setup-dev  ## the fast suite, with coverage of src/
 test-full: system-test setup-dev  ## everything, the slow cases included
 	LABELSTACK_TESTS=full pytest -m ""
 
-# One room of tests/ in under a minute, or `test-all-ROOM` with what runs the whole pipeline first.
+# One room of tests/ (under a minute; commands, which starts servers, takes longer), or `test-all-ROOM` with what runs the whole pipeline first.
 test-all-%: system-test setup-dev
 	pytest -n 2 --dist loadfile tests/$*
 
