@@ -51,11 +51,18 @@ class TeamServer:
 
     def commands(self) -> str:
         """What `ps` shows of the server and its children."""
-        return "\n".join(" ".join(process.cmdline()) for process in self.processes())
+        lines = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended since it was listed
+                lines.append(" ".join(process.cmdline()))
+        return "\n".join(lines)
 
     def listening(self) -> set[tuple[str, int]]:
         """The addresses and ports at which the server waits for connections."""
-        sockets = [each for process in self.processes() for each in process.net_connections("inet")]
+        sockets = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sockets += process.net_connections("inet")
         return {(each.laddr.ip, each.laddr.port) for each in sockets if each.status == psutil.CONN_LISTEN}
 
 
