@@ -26,12 +26,12 @@ test: system-test setup-dev  ## the fast suite, with coverage of src/
 test-full: system-test setup-dev  ## everything, the slow cases included
 	LABELSTACK_TESTS=full pytest -m ""
 
-# One room of tests/ (under a minute; commands, which starts servers, takes longer), or `test-all-ROOM` with what runs the whole pipeline first.
+# One room of tests/ (under a minute), or `test-all-ROOM` with whole pipelines, team servers, browsers and bad lines.
 test-all-%: system-test setup-dev
 	pytest -n 2 --dist loadfile tests/$*
 
 test-%: setup-dev
-	pytest -n 2 --dist loadfile -m "not slow and not pipeline" tests/$*
+	pytest -n 2 --dist worksteal -m "not slow and not long" tests/$*
 
 lint: setup-dev  ## ruff, mypy, import-linter: what .pre-commit-config.yaml runs too
 	ruff check .

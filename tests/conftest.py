@@ -21,13 +21,13 @@ hypothesis.settings.register_profile("others", print_blob=True)
 hypothesis.settings.load_profile("others" if os.environ.get("LABELSTACK_TESTS") == "full" else "same")
 
 
-WORKSPACES = {"finished", "workspace", "copied"}
+LONG = {"finished", "workspace", "copied", "team"}  # fixtures that run the whole pipeline, or start a team's server
 
 
 @pytest.hookimpl(tryfirst=True)  # before markers choose
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if WORKSPACES & set(getattr(item, "fixturenames", ())):
-            item.add_marker("pipeline")
+        if LONG & set(getattr(item, "fixturenames", ())):
+            item.add_marker("long")
     first = ("test_repro.py", "test_recipes.py")
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))

@@ -37,6 +37,7 @@ def state(root: Path) -> dict[str, tuple[int, int]]:
     return {str(file.relative_to(root)): (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def test_the_server_listens_on_loopback_and_knows_its_names_only(team: TeamServe
     assert team.listening() == {("127.0.0.1", int(team.url.rpartition(":")[2]))}
 
 
+@pytest.mark.long
 def test_a_name_that_is_allowed_may_change_things_from_the_browser_and_a_password_in_the_uri_stays_hidden(
     database: Postgres, tmp_path: Path
 ) -> None:
