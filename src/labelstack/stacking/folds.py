@@ -6,21 +6,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_answers
+from labelstack.stacking.grouped_folds import deal_sources
+from labelstack.stacking.sources import source_codes
 from labelstack.support.errors import UserError
 
 
-def assign_folds(Y: ArrayLike, k: int, seed: int) -> NDArray[np.int64]:
+def assign_folds(Y: ArrayLike, k: int, seed: int, *, source: ArrayLike | None = None) -> NDArray[np.int64]:
     """Fold of each image, with every label spread over the folds as evenly as it goes.
 
     Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011): the label with the fewest images left is dealt out
     first, each image to the fold that lacks this label most, then to the one with most room. Unlike the paper's, folds
-    have a fixed size: n // k, and one more in the first n % k.
+    have a fixed size: n // k, and one more in the first n % k. With sources, whole ones are dealt out
+    (``deal_sources``), and folds are as even as these allow.
 
     Parameters
     ----------
     Y : 0/1 [n, n_labels]
     k : number of folds, 2 … n
     seed : breaks ties
+    source : strings or whole numbers [n]; images of one source get one fold
 
     Returns
     -------
@@ -29,12 +33,26 @@ def assign_folds(Y: ArrayLike, k: int, seed: int) -> NDArray[np.int64]:
     Raises
     ------
     UserError
-        When k is below 2 or above the number of images.
+        When k is below 2 or above the number of images or of sources.
     """
     answers = check_answers(Y)
+    if not 2 <= k <= len(answers):
+        raise UserError(f"folds.k is {k}: {len(answers)} images can be split into 2 … {len(answers)} folds")
+    if source is None:
+        return _iterative(answers, k, seed)
+    codes = source_codes(source, len(answers))
+    n_sources = int(codes.max()) + 1
+    if n_sources < k:
+        lower = f"lower folds.k to {n_sources} or less, or " if n_sources > 1 else ""
+        raise UserError(
+            f"folds.k is {k}: the images come from {n_sources} source{'s' * (n_sources > 1)}, and no source is split; "
+            f"{lower}let folds disregard sources"
+        )
+    return deal_sources(answers, codes, np.full(k, 1 / k), np.random.default_rng(seed))
+
+
+def _iterative(answers: NDArray[np.bool_], k: int, seed: int) -> NDArray[np.int64]:
     n = len(answers)
-    if not 2 <= k <= n:
-        raise UserError(f"folds.k is {k}: {n} images can be split into 2 … {n} folds")
     rng = np.random.default_rng(seed)
     room = np.full(k, n // k)
     room[: n % k] += 1
