@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.grouped_folds import deal_sources
+from labelstack.stacking.rarest_first import check_k, rarest_first_folds
 from labelstack.stacking.sources import source_codes
 from labelstack.support.errors import UserError
 
 
-def assign_folds(Y: ArrayLike, k: int, seed: int, *, source: ArrayLike | None = None) -> NDArray[np.int64]:
+def assign_folds(
+    Y: ArrayLike,
+    k: int,
+    seed: int,
+    *,
+    source: ArrayLike | None = None,
+    method: Literal["iterative", "rarest_first"] = "iterative",
+) -> NDArray[np.int64]:
     """Fold of each image, with every label spread over the folds as evenly as it goes.
 
-    Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011): the label with the fewest images left is dealt out
-    first, each image to the fold that lacks this label most, then to the one with most room. Unlike the paper's, folds
-    have a fixed size: n // k, and one more in the first n % k. With sources, whole ones are dealt out
+    ``iterative``: iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011): the label with the fewest images left
+    is dealt out first, each image to the fold that lacks this label most, then to the one with most room. Unlike the
+    paper's, folds have a fixed size: n // k, and one more in the first n % k. With sources, whole ones are dealt out
     (``deal_sources``), and folds are as even as these allow.
+
+    ``rarest_first``: ``rarest_first_folds``, every image naming its labels in the order of the columns.
 
     Parameters
     ----------
@@ -25,6 +37,7 @@ def assign_folds(Y: ArrayLike, k: int, seed: int, *, source: ArrayLike | None = 
     k : number of folds, 2 … n
     seed : breaks ties
     source : strings or whole numbers [n]; images of one source get one fold
+    method : the rule
 
     Returns
     -------
@@ -33,11 +46,18 @@ def assign_folds(Y: ArrayLike, k: int, seed: int, *, source: ArrayLike | None = 
     Raises
     ------
     UserError
-        When k is below 2 or above the number of images or of sources.
+        When k is below 2 or above the number of images or of sources, or the rule cannot keep sources whole.
     """
     answers = check_answers(Y)
-    if not 2 <= k <= len(answers):
-        raise UserError(f"folds.k is {k}: {len(answers)} images can be split into 2 … {len(answers)} folds")
+    check_k(k, len(answers))
+    if method == "rarest_first":
+        if source is not None:
+            raise UserError(
+                "folds by rarest_first deal out image by image and cannot keep sources whole: use iterative ones"
+            )
+        rows, columns = np.nonzero(answers)
+        ends = np.searchsorted(rows, np.arange(1, len(answers)))
+        return rarest_first_folds([labels.tolist() for labels in np.split(columns, ends)], k, seed)
     if source is None:
         return _iterative(answers, k, seed)
     codes = source_codes(source, len(answers))
