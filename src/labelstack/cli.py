@@ -38,6 +38,7 @@ stages = typer.Typer(help="Run one stage of dvc.yaml as `dvc repro` would.", no_
 LOOK = "Look at results"
 USE = "Use, rebuild and share ensembles"
 Name = Annotated[str, typer.Argument(help="A name under models: or stackers: in params.yaml.")]
+Fold = Annotated[str | None, typer.Argument(help="A number of base_models: in params.yaml, or all; default: each.")]
 
 
 @stages.command()
@@ -81,17 +82,33 @@ def download(split: Annotated[str, typer.Argument(help="train, validation or tes
 
 
 @stages.command()
-def train(model: Name) -> None:
-    """Train one base model."""
+def split() -> None:
+    """Assign folds, hold-outs and audit rows, once for all stages."""
+    from labelstack.stages import split as stage
+
+    stage.run()
+
+
+@stages.command()
+def train(model: Name, fold: Fold = None) -> None:
+    """Train the networks of one base model, or one of them."""
     from labelstack.stages import train as stage
 
-    stage.run(model)
+    stage.run(model, fold)
 
 
 @stages.command(name="predict")
-def predict_splits(model: Name) -> None:
-    """Predict validation and test with one base model, and choose its decision rule."""
+def predict_rows(model: Name, fold: Fold = None) -> None:
+    """Predict with the networks of one base model, or one of them, what they did not learn from."""
     from labelstack.stages import predict as stage
+
+    stage.run(model, fold)
+
+
+@stages.command()
+def score(model: Name) -> None:
+    """Put together what the networks of one base model predict, choose its decision rule and score it."""
+    from labelstack.stages import score as stage
 
     stage.run(model)
 

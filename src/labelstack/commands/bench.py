@@ -112,8 +112,9 @@ def pipeline_cube() -> Cube:
     from labelstack.predictions import assemble_cube, read_predictions
     from labelstack.stacking.bench.cubes import Cube
     from labelstack.stages import paths
+    from labelstack.stages.fold_files import stacking_rows
     from labelstack.stages.members import base_models
-    from labelstack.stages.rows import label_table, stacking_rows
+    from labelstack.stages.rows import label_table
     from labelstack.stages.work.score_all import read_test_answers
 
     if not PARAMS.exists() or not paths.LABELS.exists():
@@ -121,7 +122,8 @@ def pipeline_cube() -> Cube:
             "bench: no cube given, and this folder holds no predictions of the pipeline; "
             "try `labelstack bench CUBE.npz` or `labelstack bench --generate 2000,5,40`"
         )
-    rows, members = stacking_rows(), base_models(load_params())
+    params = load_params()
+    rows, members = stacking_rows(params), base_models(params)
     parts = {one.name: read_predictions(one.oof) for one in members}
     cube, labels = assemble_cube(parts, rows.row_id), rows.Y.astype(np.float32)
     answers = read_test_answers(label_table()) if paths.ANSWERS.exists() else None

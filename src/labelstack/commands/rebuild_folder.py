@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labelstack.ensemble import record
-from labelstack.ensemble.folder import Spec
+from labelstack.ensemble.folder import Spec, network_file
 from labelstack.ensemble.recompute import Members, ensemble_predictions, shard_predictions
 from labelstack.formats.submission import Form
 from labelstack.params import load_params
 from labelstack.predictions import read_predictions
 from labelstack.stages import paths
 from labelstack.stages.label_sets import load_decision
-from labelstack.stages.members import THE_BLEND, base_model, stacker
+from labelstack.stages.members import THE_BLEND, Network, base_model, stacker
 from labelstack.stages.submit import write_labels
 from labelstack.support import storage
 from labelstack.support.errors import UserError
@@ -47,8 +47,9 @@ def restore(ensemble: Path, code: Path, spec: Spec, workspace: Path) -> None:
 def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
     for file in sorted((ensemble / "files").glob("*")):
         yield file, Path(file.name)
-    for name in spec.views:
-        yield ensemble / "members" / name / "model.keras", base_model(name).learnt
+    for name, networks in spec.views.items():
+        for fold in networks:
+            yield ensemble / network_file(name, fold), Network(name, fold).weights
         yield record.predictions_file(ensemble, name), base_model(name).test
     for name in spec.stackers:
         yield ensemble / "stackers" / name, stacker(name).learnt

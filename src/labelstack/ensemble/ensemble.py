@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.ensemble.folder import Spec, View, read_spec
+from labelstack.ensemble.folder import Spec, View, network_file, read_spec
 from labelstack.ensemble.image_sources import ImageSources
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.support.errors import UserError
@@ -38,7 +38,8 @@ class Rooms:
     Attributes
     ----------
     decode : stored image's bytes, view → uint8 [size, size, 3]; raises on what is no image
-    models : by name, uint8 [n, size, size, 3] → float32 [n, n_labels], test-time augmentation included
+    models : by name, images uint8 [n, size, size, 3] by view → float32 [n, n_labels], test-time augmentation and the
+        mean over the base model's networks included
     stackers : by name, cube float32 [n, n_models, n_labels] → float32 [n, n_labels]
     blend : predictions by member, weights by member → float32 [n, n_labels]
     decide : float32 [n, n_labels] → bool [n, n_labels]
@@ -46,7 +47,7 @@ class Rooms:
     """
 
     decode: Callable[[bytes, View], Images]
-    models: Mapping[str, Callable[[Images], Floats]]
+    models: Mapping[str, Callable[[Mapping[View, Images]], Floats]]
     stackers: Mapping[str, Callable[[Floats], Floats]]
     blend: Callable[[Mapping[str, Floats], Mapping[str, float]], Floats]
     decide: Callable[[Floats], NDArray[np.bool_]]
@@ -68,7 +69,7 @@ class Ensemble:
         self.spec = spec
         self.rooms = rooms
         self.sources = sources or ImageSources.from_settings(spec.settings.fetch)
-        self._views = list({spec.views[name]: None for name in spec.needed_models})
+        self._views = list({view: None for name in spec.needed_models for view in spec.views[name].values()})
         self._turn = threading.Lock()  # a batch at a time: the models use all cores, and memory stays bounded
 
     @classmethod
@@ -119,9 +120,9 @@ class Ensemble:
 
     def probabilities(self, pixels: Mapping[View, Images]) -> Floats:
         """Blended probabilities float32 [n, n_labels] of decoded images uint8 [n, size, size, 3] by view."""
-        spec, views = self.spec, self.spec.views
+        spec = self.spec
         ids = np.arange(len(next(iter(pixels.values()))))
-        base = {name: Predictions(ids, self.rooms.models[name](pixels[views[name]])) for name in spec.needed_models}
+        base = {name: Predictions(ids, self.rooms.models[name](pixels)) for name in spec.needed_models}
         members = {name: prediction.probability for name, prediction in base.items()}
         if spec.needed_stackers:
             cube = assemble_cube(base, ids)
@@ -179,14 +180,19 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
     from labelstack.networks.inference import compile_predict, load_model
     from labelstack.stacking.blending import blend
     from labelstack.stacking.deciding.decisions import Decision
+    from labelstack.stacking.stackers.averaging import mean_of
     from labelstack.stacking.stackers.construction import load_fold_ensemble
 
     settings = spec.settings
     transforms = [TRANSFORMS[name] for name in settings.tta]
 
-    def base_model(name: str) -> Callable[[Images], Floats]:
-        forward = compile_predict(load_model(folder / "members" / name / "model.keras"))
+    def network(name: str, fold: str) -> Callable[[Images], Floats]:
+        forward = compile_predict(load_model(folder / network_file(name, fold)))
         return lambda x: np.mean([forward(transform(x)) for transform in transforms], axis=0, dtype=np.float32)
+
+    def base_model(name: str) -> Callable[[Mapping[View, Images]], Floats]:
+        networks = [(view, network(name, fold)) for fold, view in spec.views[name].items()]
+        return lambda pixels: mean_of([forward(pixels[view]) for view, forward in networks])
 
     return Rooms(
         store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality, settings.damaged)[0],

@@ -3,7 +3,7 @@
 It holds everything that prediction needs::
 
     ensemble.json                   models with their views (in the cube's order), stackers, settings
-    members/<model>/model.keras     base models
+    members/<model>/model.keras     base models; those with a network a fold: <model>/<fold>/model.keras
     stackers/<stacker>/             fold models of each stacker
     blend.json                      {"weights": {member: weight}}
     thresholds.json                 the decision rule: {"strategy", "thresholds": {label_id: …} or null, "decision"}
@@ -32,6 +32,8 @@ from labelstack.predictions import other_columns
 from labelstack.support.errors import InputProblems
 from labelstack.support.storage import read_json, write_json
 
+ONLY = "all"  # in place of a fold's number: the one network of a base model
+
 
 @dataclass(frozen=True)
 class EnsembleSettings:
@@ -57,12 +59,21 @@ class View:
 
 
 @dataclass(frozen=True)
+class NetworkPart:
+    """A network of a base model: ``all``, or the fold of train that it did not learn from; its file and its view."""
+
+    fold: str
+    file: Path
+    view: View
+
+
+@dataclass(frozen=True)
 class Parts:
     """What an ensemble is made of.
 
     Attributes
     ----------
-    models : mapping of name to (model.keras, image size, ``stretch`` or ``letterbox``), in the order of the cube
+    models : mapping of name to its networks, in the order of the cube
     stackers : mapping of name to the folder that ``FoldEnsemble.save`` wrote
     blend, thresholds : the JSON files of the stage ``blend``
     labels : sequence of (label_id, name), in the order of the probability columns
@@ -70,7 +81,7 @@ class Parts:
     record : what the ensemble predicted, kept for comparing and rebuilding
     """
 
-    models: Mapping[str, tuple[Path, int, Resize]]
+    models: Mapping[str, Sequence[NetworkPart]]
     stackers: Mapping[str, Path]
     blend: Path
     thresholds: Path
@@ -82,14 +93,16 @@ class Parts:
 
 def assemble_folder(folder: Path, parts: Parts) -> None:
     """Lay out an ensemble in an empty folder; raise ``InputProblems`` naming everything that is missing."""
-    needed = [file for file, *_ in parts.models.values()] + [parts.blend, parts.thresholds, *parts.files.values()]
+    networks = [network.file for model in parts.models.values() for network in model]
+    needed = [*networks, parts.blend, parts.thresholds, *parts.files.values()]
     needed += [parts.record.labels] if parts.record else []
     problems = [f"{path}: not found" for path in needed if not Path(path).is_file()]
     problems += [f"{path}: no such folder" for path in parts.stackers.values() if not Path(path).is_dir()]
     if problems:
         raise InputProblems("ensemble", problems)
-    for name, (file, *_) in parts.models.items():
-        _link(file, folder / "members" / name / "model.keras")
+    for name, networks_ in parts.models.items():
+        for network in networks_:
+            _link(network.file, folder / network_file(name, network.fold))
     for name, source in parts.stackers.items():
         shutil.copytree(source, folder / "stackers" / name, copy_function=_link)
     _link(parts.blend, folder / "blend.json")
@@ -99,7 +112,7 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
     write_json(folder / "labels.json", [{"label_id": int(i), "name": name} for i, name in parts.labels])
     description = {
         "labelstack": labelstack.__version__,
-        "models": {name: asdict(View(size, resize)) for name, (_, size, resize) in parts.models.items()},
+        "models": {name: _described(networks_) for name, networks_ in parts.models.items()},
         "stackers": list(parts.stackers),
         "settings": asdict(parts.settings),
     }
@@ -110,11 +123,34 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
     write_checksums(folder)
 
 
+def network_file(name: str, fold: str) -> str:
+    """Where the weights of a base model's network lie in an ensemble's folder."""
+    return f"members/{name}/model.keras" if fold == ONLY else f"members/{name}/{fold}/model.keras"
+
+
+def _described(networks: Sequence[NetworkPart]) -> dict[str, Any]:
+    """A base model in ensemble.json: its view, of several networks one for each fold."""
+    if [network.fold for network in networks] == [ONLY]:
+        return asdict(networks[0].view)
+    return {"networks": {network.fold: asdict(network.view) for network in networks}}
+
+
+def _views(entry: Mapping[str, Any]) -> dict[str, View]:
+    networks = entry.get("networks", {ONLY: entry})
+    return {fold: View(**view) for fold, view in networks.items()}
+
+
 @dataclass(frozen=True)
 class Spec:
-    """What ``Ensemble`` reads from the folder; ``decision`` is a rule as ``Decision.to_dict`` wrote it."""
+    """What ``Ensemble`` reads from the folder.
 
-    views: dict[str, View]
+    Attributes
+    ----------
+    views : of each base model, in the order of the cube: the views of its networks by fold, ``all`` for the only one
+    decision : a rule as ``Decision.to_dict`` wrote it
+    """
+
+    views: dict[str, dict[str, View]]
     stackers: list[str]
     weights: dict[str, float]
     decision: dict[str, Any]
@@ -161,7 +197,7 @@ def read_spec(folder: Path) -> Spec:
         raise InputProblems("ensemble", sorted(problems))
     settings = content["settings"]
     return Spec(
-        views={name: View(**entry) for name, entry in content["models"].items()},
+        views={name: _views(entry) for name, entry in content["models"].items()},
         stackers=list(content["stackers"]),
         weights={name: float(weight) for name, weight in weights.items()},
         decision=rule["decision"],

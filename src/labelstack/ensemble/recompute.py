@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.ensemble.folder import Spec, View
+from labelstack.ensemble.folder import ONLY, Spec, View, network_file
 from labelstack.ensemble.record import ProbeImages
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.stacking.blending import blend
+from labelstack.stacking.stackers.averaging import mean_of
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
 
@@ -28,12 +29,12 @@ class Members:
 
     Attributes
     ----------
-    base : name → a function of batches (ids, uint8 [b, size, size, 3]) → ids, float32 [n, n_labels]
+    network : base model, fold → a function of batches (ids, uint8 [b, size, size, 3]) → ids, float32 [n, n_labels]
     stacker : name → a function of a cube float32 [n, n_models, n_labels] → float32 [n, n_labels]
     decode : a stored JPEG, view → uint8 [size, size, 3]
     """
 
-    base: Callable[[str], Callable[[Batches], tuple[Ids, Floats]]]
+    network: Callable[[str, str], Callable[[Batches], tuple[Ids, Floats]]]
     stacker: Callable[[str], Callable[[Floats], Floats]]
     decode: Callable[[bytes, View], Images]
 
@@ -44,7 +45,7 @@ class Members:
         from labelstack.stacking.stackers.construction import load_fold_ensemble
 
         return cls(
-            base=lambda name: _base_model(folder / "members" / name / "model.keras", spec.settings.tta),
+            network=lambda name, fold: _network(folder / network_file(name, fold), spec.settings.tta),
             stacker=lambda name: load_fold_ensemble(folder / "stackers" / name).predict_proba,
             decode=lambda jpeg, view: decode(jpeg, view.image_size, view.resize),
         )
@@ -52,14 +53,13 @@ class Members:
 
 def probe_predictions(members: Members, spec: Spec, probe: ProbeImages, name: str) -> Floats:
     """What a base model says of the probe images, in the batches in which the pipeline predicted them."""
-    predict, view = members.base(name), spec.views[name]
 
-    def batches() -> Iterator[tuple[Ids, Images]]:
+    def batches(view: View) -> Iterator[tuple[Ids, Images]]:
         for number in np.unique(probe.batch):
             rows = np.flatnonzero(probe.batch == number)
             yield probe.image_id[rows], np.stack([members.decode(probe.jpeg[row], view) for row in rows.tolist()])
 
-    return predict(batches())[1]
+    return mean_of([members.network(name, fold)(batches(view))[1] for fold, view in spec.views[name].items()])
 
 
 def shard_predictions(members: Members, spec: Spec, folder: Path, name: str) -> Predictions:
@@ -76,12 +76,15 @@ def shard_predictions(members: Members, spec: Spec, folder: Path, name: str) -> 
     shards = shard_paths(folder)
     if not shards:
         raise UserError(f"{folder}: no shards (shard-00000.parquet …) there; `dvc pull data/images/test` fetches them")
-    predict, view = members.base(name), spec.views[name]
-    parts = []
-    for shard in bar(shards, desc=f"predict {name}", unit="shard"):
-        batches = evaluation_batches(shard, None, view.image_size, spec.settings.batch_size, view.resize)
-        parts.append(predict(batches))
-    return Predictions(np.concatenate([ids for ids, _ in parts]), np.concatenate([rows for _, rows in parts]))
+    image_id, networks = np.zeros(0, np.int64), []
+    for fold, view in spec.views[name].items():
+        predict, parts = members.network(name, fold), []
+        for shard in bar(shards, desc=f"predict {name}" + ("" if fold == ONLY else f"-{fold}"), unit="shard"):
+            batches = evaluation_batches(shard, None, view.image_size, spec.settings.batch_size, view.resize)
+            parts.append(predict(batches))
+        image_id = np.concatenate([ids for ids, _ in parts])
+        networks.append(np.concatenate([rows for _, rows in parts]))
+    return Predictions(image_id, mean_of(networks))
 
 
 def test_cube(spec: Spec, base: Mapping[str, Predictions]) -> tuple[Ids, Floats]:
@@ -106,7 +109,7 @@ def blended(spec: Spec, members: Mapping[str, Floats]) -> Floats:
     return blend({name: members[name] for name in spec.blended}, spec.blended)
 
 
-def _base_model(file: Path, tta: Iterable[str]) -> Callable[[Batches], tuple[Ids, Floats]]:
+def _network(file: Path, tta: Iterable[str]) -> Callable[[Batches], tuple[Ids, Floats]]:
     from labelstack.images.pixels.tta import TRANSFORMS
     from labelstack.networks.determinism import deterministic_operations
     from labelstack.networks.inference import compile_predict, load_model, predict

@@ -26,6 +26,7 @@ class DatasetSection(Section):
     root: Folder = "data/sample"
     label_ids: Annotated[tuple[LabelId, LabelId], Strict(False)] | None = None
     answers: str | None = None
+    audit: float = Field(0, ge=0, le=0.5)
 
     @field_validator("format")
     @classmethod

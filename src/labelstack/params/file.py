@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -13,7 +14,7 @@ from labelstack.params.augment import AugmentSection
 from labelstack.params.dataset import DatasetSection
 from labelstack.params.engine import EngineSection
 from labelstack.params.images import ImagesSection
-from labelstack.params.messages import explain, name_problems, raw_name_problems
+from labelstack.params.messages import dotted, explain, name_problems, raw_name_problems
 from labelstack.params.models import ModelSection
 from labelstack.params.prediction import PredictionSection
 from labelstack.params.sample import SampleSection
@@ -36,6 +37,7 @@ class Params(SecondLevel):
     images: ImagesSection = ImagesSection()
     augment: AugmentSection = AugmentSection()
     training: TrainingSection = TrainingSection()
+    base_models: list[Literal["all"] | Annotated[int, Field(ge=0, le=99)]] = ["all"]
     models: dict[str, ModelSection] = Field(min_length=1)
     prediction: PredictionSection = PredictionSection()
     submission: SubmissionSection = SubmissionSection()
@@ -45,9 +47,54 @@ class Params(SecondLevel):
     @model_validator(mode="after")
     def _names(self) -> Params:
         problems = name_problems(self.models, self.stackers, self.blend.members)
+        problems += [*self._fold_problems(), *self._override_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _fold_problems(self) -> Iterator[str]:
+        every = list(range(self.folds.k))
+        if self.base_models not in (["all"], every):
+            yield (
+                f"base_models: must be [all], one network on all of train, or {every}, one for each fold "
+                f"(folds.k is {self.folds.k}), not {self.base_models}"
+            )
+        if self.training.monitor == "fold" and not self.by_fold:
+            yield "training.monitor: fold is for networks that have one; with base_models: [all] use holdout"
+
+    def _override_problems(self) -> Iterator[str]:
+        for name, model in self.models.items():
+            for fold in model.by_fold:
+                place = ("models", name, "by_fold", str(fold))
+                if not self.by_fold or fold >= self.folds.k:
+                    why = f"folds are 0 … {self.folds.k - 1}" if self.by_fold else "base_models is [all]"
+                    yield f"{dotted(place)}: there is no network of this fold ({why})"
+                if "by_fold" in model.by_fold[fold]:
+                    yield f"{dotted(place)}.by_fold: no such key here"
+                    continue
+                try:
+                    model.of_fold(str(fold))
+                except ValidationError as error:
+                    yield from (f"{dotted(place)}.{problem}" for problem in explain(error, ModelSection))
+
+    @property
+    def by_fold(self) -> bool:
+        """Whether a base model is one network for each fold of train, and not one on all of it."""
+        return self.base_models != ["all"]
+
+    @property
+    def networks(self) -> list[str]:
+        """What a base model has networks for: ``["all"]``, or the folds' numbers as texts."""
+        return [str(fold) for fold in self.base_models]
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether networks have rows that say when to stop."""
+        return self.training.monitor == "fold" or self.training.holdout > 0
+
+    def network(self, name: str, fold: str) -> ModelSection:
+        """How the network of one fold of a base model is made; ``by_fold`` is put in."""
+        return self.models[name].of_fold(fold)
 
     def policy(self, model: ModelSection) -> AugmentSection | None:
         """The augmentation of one base model: the shared policy, its own, or none."""

@@ -35,8 +35,19 @@ class HeadSection(Section):
     dropout: float = Field(0.5, ge=0, lt=1)
 
 
+def _put_in(content: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with ``change``: sections key by key, but for the backbone's options, which are another's."""
+    result = dict(content)
+    for key, value in change.items():
+        whole = key == "options" or not isinstance(value, dict) or not isinstance(result.get(key), dict)
+        result[key] = value if whole else _put_in(result[key], value)
+    if "backbone" in change and "options" not in change:
+        result["options"] = {}
+    return result
+
+
 class ModelSection(Section):
-    """One base model."""
+    """One base model: its network, or, one a fold, its networks."""
 
     backbone: str
     weights: Folder = "none"
@@ -56,6 +67,19 @@ class ModelSection(Section):
     loss: str = "bce"
     augment: bool | AugmentSection = True
     seed: Seed = 0
+    by_fold: dict[Annotated[int, Field(ge=0, le=99)], dict[str, Any]] = {}
+
+    def of_fold(self, fold: str) -> ModelSection:
+        """The network of one fold (``all``: of all of train), what ``by_fold`` says of it put in.
+
+        Raises
+        ------
+        ValidationError
+            When what it says is not valid there.
+        """
+        content = self.model_dump(mode="json", exclude={"by_fold"})
+        change = self.by_fold.get(int(fold), {}) if fold.isdecimal() else {}
+        return ModelSection.model_validate(_put_in(content, change))
 
     @field_validator("backbone")
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from labelstack.params.section import Section
@@ -12,6 +14,7 @@ class TrainingSection(Section):
 
     holdout: float = Field(0.1, ge=0, le=0.5)
     holdout_max: int = Field(5000, ge=1)
+    monitor: Literal["holdout", "fold"] = "holdout"
     patience: int | None = Field(5, ge=1, le=1000)
     mixed_precision: bool = False
     multi_gpu: bool = False

@@ -7,9 +7,9 @@ from labelstack.report.figures import blend_weights, figure_png, threshold_curve
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.common import done, flat, lineage
-from labelstack.stages.logged_data import test_data, validation_data
+from labelstack.stages.logged_data import stacking_data, test_data
 from labelstack.stages.members import THE_BLEND, blended
-from labelstack.stages.rows import STACKING
+from labelstack.stages.rows import stacking_split
 from labelstack.stages.scored_sets import log_scored
 from labelstack.stages.work.fit_blend import compute
 from labelstack.tracking.run import MEMBER_TAG
@@ -29,12 +29,12 @@ def run() -> None:
         "thresholds": params.thresholds,
     }
     inputs = [member.predictions for member in blended(params)]
-    tags = lineage([*inputs, paths.manifest(STACKING), paths.LABELS], sections)
+    tags = lineage([*inputs, paths.manifest(stacking_split(params)), paths.LABELS, paths.STACKING], sections)
     tracker = connect(params.tracking)
     mixed, own = compute(params), THE_BLEND
     links = {f"{MEMBER_TAG}{member.name}": read_run_json(member.run_file)["run_id"] for member in blended(params)}
     with tracker.run(*own.run_name, params=flat(sections), tags=tags | links) as run_:
-        run_.log_datasets(validation_data(params, mixed.rows), test_data(params, mixed.test_id))
+        run_.log_datasets(stacking_data(params, mixed.rows), test_data(params, mixed.test_id))
         run_.log_metrics(mixed.scores | {f"weight.{name}": weight for name, weight in mixed.weights.items()})
         decides = metric_of(params.metric).decides.key
         run_.log_metrics({f"decision.{name}.{decides}": row[decides] for name, row in mixed.strategies.items()})

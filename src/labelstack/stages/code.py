@@ -24,8 +24,10 @@ ROOTS: dict[str, str] = {
     "sample": "labelstack.stages.sample",
     "ingest": "labelstack.stages.ingest",
     "download": "labelstack.stages.download",
+    "split": "labelstack.stages.work.assign_rows",
     "train": "labelstack.stages.work.train_network",
     "predict": "labelstack.stages.work.predict_network",
+    "score": "labelstack.stages.work.score_model",
     "members": "labelstack.stages.members",
     "stack": "labelstack.stages.work.fit_stacker",
     "blend": "labelstack.stages.work.fit_blend",
@@ -85,16 +87,17 @@ def apart(stage: str) -> list[str]:
     return [*APART, *(_PLUMBING if stage in _ABOUT else NEVER)]
 
 
-def chosen(params: Params, stage: str, name: str = "") -> tuple[str, ...]:
+def chosen(params: Params, stage: str, name: str = "", fold: str = "") -> tuple[str, ...]:
     """What params.yaml names for each noun of a stage.
 
     Parameters
     ----------
-    name : of the base model (train, predict) or stacker (stack); "" for a stage that runs once
+    name, fold : of the network (train, predict), or the name of the stacker (stack); "" for a stage that runs once
     """
     nouns = {"format": params.dataset.format}
     if stage in ("train", "predict"):
-        nouns |= {"backbone": params.models[name].backbone, "loss": params.models[name].loss}
+        network = params.network(name, fold)
+        nouns |= {"backbone": network.backbone, "loss": network.loss}
     elif stage == "stack":
         nouns["stacker"] = params.stackers[name].kind
     return tuple(nouns[noun] for noun in VARIANTS.get(stage, ()))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.stages.common import ROOT
-from labelstack.stages.rows import STACKING, Rows
+from labelstack.stages.rows import Rows
 from labelstack.tracking.datasets import Context, Dataset
 from labelstack.tracking.lineage import input_hash, read_lock
 
@@ -28,9 +28,9 @@ def training_data(params: Params, rows: Rows, holdout: Rows) -> list[Dataset]:
     return parts
 
 
-def validation_data(params: Params, rows: Rows) -> Dataset:
+def stacking_data(params: Params, rows: Rows) -> Dataset:
     """The rows that base models are scored on, and that stackers and the blend learn from fold by fold."""
-    return _split(params, STACKING, rows.image_id, rows.Y)
+    return _split(params, rows.split, rows.image_id, rows.Y, context="validation")
 
 
 def test_data(params: Params, image_id: NDArray[np.int64]) -> Dataset:

@@ -6,7 +6,7 @@ params.yaml no longer names, and has no order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,11 +19,60 @@ from labelstack.support import storage
 from labelstack.support.errors import UserError
 
 Kind = Literal["base model", "stacker", "blend"]
-
+ALL = "all"  # in place of a fold's number: the one network on all of train
 
 _STAGES: dict[Kind, str] = {"base model": "train", "stacker": "stack", "blend": "blend"}  # of their MLflow runs
 _DIGESTS: dict[Kind, str] = {"base model": "weights_digest", "stacker": "digest"}  # of what was learnt, in run.json
 KIND_OF_STAGE: dict[str, Kind] = {stage: kind for kind, stage in _STAGES.items()}
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a base model; paths are relative to the folder of dvc.yaml or of a rebuilt one.
+
+    Attributes
+    ----------
+    model : the base model's name
+    fold : which fold of train it did not learn from; ``all``: it is the only one, and learnt from all of train
+    """
+
+    model: str
+    fold: str
+
+    @property
+    def name(self) -> str:
+        """What tables, files and runs call it."""
+        return self.model if self.fold == ALL else f"{self.model}-{self.fold}"
+
+    @property
+    def folder(self) -> Path:
+        """Its weights, history.csv and run.json."""
+        return paths.network(self.model, self.fold)
+
+    @property
+    def weights(self) -> Path:
+        """What it has learnt."""
+        return self.folder / "model.keras"
+
+    @property
+    def history(self) -> Path:
+        """Its scores, epoch by epoch."""
+        return self.folder / "history.csv"
+
+    @property
+    def run_file(self) -> Path:
+        """Which MLflow run it is of."""
+        return self.folder / "run.json"
+
+    @property
+    def curve(self) -> Path:
+        """Its scores as `dvc plots` shows them."""
+        return paths.METRICS / "train" / f"{self.model}-{self.fold}.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """The folder of what it predicts: ``oof``, rows that it did not learn from, ``test`` and ``audit``."""
+        return paths.network_predictions(self.model, self.fold)
 
 
 @dataclass(frozen=True)
@@ -34,10 +83,12 @@ class Member:
     ----------
     name : its key in params.yaml, which also names its row in tables; the blend is ``blend``
     kind : what it is
+    folds : of a base model, what it has networks for
     """
 
     name: str
     kind: Kind
+    folds: tuple[str, ...] = ()
 
     @property
     def _layout(self) -> paths.Layout:
@@ -49,8 +100,13 @@ class Member:
         return Path(self._layout.folder.format(self.name))
 
     @property
+    def networks(self) -> list[Network]:
+        """Of a base model: who predicts for it. New images get the mean of them."""
+        return [Network(self.name, fold) for fold in self.folds]
+
+    @property
     def learnt(self) -> Path:
-        """The file or folder of what it has learnt."""
+        """The file or folder of what a stacker or the blend has learnt."""
         return self.folder / self._layout.learnt
 
     @property
@@ -81,7 +137,7 @@ class Member:
     @property
     def oof(self) -> Path:
         """Predictions of the stacking rows, each by who did not learn from it."""
-        return self.predictions / f"{self._layout.oof}.npz"
+        return self.predictions / "oof.npz"
 
     @property
     def nested(self) -> Path:
@@ -92,6 +148,11 @@ class Member:
     def test(self) -> Path:
         """Predictions of the test rows."""
         return self.predictions / "test.npz"
+
+    @property
+    def audit(self) -> Path:
+        """Predictions of the audit rows, as new images get them; only where there are such rows."""
+        return self.predictions / "audit.npz"
 
     @property
     def cross_fitted(self) -> Path:
@@ -107,9 +168,9 @@ class Member:
 THE_BLEND = Member(BLEND, "blend")
 
 
-def base_model(name: str) -> Member:
+def base_model(name: str, folds: Sequence[str] = (ALL,)) -> Member:
     """The base model of a name."""
-    return Member(name, "base model")
+    return Member(name, "base model", tuple(folds))
 
 
 def stacker(name: str) -> Member:
@@ -119,7 +180,7 @@ def stacker(name: str) -> Member:
 
 def base_models(params: Params) -> list[Member]:
     """Base models in the order of params.yaml."""
-    return [base_model(name) for name in params.models]
+    return [base_model(name, params.networks) for name in params.models]
 
 
 def stackers(params: Params) -> list[Member]:
@@ -147,16 +208,16 @@ def _cross_fitted(member: Member) -> list[Path]:
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
 _ASPECTS: dict[str, dict[str, Callable[[Member], list[Path]]]] = {
     "base_models": {
-        "predictions": lambda member: [member.oof, member.test],
+        "predictions": lambda member: [member.oof, member.test, member.audit],
         "label_sets": _cross_fitted,
         "rules": lambda member: [member.rule],
         "scores": lambda member: [member.scores],
-        "histories": lambda member: [member.folder / "history.csv"],
-        "weights": lambda member: [member.learnt],
-        "runs": lambda member: [member.run_file],
+        "histories": lambda member: [network.history for network in member.networks],
+        "weights": lambda member: [network.weights for network in member.networks],
+        "runs": lambda member: [member.run_file, *(network.run_file for network in member.networks)],
     },
     "stackers": {
-        "predictions": lambda member: [member.oof, member.nested, member.test],
+        "predictions": lambda member: [member.oof, member.nested, member.test, member.audit],
         "label_sets": _cross_fitted,
         "rules": lambda member: [member.rule],
         "scores": lambda member: [member.scores],
@@ -186,8 +247,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _digest(member: Member, files: list[Path]) -> str:
-    """Of files' names and bytes; only nested predictions may be absent, since two folds have none."""
-    there = [file for file in files if file.exists() or file != member.nested]
+    """Of files' names and bytes; nested predictions may be absent (two folds have none), and those of audit rows."""
+    there = [file for file in files if file.exists() or file not in (member.nested, member.audit)]
     if lacking := [str(file) for file in there if not file.exists()]:
         raise UserError("\n".join(f"{file}: not found. Run `dvc repro` first." for file in lacking))
     return digest([[file.name, storage.sha256(file)] for file in there])

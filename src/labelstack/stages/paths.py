@@ -11,6 +11,10 @@ LABELS = Path("data/manifest/labels.parquet")
 ANSWERS = Path("data/manifest/answers.parquet")
 LOCAL_FILES = Path("data/manifest/local_files.json")
 SUBMISSION_FORM = Path("data/manifest/submission.json")
+BESIDE = Path("data/manifest/beside.parquet")  # what the data set says of rows for their folds
+FOLDS = Path("data/folds")
+STACKING = FOLDS / "stacking.parquet"
+AUDIT = FOLDS / "audit.parquet"
 ENSEMBLE = Path("models/ensemble")
 METRICS = Path("metrics")
 PLOTS = Path("metrics/plots")
@@ -23,22 +27,40 @@ CODE = WORK / "code.json"  # digests of the code, kept
 class Layout(NamedTuple):
     """Where members of one kind have their files; {} stands for the member's name.
 
-    ``learnt`` lies below ``folder``; ``scores`` below ``METRICS``; ``oof``, predictions of the stacking rows by who did
-    not learn from them, below ``predictions``.
+    ``learnt`` lies below ``folder``, ``scores`` below ``METRICS``. What a base model has learnt are its networks.
     """
 
     folder: str
     predictions: str
     scores: str
     learnt: str
-    oof: str
 
 
 MEMBERS = {
-    "base model": Layout("models/base/{}", "data/predictions/{}", "predict/{}", "model.keras", "validation"),
-    "stacker": Layout("models/stackers/{}", "data/stacked/{}", "stack/{}", "folds", "oof"),
-    "blend": Layout("models/ensemble", "data/ensemble", "blend", "blend.json", "oof"),
+    "base model": Layout("models/base/{}", "data/predictions/{}", "score/{}", ""),
+    "stacker": Layout("models/stackers/{}", "data/stacked/{}", "stack/{}", "folds"),
+    "blend": Layout("models/ensemble", "data/ensemble", "blend", "blend.json"),
 }
+
+
+def network(name: str, fold: str) -> Path:
+    """The folder of a base model's network of one fold, ``all`` for that on all of train."""
+    return Path(f"models/networks/{name}/{fold}")
+
+
+def network_predictions(name: str, fold: str) -> Path:
+    """The folder of what one network predicts."""
+    return Path(f"data/network_predictions/{name}/{fold}")
+
+
+def fit_rows(fold: str) -> Path:
+    """Which rows of train the networks of a fold learn from, and which are held out."""
+    return FOLDS / "fit" / f"{fold}.parquet"
+
+
+def predicted_rows(fold: str) -> Path:
+    """Which rows the networks of a fold predict, besides the test split."""
+    return FOLDS / "predict" / f"{fold}.parquet"
 
 
 def manifest(split: str) -> Path:

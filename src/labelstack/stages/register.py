@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from labelstack.ensemble.folder import EnsembleSettings, Parts
+from labelstack.ensemble.folder import EnsembleSettings, NetworkPart, Parts, View
 from labelstack.ensemble.image_sources import fetch_settings
 from labelstack.ensemble.log import log_ensemble
 from labelstack.ensemble.record import Record
@@ -28,7 +29,7 @@ from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.card_facts import card_facts
 from labelstack.stages.common import done
-from labelstack.stages.members import THE_BLEND, base_models, stackers
+from labelstack.stages.members import ALL, THE_BLEND, Network, base_models, stackers
 from labelstack.stages.rows import label_table
 from labelstack.stages.version_record import record
 from labelstack.support import storage
@@ -44,10 +45,7 @@ def parts(params: Params) -> Parts:
     """Everything that predicts: files of stage outputs and how images are read."""
     labels = label_table()
     return Parts(
-        models={
-            one.name: (one.learnt, params.models[one.name].image_size, params.models[one.name].resize)
-            for one in base_models(params)
-        },
+        models={one.name: [network_part(params, network) for network in one.networks] for one in base_models(params)},
         stackers={one.name: one.learnt for one in stackers(params)},
         blend=THE_BLEND.learnt,
         thresholds=THE_BLEND.rule,
@@ -64,14 +62,26 @@ def parts(params: Params) -> Parts:
     )
 
 
+def network_part(params: Params, network: Network) -> NetworkPart:
+    """A network's file and how it sees images."""
+    made = params.network(network.model, network.fold)
+    return NetworkPart(network.fold, network.weights, View(made.image_size, made.resize))
+
+
 def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     """A digest of every part, of what it has learnt and not of file bytes, which hold dates."""
     members = [*base_models(params), *stackers(params)]
     found = {one.name: read_run_json(one.run_file)[one.digest_key] for one in members}
     found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
-    views = {name: view for name, (_, *view) in ensemble.models.items()}
+    views = {name: _views(networks) for name, networks in ensemble.models.items()}
     settings = {key: value for key, value in asdict(ensemble.settings).items() if key not in ("batch_size", "fetch")}
     return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
+
+
+def _views(networks: Sequence[NetworkPart]) -> Any:
+    """Of one network its view; of several one for each fold."""
+    views = {network.fold: [network.view.image_size, network.view.resize] for network in networks}
+    return views[ALL] if list(views) == [ALL] else views
 
 
 def version_tags(blended: Mapping[str, str], kept: Record) -> dict[str, str]:

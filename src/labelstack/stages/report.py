@@ -17,9 +17,10 @@ from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.board import comparison_rows, decision_rows, leaderboard_rows
 from labelstack.stages.common import done
+from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import THE_BLEND, base_models
-from labelstack.stages.rows import STACKING, label_table, stacking_rows
+from labelstack.stages.rows import label_table
 from labelstack.support import storage
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import connect
@@ -29,12 +30,12 @@ GALLERY_SIZE = 24
 
 def gallery(params: Params, labels: pd.DataFrame) -> list[GalleryItem]:
     """Validation images spread evenly from the best to the worst, with true and predicted labels."""
-    rows = stacking_rows()
+    rows = stacking_rows(params)
     P = read_predictions(THE_BLEND.oof).rows_of(rows.row_id)
     chosen = load_decision(THE_BLEND.rule).decide(P)
     f1 = metrics.f_beta_per_image(rows.Y, chosen, beta=metric_of(params.metric).fits.beta)
     picked = pick_gallery(f1, GALLERY_SIZE)
-    jpegs = images_by_id(paths.shards(STACKING), rows.image_id[picked])
+    jpegs = images_by_id(paths.shards(rows.split), rows.image_id[picked])
     names = labels["name"].tolist()
     return [
         gallery_item(int(i), jpegs[int(i)], names, rows.Y[row], chosen[row], P[row], float(f1[row]))
@@ -71,7 +72,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         },
         leaderboard=rows,
         per_label=per_label,
-        curves={one.name: pd.read_csv(one.folder / "history.csv") for one in base_models(params)},
+        curves={one.name: pd.read_csv(one.history) for member in base_models(params) for one in member.networks},
         threshold_curve=threshold_curve(params),
         blend_weights=storage.read_json(THE_BLEND.learnt)["weights"],
         gallery=gallery(params, labels),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.support.errors import UserError
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Split = Literal["train", "validation", "test"]
-STACKING: Split = "validation"  # the split whose rows the second level learns from
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,15 @@ class Rows:
             None if self.source is None else self.source[chosen],
         )
 
+    def named(self, row_id: NDArray[np.int64]) -> Rows:
+        """The rows of these ids, in the order that they stand here in."""
+        return self.where(np.isin(self.row_id, row_id))
+
+
+def stacking_split(params: Params) -> Split:
+    """The split whose rows the second level learns from: validation, or train where base models have a fold each."""
+    return "train" if params.by_fold else "validation"
+
 
 def label_table() -> pd.DataFrame:
     """The table of labels: label_id, name, group and counts, in the order of every probability column."""
@@ -65,11 +74,7 @@ def label_table() -> pd.DataFrame:
 
 def read_rows(split: Split) -> Rows:
     """The rows of a split whose images were downloaded; raise ``UserError`` when there is none."""
-    from labelstack.formats.manifest import read_manifest
-    from labelstack.images.shards.shard_files import ok_ids
-
-    manifest = read_manifest(paths.manifest(split))
-    found = rows_in(split, manifest, label_table(), ok_ids(paths.shards(split)))
+    found = rows_there(split)
     if not len(found):
         raise UserError(
             f"{paths.shards(split)}: not one image of the {split} split could be downloaded; "
@@ -78,9 +83,16 @@ def read_rows(split: Split) -> Rows:
     return found
 
 
-def stacking_rows() -> Rows:
-    """The rows that the second level learns from, and that everything is scored on; errors as of ``read_rows``."""
-    return read_rows(STACKING)
+def rows_there(split: Split) -> Rows:
+    """As ``read_rows``, of a split that may have none."""
+    from labelstack.images.shards.shard_files import ok_ids
+
+    return _of_manifest(split, ok_ids(paths.shards(split)))
+
+
+def named_rows(split: Split, row_id: NDArray[np.int64]) -> Rows:
+    """Rows of a split by their ids, int64 [n], in the manifest's order."""
+    return _of_manifest(split, row_id)
 
 
 def rows_in(split: Split, manifest: pd.DataFrame, labels: pd.DataFrame, there: NDArray[np.int64]) -> Rows:
@@ -91,3 +103,9 @@ def rows_in(split: Split, manifest: pd.DataFrame, labels: pd.DataFrame, there: N
     Y = label_matrix(manifest["label_id"].tolist(), labels["label_id"].to_numpy())
     image_id = manifest["image_id"].to_numpy(np.int64)
     return Rows(split, image_id, image_id, Y.astype(np.bool_))
+
+
+def _of_manifest(split: Split, there: NDArray[np.int64]) -> Rows:
+    from labelstack.formats.manifest import read_manifest
+
+    return rows_in(split, read_manifest(paths.manifest(split)), label_table(), there)

@@ -14,8 +14,9 @@ from labelstack.params import Params
 from labelstack.scoring.metric import Metric, metric_of
 from labelstack.scoring.scored import Scored, write_scored
 from labelstack.stages.cross_fitted import read_cross_fitted
+from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.members import everyone
-from labelstack.stages.rows import Rows, label_table, stacking_rows
+from labelstack.stages.rows import Rows, label_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,7 @@ def workspace_scored(params: Params) -> Scored:
     UserError
         When a stage has not run yet; the message names the file that is absent.
     """
-    rows = stacking_rows()
+    rows = stacking_rows(params)
     metric = metric_of(params.metric)
     sets, more = {}, {}
     for member in everyone(params):

@@ -34,7 +34,7 @@ def run() -> None:
     """Write data/settings.json."""
     params = load_params()
     storage.write_json(paths.SETTINGS, settings(params))
-    used = {(stage, *chosen(params, stage, name)) for stage in ROOTS for name in _members(params, stage)}
+    used = {(stage, *chosen(params, stage, *names)) for stage in ROOTS for names in _items(params, stage)}
     keep({(stage, *names): kept_code_digest(stage, *names) for stage, *names in used})
     names = f"{len(params.models)} base models, {len(params.stackers)} stackers"
     done("settings", f"params with their defaults, code of {len(ROOTS)} stages, {names}", paths.SETTINGS)
@@ -45,11 +45,11 @@ def settings(params: Params) -> dict[str, Any]:
     content = params.model_dump(mode="json")
     if (digest := metric_digest(params.metric)) is not None:
         content["metric"]["code"] = digest
-    for name, model in params.models.items():
-        own = params.policy(model)
-        content["models"][name]["augment"] = None if own is None else own.model_dump(mode="json")
-        content["models"][name]["monitor"] = content["metric"] if params.training.holdout else None
-    del content["augment"]  # stands with every model that uses it
+    content["models"] = {
+        name: {fold: _network(params, name, fold, content["metric"]) for fold in params.networks}
+        for name in params.models
+    }
+    del content["augment"]  # stands with every network that uses it
     for key in UNDECIDING:
         section, _, last = key.rpartition(".")
         (content[section] if section else content).pop(last)
@@ -57,23 +57,43 @@ def settings(params: Params) -> dict[str, Any]:
         "base_models": list(params.models),
         "stackers": list(params.stackers),
         "blend": params.blend_members(),
-        "views": [[name, model.image_size, model.resize] for name, model in params.models.items()],
+        "views": [
+            [name, fold, network.image_size, network.resize]
+            for name in params.models
+            for fold in params.networks
+            for network in [params.network(name, fold)]
+        ],
+        "networks": params.networks,
     }
     content["code"] = code(params)
     return content
 
 
 def code(params: Params) -> dict[str, Any]:
-    """A digest for every stage; of train, predict and stack one for each of the names in params.yaml."""
-    digests = {
-        stage: {name: kept_code_digest(stage, *chosen(params, stage, name)) for name in _members(params, stage)}
-        for stage in ROOTS
-    }
-    return {stage: found.get("", found) for stage, found in digests.items()}
+    """A digest for every stage; of train and predict one for each network, of stack one for each stacker."""
+    digests: dict[str, Any] = {}
+    for stage in ROOTS:
+        for names in _items(params, stage):
+            place, *inner = stage, *names
+            at = digests
+            while inner:
+                at, place = at.setdefault(place, {}), inner.pop(0)
+            at[place] = kept_code_digest(stage, *chosen(params, stage, *names))
+    return digests
 
 
-def _members(params: Params, stage: str) -> list[str]:
-    """Names of what a stage makes each on its own; "" of a stage that runs once."""
+def _items(params: Params, stage: str) -> list[tuple[str, ...]]:
+    """Names of what a stage makes each on its own, a model's with the fold; ``()`` of a stage that runs once."""
     if stage in ("train", "predict"):
-        return list(params.models)
-    return list(params.stackers) if stage == "stack" else [""]
+        return [(name, fold) for name in params.models for fold in params.networks]
+    return [(name,) for name in params.stackers] if stage == "stack" else [()]
+
+
+def _network(params: Params, name: str, fold: str, metric: Any) -> dict[str, Any]:
+    """All that decides how one network is made, but for its rows."""
+    network = params.network(name, fold)
+    augment = params.policy(network)
+    own = {"augment": None if augment is None else augment.model_dump(mode="json")}
+    return (
+        network.model_dump(mode="json", exclude={"by_fold"}) | own | {"monitor": metric if params.stops_early else None}
+    )

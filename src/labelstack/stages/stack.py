@@ -8,9 +8,9 @@ from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
-from labelstack.stages.logged_data import test_data, validation_data
+from labelstack.stages.logged_data import stacking_data, test_data
 from labelstack.stages.members import base_models, stacker
-from labelstack.stages.rows import STACKING
+from labelstack.stages.rows import stacking_split
 from labelstack.stages.scored_sets import log_scored
 from labelstack.stages.work.fit_stacker import compute
 from labelstack.tracking.logged_models import tensor_signature
@@ -22,15 +22,15 @@ def run(name: str) -> None:
     """Fit ``stackers.<name>``, write what it gives and log it; a killed attempt is taken up where it stopped."""
     params = load_params()
     section = known(name, params.stackers, "stacker")
-    sections = {"stacker": section, "folds": params.folds, "base_models": list(params.models)}
+    sections = {"stacker": section, "folds": params.folds, "cube": list(params.models)}
     inputs = [one.predictions for one in base_models(params)]
-    tags = lineage([*inputs, paths.manifest(STACKING), paths.LABELS], sections)
+    tags = lineage([*inputs, paths.manifest(stacking_split(params)), paths.LABELS, paths.STACKING], sections)
     work = work_folder("stack", name, tags, kept_code_digest("stack", *chosen(params, "stack", name)))
     tracker, own = connect(params.tracking), stacker(name)
     with tracker.run(*own.run_name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
         stacked = compute(params, name, work)
-        validation = validation_data(params, stacked.rows)
+        validation = stacking_data(params, stacked.rows)
         run_.log_datasets(validation, test_data(params, stacked.test_id))
         n_labels = stacked.rows.Y.shape[1]
         shape = tensor_signature([-1, len(params.models), n_labels], [-1, n_labels])

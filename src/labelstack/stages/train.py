@@ -1,4 +1,4 @@
-"""Stage `train@{model}`: one base model, one MLflow run."""
+"""Stage `train@{model}-{fold}`: one network of a base model, one MLflow run."""
 
 from __future__ import annotations
 
@@ -6,47 +6,67 @@ import shutil
 
 import numpy as np
 
-from labelstack.params import load_params
-from labelstack.params.models import ModelSection
+from labelstack.params import Params, load_params
 from labelstack.report.figures import figure_png, training_curves
 from labelstack.stages import paths
 from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
+from labelstack.stages.fold_files import read_fitted
 from labelstack.stages.logged_data import training_data
-from labelstack.stages.members import base_model
-from labelstack.stages.rows import read_rows
-from labelstack.stages.work.train_network import compute, split_holdout
+from labelstack.stages.members import Network
+from labelstack.stages.rows import named_rows
+from labelstack.stages.work.train_network import compute
+from labelstack.support.errors import UserError
 from labelstack.tracking.logged_models import tensor_signature
 from labelstack.tracking.run_file import write_run_json
 from labelstack.tracking.runs import connect
 
 
-def run(name: str) -> None:
-    """Train ``models.<name>`` and write models/base/<name>; a killed attempt is taken up where it stopped."""
+def known_networks(params: Params, name: str, fold: str | None) -> list[Network]:
+    """The network of a fold, or of every fold; raise ``UserError`` with the valid names when there is none."""
+    known(name, params.models, "base model")
+    if fold is not None and fold not in params.networks:
+        raise UserError(f"{fold}: {name} has no network of this fold (there are: {', '.join(params.networks)})")
+    return [Network(name, one) for one in ([fold] if fold is not None else params.networks)]
+
+
+def run(name: str, fold: str | None = None) -> None:
+    """Train ``models.<name>`` for a fold, or one after another for all.
+
+    Writes models/networks/<name>/<fold>; a killed attempt is taken up where it stopped.
+    """
     params = load_params()
-    model: ModelSection = known(name, params.models, "base model")
+    for network in known_networks(params, name, fold):
+        _train(params, network)
+
+
+def _train(params: Params, own: Network) -> None:
+    model = params.network(own.model, own.fold)
     sections = {
         "model": model,
         "augment": params.policy(model),
         "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
         "seed": params.seed,
-    } | ({"metric": params.metric} if params.training.holdout else {})
-    tags = lineage([paths.shards("train"), paths.manifest("train"), paths.LABELS], sections)
-    work = work_folder("train", name, tags, kept_code_digest("train", *chosen(params, "train", name)))
+    } | ({"metric": params.metric} if params.stops_early else {})
+    inputs = [paths.shards("train"), paths.manifest("train"), paths.LABELS, paths.fit_rows(own.fold)]
+    tags = lineage(inputs, sections)
+    code = kept_code_digest("train", *chosen(params, "train", own.model, own.fold))
+    work = work_folder("train", f"{own.model}-{own.fold}", tags, code)
     tracker = connect(params.tracking)
-    with tracker.run(*base_model(name).run_name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
+    with tracker.run("train", own.name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
-        rows, holdout = split_holdout(params, read_rows("train"))
+        asked = read_fitted(own.fold)
+        rows, holdout = named_rows("train", asked.fit), named_rows("train", asked.holdout)
         run_.log_datasets(*training_data(params, rows, holdout))
-        trained = compute(params, name, rows, holdout, work, lambda epoch, scores: run_.log_history([scores]))
-        own, history = base_model(name), trained.history
+        trained = compute(params, own, rows, holdout, work, lambda epoch, scores: run_.log_history([scores]))
+        history = trained.history
         # An attempt killed between its checkpoint and its log left a gap; steps already there are kept.
         logged = history.drop(columns="seconds").replace({np.nan: None})
         run_.log_history({str(key): value for key, value in row.items()} for row in logged.to_dict("records"))
-        run_.log_bytes(figure_png(training_curves({name: history})), "plots/training_curves.png")
+        run_.log_bytes(figure_png(training_curves({own.name: history})), "plots/training_curves.png")
         shape = tensor_signature([-1, model.image_size, model.image_size, 3], [-1, rows.Y.shape[1]], "uint8")
-        run_.log_model(name, own.learnt, own.kind, flat({"model": model}), shape)
-        run_.log_artifact(own.folder / "history.csv", "")
+        run_.log_model(own.name, own.weights, "base model", flat({"model": model}), shape)
+        run_.log_artifact(own.history, "")
         summary = {
             "epochs": len(history),
             "best_epoch": trained.best_epoch,
@@ -56,4 +76,4 @@ def run(name: str) -> None:
         write_run_json(own.run_file, run_, summary, extra={"weights_digest": trained.weights_digest})
     shutil.rmtree(work)
     epochs = f"{len(history)} epochs, best {trained.best_epoch}, {summary['train_seconds']:.0f} s"
-    done("train", f"{name}: {epochs}", own.folder)
+    done("train", f"{own.name}: {epochs}", own.folder)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 MEMBER_TAG = "labelstack.member."
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's own: its pages show a run with this tag below the other
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

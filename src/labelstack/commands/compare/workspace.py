@@ -27,8 +27,9 @@ from labelstack.scoring.scored import Scored
 from labelstack.stages import paths
 from labelstack.stages.common import ROOT
 from labelstack.stages.cross_fitted import cross_fitted_file, read_cross_fitted
+from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.members import THE_BLEND, Member
-from labelstack.stages.rows import STACKING, label_table, rows_in, stacking_rows
+from labelstack.stages.rows import Split, label_table, rows_in
 from labelstack.stages.scored_sets import scored
 from labelstack.stages.settings import settings
 from labelstack.support import storage
@@ -38,6 +39,7 @@ from labelstack.tracking.lineage import git_tags, read_lock
 from labelstack.tracking.run import MEMBER_TAG
 from labelstack.tracking.run_file import read_run_json
 
+_ONE = flatten({"base_models": ["all"]})["base_models"]
 RUN, REGISTRATION = THE_BLEND.run_file, paths.ENSEMBLE / "registration.json"
 
 
@@ -52,7 +54,7 @@ def load_workspace(sources: Names, name: str, row: str) -> Side:
     flat, notes = flat_params(Path("params.yaml").read_text(encoding="utf-8"))
     sets, names = None, {}
     try:
-        validation, file = stacking_rows(), Member(chosen, rows[chosen]["kind"]).cross_fitted
+        validation, file = stacking_rows(params), Member(chosen, rows[chosen]["kind"]).cross_fitted
         labels = read_cross_fitted(file, validation.row_id, metric.decides)
         more = {} if metric.wants == "label_sets" else {chosen: read_cross_fitted(file, validation.row_id, metric)}
         sets, names = scored(validation, label_table(), {chosen: labels}, more), label_names(paths.LABELS)
@@ -151,7 +153,8 @@ def load_revision(sources: Names, name: str, sha: str, row: str, folder: Path) -
     chosen = main_row(name, rows, row)
     flat, notes = flat_params(params.read_text(encoding="utf-8"))
     metric = metric_of_row(rows, chosen)
-    sets = _sets(at, Member(chosen, rows[chosen]["kind"]), metric)
+    one_network = flat.get("base_models", _ONE) == _ONE  # commits of before know nothing else
+    sets = _sets(at, Member(chosen, rows[chosen]["kind"]), metric, "validation" if one_network else "train")
     run_file, registration = at.file(RUN), at.file(REGISTRATION)
     labels = label_names(at.file(paths.LABELS))
     if at.lost:
@@ -174,18 +177,18 @@ def load_revision(sources: Names, name: str, sha: str, row: str, folder: Path) -
     return Side(name, chosen, rows, flat, True, metric, origin, sets, labels, notes)
 
 
-def _sets(at: _Revision, member: Member, metric: Metric) -> Scored | None:
-    """What is cross-fitted of a member with the truth, None where a file is not to be had."""
+def _sets(at: _Revision, member: Member, metric: Metric, split: Split) -> Scored | None:
+    """What is cross-fitted of a member with the truth, rows of a split; None where a file is not to be had."""
     from labelstack.formats.manifest import read_manifest
 
     file, of_labels = at.file(member.cross_fitted), at.file(paths.LABELS)
-    manifest = at.file(paths.manifest(STACKING))
+    manifest = at.file(paths.manifest(split))
     if file is None or of_labels is None or manifest is None:
         return None
     import pandas as pd
 
     chosen, labels = read_predictions(file), pd.read_parquet(of_labels)
-    rows = rows_in(STACKING, read_manifest(manifest), labels, chosen.image_id)
+    rows = rows_in(split, read_manifest(manifest), labels, chosen.image_id)
     more = {}
     if (wanted := cross_fitted_file(member.cross_fitted, metric)) != member.cross_fitted:
         if (probability := at.file(wanted)) is None:

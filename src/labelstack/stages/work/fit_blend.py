@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ from labelstack.stacking.blending import blend
 from labelstack.stacking.crossfit import CrossFitted, fit_blend, scores, strategy_scores
 from labelstack.stacking.fold_predictions import FoldPredictions
 from labelstack.stages import paths
-from labelstack.stages.choosing import choices, validation_folds
+from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
+from labelstack.stages.fold_files import read_stacking
 from labelstack.stages.label_sets import save_decision
 from labelstack.stages.members import THE_BLEND, blended
-from labelstack.stages.rows import Rows, label_table, stacking_rows
+from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
 from labelstack.support.errors import UserError
@@ -37,7 +39,7 @@ class Mixed:
 
     Attributes
     ----------
-    rows, labels : the validation rows and the label table
+    rows, labels : the stacking rows and the label table
     fitted : what is cross-fitted of the rows
     scores : by name
     weights : by member
@@ -58,10 +60,10 @@ class Mixed:
     test_id: NDArray[np.int64]
 
 
-def member_predictions(params: Params, part: str) -> dict[str, Predictions]:
-    """Predictions of every blend member; ``part`` is ``oof`` (stacking rows) or ``test``."""
-    members = blended(params)
-    return {one.name: read_predictions(one.oof if part == "oof" else one.test) for one in members}
+def new_predictions(params: Params, part: Literal["test", "audit"]) -> dict[str, Predictions]:
+    """Predictions of every blend member for rows that are new to it; none where there are no such rows."""
+    files = {one.name: one.test if part == "test" else one.audit for one in blended(params)}
+    return {name: read_predictions(file) for name, file in files.items() if part == "test" or file.exists()}
 
 
 def fold_predictions(params: Params, row_id: NDArray[np.int64]) -> dict[str, FoldPredictions]:
@@ -95,10 +97,10 @@ def fold_predictions(params: Params, row_id: NDArray[np.int64]) -> dict[str, Fol
 
 def compute(params: Params) -> Mixed:
     """Write models/ensemble (blend, thresholds), the blended predictions and metrics/{blend,decisions}.json."""
-    rows, labels = stacking_rows(), label_table()
-    folds = validation_folds(params, rows.Y)
+    stacking, labels = read_stacking(params), label_table()
+    rows, folds = stacking.rows, stacking.folds
     members = fold_predictions(params, rows.row_id)
-    test = member_predictions(params, "test")
+    test = new_predictions(params, "test")
     test_id = next(iter(test.values())).image_id
     chosen = choices(params, labels)
     mixed = fit_blend(members, rows.Y, folds, blend_params=params.blend, **chosen)
@@ -113,9 +115,17 @@ def compute(params: Params) -> Mixed:
         paths.METRICS / "decisions.json",
         {name: {key: round(value, 6) for key, value in row.items()} for name, row in strategies.items()},
     )
-    blended_test = blend({name: p.rows_of(test_id) for name, p in test.items()}, weights)
-    write_predictions(THE_BLEND.test, test_id, blended_test)
+    _write_blend(THE_BLEND.test, test, weights)
+    if audit := new_predictions(params, "audit"):
+        _write_blend(THE_BLEND.audit, audit, weights)
+    else:
+        THE_BLEND.audit.unlink(missing_ok=True)  # of other params
     storage.write_json(THE_BLEND.scores, {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, oof)
     strategy = mixed.decision.strategy
     return Mixed(rows, labels, fitted, measured, weights, strategy, strategies, curve, test_id)
+
+
+def _write_blend(file: Path, members: Mapping[str, Predictions], weights: Mapping[str, float]) -> None:
+    row_id = next(iter(members.values())).image_id
+    write_predictions(file, row_id, blend({name: p.rows_of(row_id) for name, p in members.items()}, weights))

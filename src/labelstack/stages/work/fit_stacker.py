@@ -17,11 +17,13 @@ from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.stackers.construction import make_stacker
-from labelstack.stages.choosing import choices, validation_folds
+from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
+from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
+from labelstack.stages.fold_files import read_stacking
 from labelstack.stages.label_sets import save_decision
-from labelstack.stages.members import base_models, stacker
-from labelstack.stages.rows import Rows, label_table, stacking_rows
+from labelstack.stages.members import Member, base_models, stacker
+from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
 
@@ -37,7 +39,7 @@ class Stacked:
 
     Attributes
     ----------
-    rows, labels : the validation rows and the label table
+    rows, labels : the stacking rows and the label table
     fitted : what is cross-fitted of the rows
     scores : by name
     curve : of one threshold for all labels
@@ -60,11 +62,11 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
     ``work`` keeps finished fits, from which a killed attempt goes on.
     """
     section, models = params.stackers[name], list(params.models)
-    rows, labels = stacking_rows(), label_table()
+    stacking, labels = read_stacking(params), label_table()
+    rows, folds = stacking.rows, stacking.folds
     parts = {one.name: read_predictions(one.oof) for one in base_models(params)}
     test_parts = {one.name: read_predictions(one.test) for one in base_models(params)}
     test_id = test_parts[models[0]].image_id
-    folds = validation_folds(params, rows.Y)
     with Engine(params.engine) as engine:
         result = out_of_fold(
             lambda: make_stacker(section),
@@ -82,6 +84,7 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
     result.ensemble.save(own.learnt)
     write_predictions(own.oof, rows.row_id, result.oof)
     write_predictions(own.test, test_id, result.test)
+    write_audit_predictions(params, own, result.ensemble)
     if result.nested is None:
         own.nested.unlink(missing_ok=True)  # one of other folds would be taken for theirs
     else:
@@ -96,3 +99,13 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
     storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, probability)
     return Stacked(rows, labels, fitted, measured, curve, result.ensemble.digest(), test_id)
+
+
+def write_audit_predictions(params: Params, own: Member, ensemble: FoldEnsemble) -> None:
+    """What a stacker says of the audit rows, which it sees as new ones; no file where there are none."""
+    parts = {one.name: read_predictions(one.audit) for one in base_models(params) if one.audit.exists()}
+    if not parts:
+        own.audit.unlink(missing_ok=True)  # of other params
+        return
+    row_id = next(iter(parts.values())).image_id
+    write_predictions(own.audit, row_id, ensemble.predict_proba(assemble_cube(parts, row_id)))

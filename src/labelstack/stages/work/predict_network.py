@@ -1,4 +1,4 @@
-"""One base model's predictions of validation and test, shard by shard; its decision rule and scores."""
+"""One network's predictions: rows that it did not learn from, the audit rows and the test split, shard by shard."""
 
 from __future__ import annotations
 
@@ -6,89 +6,78 @@ import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelstack.compute.engine import Engine, Job
 from labelstack.compute.worker import package_versions
 from labelstack.images.loader import evaluation_batches
 from labelstack.images.pixels.tta import TRANSFORMS
-from labelstack.images.shards.shard_files import shard_paths
+from labelstack.images.shards.shard_files import ok_ids, shard_paths
 from labelstack.params import Params, digest
-from labelstack.params.models import ModelSection
 from labelstack.predictions import read_predictions, write_predictions
-from labelstack.scoring.metric import metric_of
-from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
-from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stages import paths
-from labelstack.stages.choosing import choices, validation_folds
-from labelstack.stages.cross_fitted import save_cross_fitted
-from labelstack.stages.label_sets import save_decision
-from labelstack.stages.members import base_model
-from labelstack.stages.rows import STACKING, Rows, label_table, stacking_rows
+from labelstack.stages.fold_files import Asked, read_asked
+from labelstack.stages.members import Network
+from labelstack.stages.rows import Split
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_SPLITS = (STACKING, "test")
+Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the validation images say of a base model.
+    """How many images were predicted: rows for the stacking, audit rows, and int64 [m] ids of the test images."""
 
-    Attributes
-    ----------
-    rows, labels : the validation rows and the label table
-    fitted : what is cross-fitted of the rows
-    scores : by name
-    """
-
-    rows: Rows
-    labels: pd.DataFrame
-    fitted: CrossFitted
-    scores: dict[str, float]
+    oof: int
+    audit: int
+    test_id: Ids
 
 
-def compute(params: Params, name: str, code: str) -> Predicted:
-    """Write data/predictions/<name>, models/base/<name>/thresholds.json and metrics/predict/<name>.json.
+def compute(params: Params, own: Network, code: str) -> Predicted:
+    """Write what a network predicts: oof.npz and test.npz, and audit.npz where there are such rows.
 
     ``code`` is the stage's digest: parts that other code left unfinished are not taken.
 
     Raises
     ------
     UserError
-        When the model is not trained or a split not downloaded; every such lack is named.
+        When the network is not trained or a split not downloaded; every such lack is named.
     """
-    model = params.models[name]
-    _check_inputs(name)
-    jobs = {split: _jobs(params, name, model, split, code) for split in _SPLITS}
+    asked = read_asked(own.fold)
+    splits: list[Split] = [*dict.fromkeys(part.split for part in asked.parts), "test"]
+    _check_inputs(own, splits)
+    jobs = {split: _jobs(params, own, split, _wanted(asked, split), code) for split in splits}
     todo = [job for part in jobs.values() for job in part if not Path(job["out"]).exists()]
     with Engine(params.engine) as engine:
-        for _ in engine.map(predict_shard, todo, desc=f"predict {name}", reads=_reads, writes=lambda job: [job["out"]]):
+        for _ in engine.map(
+            predict_shard, todo, desc=f"predict {own.name}", reads=_reads, writes=lambda job: [job["out"]]
+        ):
             pass
-    for split, part in jobs.items():
-        parts = [read_predictions(job["out"]) for job in part]
-        image_id = np.concatenate([part.image_id for part in parts])
-        out = base_model(name).predictions / f"{split}.npz"
-        write_predictions(out, image_id, np.concatenate([part.probability for part in parts]))
-    predicted = _score(params, name)
-    shutil.rmtree(_work(name), ignore_errors=True)
-    return predicted
+    test_id = _join(own, "test", jobs["test"], None)
+    oof = _join(own, "oof", jobs[asked.oof.split], asked.oof.row_id)
+    audit = 0
+    if asked.audit is not None:
+        audit = len(_join(own, "audit", jobs[asked.audit.split], asked.audit.row_id))
+    else:
+        (own.predictions / "audit.npz").unlink(missing_ok=True)  # of other params
+    shutil.rmtree(_work(own), ignore_errors=True)
+    return Predicted(len(oof), audit, test_id)
 
 
 def predict_shard(job: Job) -> int:
-    """Predict the images of one shard; the number of images.
+    """Predict images of one shard; the number of images.
 
     Batches end with the shard, so the same images share a batch wherever it is predicted.
     """
     network, forward = _network(job["model"], job["model_sha256"])
     from labelstack.networks.inference import predict
 
-    batches = evaluation_batches(Path(job["shard"]), None, job["size"], job["batch_size"], job["resize"])
+    wanted = None if job["wanted"] is None else np.array(job["wanted"], np.int64)
+    batches = evaluation_batches(Path(job["shard"]), wanted, job["size"], job["batch_size"], job["resize"])
     transforms = [TRANSFORMS[transform] for transform in job["tta"]]
     image_id, probability = predict(network, batches, transforms, forward=forward)
     write_predictions(job["out"], image_id, probability)
@@ -97,7 +86,7 @@ def predict_shard(job: Job) -> int:
 
 @lru_cache(maxsize=1)
 def _network(path: str, sha256: str) -> tuple[Any, Any]:
-    """A base model and its traced function, kept from task to task."""
+    """A network and its traced function, kept from task to task."""
     from labelstack.networks.determinism import deterministic_operations
     from labelstack.networks.inference import compile_predict, load_model
 
@@ -106,24 +95,34 @@ def _network(path: str, sha256: str) -> tuple[Any, Any]:
     return network, compile_predict(network)
 
 
-def _check_inputs(name: str) -> None:
+def _check_inputs(own: Network, splits: list[Split]) -> None:
     lacking = [
         f"{paths.shards(split)}: no shards. Run `dvc repro` (or `labelstack stage download {split}`) first."
-        for split in _SPLITS
+        for split in splits
         if not shard_paths(paths.shards(split))
     ]
-    if not (file := base_model(name).learnt).exists():
-        lacking.append(f"{file}: not found. Run `dvc repro` (or `labelstack stage train {name}`) first.")
+    if not own.weights.exists():
+        typed = f"labelstack stage train {own.model} {own.fold}"
+        lacking.append(f"{own.weights}: not found. Run `dvc repro` (or `{typed}`) first.")
     if lacking:
         raise UserError("\n".join(lacking))
 
 
-def _jobs(params: Params, name: str, model: ModelSection, split: str, code: str) -> list[Job]:
-    """A job for each shard; its file is named by all that decides about the content, so a finished one is kept."""
-    file = base_model(name).learnt
+def _wanted(asked: Asked, split: Split) -> Ids | None:
+    """Ids of the images to predict; None: all that are there."""
+    wanted = [part.row_id for part in asked.parts if part.split == split]
+    if not wanted:
+        return None
+    ids = np.unique(np.concatenate(wanted))
+    return None if np.array_equal(ids, np.sort(ok_ids(paths.shards(split)))) else ids
+
+
+def _jobs(params: Params, own: Network, split: Split, wanted: Ids | None, code: str) -> list[Job]:
+    """A job for each shard with such images; its file is named by all that decides, so a finished one is kept."""
+    model = params.network(own.model, own.fold)
     settings = {
-        "model": str(file),
-        "model_sha256": storage.sha256(file),
+        "model": str(own.weights),
+        "model_sha256": storage.sha256(own.weights),
         "size": model.image_size,
         "resize": model.resize,
         "batch_size": params.prediction.batch_size,
@@ -131,29 +130,28 @@ def _jobs(params: Params, name: str, model: ModelSection, split: str, code: str)
     }
     jobs = []
     for shard in shard_paths(paths.shards(split)):
-        key = digest([package_versions(), code, settings, storage.sha256(shard)])
-        jobs.append({**settings, "shard": str(shard), "out": str(_work(name) / f"{split}-{shard.stem}-{key}.npz")})
+        here = None if wanted is None else np.intersect1d(wanted, ok_ids(shard)).tolist()
+        if here == []:
+            continue
+        key = digest([package_versions(), code, settings, storage.sha256(shard), here])
+        out = _work(own) / f"{split}-{shard.stem}-{key}.npz"
+        jobs.append({**settings, "shard": str(shard), "wanted": here, "out": str(out)})
     return jobs
+
+
+def _join(own: Network, name: str, jobs: list[Job], chosen: Ids | None) -> Ids:
+    """Write one file of what some jobs predicted, of the chosen ids or of all; its ids, int64 [n]."""
+    parts = [read_predictions(job["out"]) for job in jobs]
+    there = [slice(None) if chosen is None else np.isin(part.image_id, chosen) for part in parts]
+    image_id = np.concatenate([part.image_id[rows] for part, rows in zip(parts, there, strict=True)])
+    probability = np.concatenate([part.probability[rows] for part, rows in zip(parts, there, strict=True)])
+    write_predictions(own.predictions / f"{name}.npz", image_id, probability)
+    return image_id
 
 
 def _reads(job: Job) -> list[str]:
     return [job["model"], job["shard"]]
 
 
-def _work(name: str) -> Path:
-    return paths.WORK / "predict" / name
-
-
-def _score(params: Params, name: str) -> Predicted:
-    """The decision rule and the scores on validation."""
-    own, rows, labels = base_model(name), stacking_rows(), label_table()
-    P = read_predictions(own.oof).rows_of(rows.row_id)
-    folds = validation_folds(params, rows.Y)
-    chosen = choices(params, labels)
-    fitted = cross_fit(P, rows.Y, folds, **chosen)
-    save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
-    decision = fit_decision(rows.Y, P, chosen["thresholds"], chosen["metric"], groups=chosen["groups"], folds=folds)
-    measured = scores(rows.Y, P, folds, **chosen, fitted=fitted, decision=decision)
-    save_decision(own.rule, labels["label_id"].to_numpy(), decision)
-    storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
-    return Predicted(rows, labels, fitted, measured)
+def _work(own: Network) -> Path:
+    return paths.WORK / "predict" / f"{own.model}-{own.fold}"

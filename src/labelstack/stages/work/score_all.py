@@ -20,9 +20,10 @@ from labelstack.scoring.metric import metric_of
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages import paths
 from labelstack.stages.cross_fitted import read_cross_fitted
+from labelstack.stages.fold_files import read_audit, stacking_rows
 from labelstack.stages.label_sets import label_sets, load_decision, probabilities
-from labelstack.stages.members import THE_BLEND, base_models, everyone
-from labelstack.stages.rows import Rows, label_table, stacking_rows
+from labelstack.stages.members import THE_BLEND, Member, base_models, everyone
+from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
 from labelstack.support.storage import replacing
@@ -41,7 +42,7 @@ class Evaluated:
 
 def compute(params: Params) -> Evaluated:
     """Write metrics/evaluation.json and metrics/plots/*.csv."""
-    labels, rows = label_table(), stacking_rows()
+    labels, rows, audit = label_table(), stacking_rows(params), read_audit()
     answers = read_test_answers(labels)
     ranking = MeanAveragePrecision(MetricSection(primary="mean_average_precision"))
     table: dict[str, dict[str, Any]] = {}
@@ -52,6 +53,9 @@ def compute(params: Params) -> Evaluated:
             decision = load_decision(member.rule)
             on_test[name] = test_scores(params, read_predictions(member.test), decision, answers, labels)
             scored |= {key: round(value, 6) for key, value in on_test[name].items()}
+        if audit is not None:
+            found = audit_scores(params, member, audit)
+            scored |= {key: round(value, 6) for key, value in found.items()}
         P = read_predictions(member.oof).rows_of(rows.row_id)
         scored[ranking.key] = round(ranking.score(rows.Y, P), 6)
         table[name] = {"kind": member.kind, **scored}
@@ -60,6 +64,7 @@ def compute(params: Params) -> Evaluated:
         "primary": primary,
         "n_validation": len(rows.Y),
         "n_test": 0 if answers is None else len(answers[0]),
+        **({} if audit is None else {"n_audit": len(audit)}),
         "n_labels": len(labels),
         "scores": table,
         "comparisons": comparisons(params, table, rows),
@@ -97,6 +102,16 @@ def test_scores(
     return scores
 
 
+def audit_scores(params: Params, member: Member, audit: Rows) -> dict[str, float]:
+    """Scores on the audit rows, which nothing was learned from or chosen by; of label sets by the rule in use."""
+    P = read_predictions(member.audit).rows_of(audit.row_id)
+    chosen = load_decision(member.rule).decide(P)
+    return {
+        f"audit_{metric.key}": metric.score(audit.Y, chosen if metric.wants == "label_sets" else P)
+        for metric in metric_of(params.metric).family
+    }
+
+
 def fixed_threshold(params: Params, n_labels: int) -> Decision:
     """The rule that tuned ones are compared with."""
     return Decision("fixed", thresholds=np.full(n_labels, params.thresholds.fixed, np.float32))
@@ -128,7 +143,8 @@ def write_plots(
 ) -> None:
     """Tables behind `dvc plots show`: leaderboard, training curves, threshold curve, per-label scores."""
     write_csv("leaderboard", pd.DataFrame([{"name": name, **row} for name, row in table.items()]))
-    histories = [pd.read_csv(one.folder / "history.csv").assign(model=one.name) for one in base_models(params)]
+    networks = [network for one in base_models(params) for network in one.networks]
+    histories = [pd.read_csv(network.history).assign(model=network.name) for network in networks]
     write_csv("training", pd.concat(histories).drop(columns="seconds"))
     blended = read_predictions(THE_BLEND.oof)
     curve = threshold_curve(params, Y, blended.probability)

@@ -12,7 +12,7 @@ import numpy as np
 from labelstack.images.loader import TrainingBatches, evaluation_batches
 from labelstack.params import Params
 from labelstack.stages import paths
-from labelstack.stages.members import base_model
+from labelstack.stages.members import Network
 from labelstack.stages.rows import Rows
 from labelstack.support.storage import replacing
 
@@ -36,35 +36,26 @@ class Trained:
     weights_digest: str
 
 
-def split_holdout(params: Params, rows: Rows) -> tuple[Rows, Rows]:
-    """Train rows and the held-out part for early stopping: the same part for every model (by ``seed``)."""
-    n = len(rows)
-    size = min(round(n * params.training.holdout), params.training.holdout_max)
-    chosen = np.zeros(n, bool)
-    chosen[np.random.default_rng([params.seed, 1]).permutation(n)[:size]] = True
-    return rows.where(~chosen), rows.where(chosen)
-
-
 def compute(
     params: Params,
-    name: str,
+    own: Network,
     rows: Rows,
     held_out: Rows,
     work: Path,
     on_epoch: Callable[[int, dict[str, float]], None],
 ) -> Trained:
-    """Train ``models.<name>``; write model.keras, history.csv and metrics/train/<name>.csv.
+    """Train a network; write its model.keras, history.csv and metrics/train/<model>-<fold>.csv.
 
     Parameters
     ----------
-    rows, held_out : what ``split_holdout`` gave
+    rows, held_out : of train, learned from and kept for early stopping
     work : folder of the checkpoints, from which a killed attempt goes on
     on_epoch : called after each epoch with its number and scores
     """
     from labelstack.networks.inference import save_model, weights_digest
     from labelstack.networks.training import train
 
-    model = params.models[name]
+    model = params.network(own.model, own.fold)
     holdout = None
     if len(held_out):
         batches = evaluation_batches(paths.shards("train"), held_out.image_id, model.image_size, 256, model.resize)
@@ -93,10 +84,9 @@ def compute(
             metric=params.metric,
             on_epoch=on_epoch,
         )
-    own = base_model(name)
-    save_model(result.model, own.learnt)
-    with replacing(own.folder / "history.csv") as temporary:
+    save_model(result.model, own.weights)
+    with replacing(own.history) as temporary:
         result.history.to_csv(temporary, index=False)
-    with replacing(paths.METRICS / "train" / f"{name}.csv") as temporary:
+    with replacing(own.curve) as temporary:
         result.history.drop(columns="seconds").to_csv(temporary, index=False)
     return Trained(result.history, result.best_epoch, weights_digest(result.model))

@@ -1,0 +1,111 @@
+"""Who learns from which row and predicts which: folds, hold-outs and audit rows, assigned once for all stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelstack.params import Params
+from labelstack.params.folds import BlocksSection
+from labelstack.stacking.folds import assign_folds
+from labelstack.stacking.holdouts import hold_out
+from labelstack.stacking.shares import choose_share
+from labelstack.stacking.sources import blocks
+from labelstack.stages.fold_files import Asked, Fitted, Part, write_asked, write_audit, write_fitted, write_stacking
+from labelstack.stages.members import ALL
+from labelstack.stages.rows import Rows, read_rows, rows_there, stacking_split
+from labelstack.support.errors import UserError
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """How many rows each part has.
+
+    Attributes
+    ----------
+    stacking : rows that the second level learns from
+    folds : int64 [k], their number in each fold
+    sources : of what belongs together among them; None: every row stands alone
+    audit : rows that nothing learns from or chooses by
+    """
+
+    stacking: int
+    folds: Ids
+    sources: int | None
+    audit: int
+
+
+def compute(params: Params) -> Assigned:
+    """Write data/folds: what every network learns from and predicts, the folds of the second level, the audit rows.
+
+    Raises
+    ------
+    UserError
+        When a split has no image, or there are fewer rows (or sources) than folds.
+    """
+    train, audit = _set_aside(params, _with_sources(params, read_rows("train")))
+    if params.by_fold:
+        stacking, folds = train, _folds(params, train)
+        for fold in range(params.folds.k):
+            own = folds == fold
+            write_fitted(str(fold), _by_fold(params, train, own))
+            write_asked(str(fold), Asked(Part("train", train.row_id[own]), audit))
+    else:
+        stacking = _with_sources(params, read_rows(stacking_split(params)))
+        folds = _folds(params, stacking)
+        write_fitted(ALL, _fitted(params, train))
+        write_asked(ALL, Asked(Part(stacking.split, stacking.row_id), audit))
+    write_stacking(stacking.row_id, folds)
+    write_audit(audit)
+    sources = None if stacking.source is None else len(np.unique(stacking.source))
+    sizes = np.bincount(folds, minlength=params.folds.k)
+    return Assigned(len(stacking), sizes, sources, 0 if audit is None else len(audit.row_id))
+
+
+def _set_aside(params: Params, train: Rows) -> tuple[Rows, Part | None]:
+    """Rows of train to learn from, and those that nothing learns from or chooses by.
+
+    Networks that have a fold of train each leave a validation split that is given over: that is the audit then.
+    """
+    share = params.dataset.audit
+    if params.by_fold and len(validation := rows_there("validation")):
+        if share:
+            raise UserError(
+                f"dataset.audit: is {share:g}, and the {len(validation):,} validation images are the audit already "
+                "(base_models has a network a fold, so they are not needed for stacking): set it to 0"
+            )
+        return train, Part("validation", validation.row_id)
+    if not share:
+        return train, None
+    audited = choose_share(train.Y, share, params.seed, train.source)
+    return train.where(~audited), Part("train", train.row_id[audited])
+
+
+def _fitted(params: Params, rows: Rows) -> Fitted:
+    """What is learned from and what is held out for early stopping: the same part for every model (by ``seed``)."""
+    training = params.training
+    held = hold_out(len(rows), training.holdout, training.holdout_max, params.seed, rows.source)
+    return Fitted(rows.row_id[~held], rows.row_id[held])
+
+
+def _by_fold(params: Params, train: Rows, own: NDArray[np.bool_]) -> Fitted:
+    """The same of the other folds' rows; ``monitor: fold`` stops by the fold itself, and learns from all others."""
+    if params.training.monitor == "fold":
+        return Fitted(train.row_id[~own], train.row_id[own])
+    return _fitted(params, train.where(~own))
+
+
+def _folds(params: Params, rows: Rows) -> Ids:
+    return assign_folds(rows.Y, params.folds.k, params.folds.seed, source=rows.source)
+
+
+def _with_sources(params: Params, rows: Rows) -> Rows:
+    """The rows with what belongs together, as ``folds.group_by`` says."""
+    by = params.folds.group_by
+    if isinstance(by, BlocksSection):
+        return replace(rows, source=blocks(len(rows), by.blocks).astype(str))
+    return rows

@@ -1,0 +1,87 @@
+"""One base model: what its networks predict put together, its decision rule and scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labelstack.params import Params
+from labelstack.predictions import Predictions, read_predictions, write_predictions
+from labelstack.scoring.metric import metric_of
+from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
+from labelstack.stacking.deciding.decisions import fit_decision
+from labelstack.stacking.stackers.averaging import mean_of
+from labelstack.stages.choosing import choices
+from labelstack.stages.cross_fitted import save_cross_fitted
+from labelstack.stages.fold_files import read_stacking
+from labelstack.stages.label_sets import save_decision
+from labelstack.stages.members import Member, base_model
+from labelstack.stages.rows import Rows, label_table
+from labelstack.support import storage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """What the stacking rows say of a base model.
+
+    Attributes
+    ----------
+    rows, labels : the stacking rows and the label table
+    fitted : what is cross-fitted of the rows
+    scores : by name
+    """
+
+    rows: Rows
+    labels: pd.DataFrame
+    fitted: CrossFitted
+    scores: dict[str, float]
+
+
+def compute(params: Params, name: str) -> ScoredModel:
+    """Write data/predictions/<name>, models/base/<name>/thresholds.json and metrics/score/<name>.json.
+
+    Every stacking row has the prediction of the network that did not learn from it; test and audit rows have the mean
+    of all networks.
+
+    Raises
+    ------
+    UserError
+        When a network has not predicted.
+    """
+    own, stacking, labels = base_model(name, params.networks), read_stacking(params), label_table()
+    rows, folds = stacking.rows, stacking.folds
+    oof = _parts(own, "oof")
+    whole = Predictions(
+        np.concatenate([part.image_id for part in oof]), np.concatenate([part.probability for part in oof])
+    )
+    P = whole.rows_of(rows.row_id)
+    write_predictions(own.oof, rows.row_id, P)
+    _write_mean(own, "test")
+    if (own.networks[0].predictions / "audit.npz").exists():
+        _write_mean(own, "audit")
+    else:
+        own.audit.unlink(missing_ok=True)  # of other params
+    chosen = choices(params, labels)
+    fitted = cross_fit(P, rows.Y, folds, **chosen)
+    save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
+    decision = fit_decision(rows.Y, P, chosen["thresholds"], chosen["metric"], groups=chosen["groups"], folds=folds)
+    measured = scores(rows.Y, P, folds, **chosen, fitted=fitted, decision=decision)
+    save_decision(own.rule, labels["label_id"].to_numpy(), decision)
+    storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
+    return ScoredModel(rows, labels, fitted, measured)
+
+
+def _parts(own: Member, name: str) -> list[Predictions]:
+    return [read_predictions(network.predictions / f"{name}.npz") for network in own.networks]
+
+
+def _write_mean(own: Member, name: str) -> None:
+    parts = _parts(own, name)
+    image_id = parts[0].image_id
+    mean = mean_of([part.rows_of(image_id) for part in parts])
+    write_predictions(own.predictions / f"{name}.npz", image_id, mean)
