@@ -10,7 +10,7 @@ from labelstack.params import load_params
 from labelstack.report.terminal import leaderboard_table
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
-from labelstack.stages.board import leaderboard_rows
+from labelstack.stages.board import leaderboard_rows, scored_images
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
@@ -20,9 +20,14 @@ def run() -> None:
     params = load_params()
     if not paths.EVALUATION.exists():
         raise UserError(f"{paths.EVALUATION}: not found. Run `dvc repro` first.")
-    rows = leaderboard_rows(params, storage.read_json(paths.EVALUATION))
+    evaluation = storage.read_json(paths.EVALUATION)
+    rows, metric = leaderboard_rows(params, evaluation), metric_of(params.metric)
     console = Console()
-    console.print(leaderboard_table(rows, metric_of(params.metric), fixed_threshold=params.thresholds.fixed))
+    console.print(
+        leaderboard_table(rows, metric, fixed_threshold=params.thresholds.fixed, images=scored_images(evaluation))
+    )
+    for sentence in evaluation.get("caveats", []):
+        console.print(sentence, style="dim", highlight=False)
     for what, where in (
         ("report", paths.REPORT / "index.html"),
         ("submission", Path(params.submission.directory) / params.submission.filename),

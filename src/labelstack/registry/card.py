@@ -144,24 +144,30 @@ def _data(facts: Facts) -> list[str | _Table]:
 
 def _scores(facts: Facts) -> list[str | _Table]:
     evaluation, blend = facts.evaluation, facts.evaluation["scores"]["blend"]
-    primary = metric_of_key(evaluation["primary"], blend) or FMetric()
+    primary, audit = metric_of_key(evaluation["primary"], blend) or FMetric(), evaluation.get("n_audit", 0)
     rows = []
     for metric in sorted(primary.family, key=lambda metric: metric != primary):
         key = metric.key
         bounds = _interval(blend, metric.cross_fitted)
-        others = [_number(blend.get(k)) for k in (f"{key}_at_fixed", f"{key}_in_sample", f"test_{key}")]
+        kinds = (f"{key}_at_fixed", f"{key}_in_sample", *([f"audit_{key}"] if audit else []), f"test_{key}")
+        others = [_number(blend.get(kind)) for kind in kinds]
         rows.append([escaped(metric.title), _number(blend.get(metric.cross_fitted)), bounds, *others])
     if primary.key != "mean_average_precision":
-        rows.append(["mean average precision", _number(blend.get("mean_average_precision")), "", "", "", ""])
+        rows.append(
+            ["mean average precision", _number(blend.get("mean_average_precision")), *[""] * (5 if audit else 4)]
+        )
+    audited = ("audit",) if audit else ()
     compared = [
         [escaped(row["better"]), escaped(row["other"]), f"{row['difference']:+.4f}", _bounds(row["low"], row["high"])]
         for row in evaluation.get("comparisons", [])
     ]
     return [
         "### Scores of the blend",
-        f"On {evaluation['n_validation']:,} validation images; *cross-fitted*: weights and rule were chosen without "
-        "the scored fold. Intervals are from a bootstrap over images.",
-        _Table(("score", "cross-fitted", "95 % interval", "at fixed", "in-sample", "test"), rows, "scores"),
+        f"On {evaluation['n_validation']:,} {evaluation.get('rows', 'validation images')}; *cross-fitted*: weights and "
+        "rule were chosen without the scored fold. Intervals are from a bootstrap over images."
+        + (f" *Audit*: {audit:,} images that nothing was learned from or chosen by." if audit else "")
+        + "".join(f" {escaped(sentence)}" for sentence in evaluation.get("caveats", [])),
+        _Table(("score", "cross-fitted", "95 % interval", "at fixed", "in-sample", *audited, "test"), rows, "scores"),
         *([_Table(("row", "against", "difference", "95 % interval"), compared, "comparisons")] if compared else []),
     ]
 

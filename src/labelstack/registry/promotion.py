@@ -21,6 +21,10 @@ from labelstack.tracking.texts import clean_tags
 PROMOTION_TAG = "labelstack.promotion"
 COMPARED_TAG = "labelstack.compared_with"
 FIRST = "champion: there was none before"
+FLATTERED = (
+    "not compared: its networks were stopped by the rows that it is scored on (training.monitor: fold), so its scores "
+    "are flattered; `labelstack promote` makes it champion by hand"
+)
 _ATTEMPTS = 20  # each lost one means that somebody else's better version became champion meanwhile
 
 
@@ -94,6 +98,8 @@ def promote_if_better(
     version: int,
     metric: Metric,
     log: Callable[[Mapping[str, float]], None] = lambda metrics: None,
+    *,
+    flattered: bool = False,
 ) -> Promotion:
     """Decide once whether a version becomes champion; its tags keep the decision.
 
@@ -104,6 +110,7 @@ def promote_if_better(
     ----------
     log : callable
         Gets ``promotion_difference``, ``promotion_low`` and ``promotion_high`` where there was a comparison.
+    flattered : whether its networks were chosen on the rows that it was scored on: it becomes champion by hand only
 
     Raises
     ------
@@ -114,7 +121,7 @@ def promote_if_better(
         return Promotion(champion(tracker, name) == version, sentence)
     for _ in range(_ATTEMPTS):
         held = champion(tracker, name)
-        found = _decide(tracker, name, version, held, metric)
+        found = Promotion(held == version, FLATTERED) if flattered else _decide(tracker, name, version, held, metric)
         if found.compared and found.compared.difference:
             difference = found.compared.difference
             log(

@@ -26,8 +26,9 @@ class LeaderboardRow:
     Parameters
     ----------
     fixed, cross_fitted, in_sample : Scores
-        On validation: at the one fixed threshold; tuned on k-1 folds and scored on the other; tuned and scored on the
-        same images.
+        At the one fixed threshold; tuned on k-1 folds and scored on the other; tuned and scored on the same images.
+    audit : Scores, optional
+        On images that nothing was learned from or chosen by.
     test, test_fixed : Scores, optional
         On the withheld answers, at tuned and at the fixed threshold.
     weight : float, optional
@@ -41,6 +42,7 @@ class LeaderboardRow:
     fixed: Scores | None = None
     cross_fitted: Scores | None = None
     in_sample: Scores | None = None
+    audit: Scores | None = None
     test: Scores | None = None
     test_fixed: Scores | None = None
     weight: float | None = None
@@ -49,7 +51,7 @@ class LeaderboardRow:
     seconds: float | None = None
 
     def score(self, scoring: str, key: str) -> float | None:
-        """The score ``scoring`` (fixed, cross_fitted, in_sample, test, test_fixed) by one metric, None if absent."""
+        """The score ``scoring`` (fixed, cross_fitted, in_sample, audit, test, test_fixed) by one metric, None if absent."""
         return known((getattr(self, scoring) or {}).get(key))
 
 
@@ -70,7 +72,7 @@ class GalleryLabel:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One validation image (JPEG bytes) with its true and predicted labels and its own F-score."""
+    """One scored image (JPEG bytes) with its true and predicted labels and its own F-score."""
 
     image_id: int
     jpeg: bytes
@@ -132,13 +134,15 @@ class ReportContent:
     generated_from : mapping
         What the run started from, shown as it stands: git commit, params digest, data sizes.
     per_label : DataFrame
-        Columns ``LABEL_COLUMNS``; ``support`` and ``predicted`` are counts on validation.
+        Columns ``LABEL_COLUMNS``; ``support`` and ``predicted`` are counts of scored images.
     curves : mapping of str to DataFrame
         Per base model: epoch, loss and, where known, holdout_loss, holdout_<key of a metric>, learning_rate.
     gallery : sequence of GalleryItem
         As ``pick_gallery`` orders it, best image first.
     n_validation : int
-        Validation images that were scored.
+        Images that were scored.
+    images : str
+        Which those are, in words.
     decisions : sequence of DecisionRow
         Every decision strategy on the same blend.
     comparisons : sequence of Comparison
@@ -159,6 +163,7 @@ class ReportContent:
     gallery: Sequence[GalleryItem]
     mlflow: MLflowHint
     n_validation: int
+    images: str = "validation images"
     notes: Sequence[str] = ()
     metric: Metric = field(default_factory=FMetric)
     fixed_threshold: float = 0.3

@@ -13,17 +13,27 @@ from labelstack.report.figures import plain
 from labelstack.scoring.metric import Metric, family_name
 
 
-def leaderboard_table(rows: Sequence[LeaderboardRow], metric: Metric, *, fixed_threshold: float = 0.3) -> Table:
-    """Rows ranked by cross-fitted score, the best of each column bold; fits 80 columns, names are never markup."""
+def leaderboard_table(
+    rows: Sequence[LeaderboardRow],
+    metric: Metric,
+    *,
+    fixed_threshold: float = 0.3,
+    images: str = "validation images",
+) -> Table:
+    """Rows ranked by cross-fitted score, the best of each column bold; fits 80 columns, names are never markup.
+
+    ``images`` are those that were scored, in words.
+    """
     rows = ranked(rows, metric)
     columns = [(f"{each.short}\ncross-\nfitted", "cross_fitted", each) for each in metric.family]
     if metric.wants == "label_sets":
         columns.append((f"{metric.short}\nat\n{fixed_threshold:g}", "fixed", metric))
     columns.append((f"{metric.short}\nin-\nsample", "in_sample", metric))
-    if any(row.score("test", metric.key) is not None for row in rows):
-        columns.append((f"{metric.short}\ntest", "test", metric))
+    for new in ("audit", "test"):
+        if any(row.score(new, metric.key) is not None for row in rows):
+            columns.append((f"{metric.short}\n{new}", new, metric))
 
-    title = f"Leaderboard: {family_name(metric)} on validation images"
+    title = f"Leaderboard: {family_name(metric)} on {images}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("model", overflow="fold", min_width=12)
     table.add_column("kind", no_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from labelstack.params import Params
@@ -26,6 +27,7 @@ def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any
                 fixed=scores_of(row, family, "{}_at_fixed"),
                 cross_fitted=scores_of(row, family, "{}_cross_fitted"),
                 in_sample=scores_of(row, family, "{}_in_sample"),
+                audit=scores_of(row, family, "audit_{}"),
                 test=scores_of(row, family, "test_{}"),
                 test_fixed=scores_of(row, family, "test_{}_at_fixed"),
                 weight=weights.get(name),
@@ -55,3 +57,8 @@ def decision_rows(params: Params, evaluation: dict[str, Any]) -> list[DecisionRo
 def comparison_rows(evaluation: dict[str, Any]) -> list[Comparison]:
     """Blend against stackers against base models."""
     return [Comparison(**row) for row in evaluation["comparisons"]]
+
+
+def scored_images(evaluation: Mapping[str, Any]) -> str:
+    """Which images everything was scored on; evaluations of before know none but those of validation."""
+    return str(evaluation.get("rows", "validation images"))

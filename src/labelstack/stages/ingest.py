@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from labelstack.formats.beside import read_beside
 from labelstack.formats.format import format_of
 from labelstack.formats.manifest import write_manifest
 from labelstack.formats.submission import write_form
@@ -20,7 +21,9 @@ def run() -> None:
     params = load_params()
     reachable(params)
     competition = format_of(params.dataset.format)
-    dataset = competition.read(Path(params.dataset.root), params.dataset.label_ids, params.folds.k)
+    dataset = competition.read(
+        Path(params.dataset.root), params.dataset.label_ids, 0 if params.by_fold else params.folds.k
+    )
     root, answers = Path(params.dataset.root), pd.DataFrame({"image_id": np.zeros(0, np.int64), "label_id": []})
     if params.dataset.answers:
         answers = competition.answers(Path(params.dataset.answers), dataset.labels)
@@ -29,6 +32,9 @@ def run() -> None:
     storage.write_json(paths.LOCAL_FILES, local)
     for split, manifest in dataset.manifests.items():
         write_manifest(paths.manifest(split), manifest)
+    beside = read_beside(root, params.folds, dataset.manifests)
+    with storage.replacing(paths.BESIDE) as temporary:
+        beside.to_parquet(temporary, index=False)
     frequency = dataset.labels["n_train"] / len(dataset.manifests["train"])
     with storage.replacing(paths.LABELS) as temporary:
         dataset.labels.assign(train_frequency=frequency).to_parquet(temporary, index=False)

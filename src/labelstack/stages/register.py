@@ -117,7 +117,10 @@ def run() -> None:
             tags=version_tags(blended["tags"] | run_.tags, kept),
         )
         run_.set_tags({"labelstack.registry_version": f"{version.name}/{version.version}"})
-        promotion = promote_if_better(tracker, version.name, version.version, metric, run_.log_metrics)
+        flattered = params.training.monitor == "fold"
+        promotion = promote_if_better(
+            tracker, version.name, version.version, metric, run_.log_metrics, flattered=flattered
+        )
         found = read_version(tracker, version.name, version.version)
         if not found.description:
             facts = card_facts(params, ensemble, kept, blended, version, found.tags, promotion.sentence)

@@ -15,7 +15,7 @@ from labelstack.report.html import write_report
 from labelstack.scoring import metrics
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
-from labelstack.stages.board import comparison_rows, decision_rows, leaderboard_rows
+from labelstack.stages.board import comparison_rows, decision_rows, leaderboard_rows, scored_images
 from labelstack.stages.common import done
 from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.label_sets import load_decision
@@ -78,6 +78,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         gallery=gallery(params, labels),
         mlflow=MLflowHint(tracker.public_uri, tracker.experiment),
         n_validation=evaluation["n_validation"],
+        images=scored_images(evaluation),
         notes=notes(params, evaluation),
         decisions=decision_rows(params, evaluation),
         comparisons=comparison_rows(evaluation),
@@ -92,6 +93,9 @@ def notes(params: Params, evaluation: dict[str, Any]) -> list[str]:
         "Cross-fitted: weights, decision rule and thresholds are chosen on all folds but one and scored on that one.",
         "Per-label figures are cross-fitted; the gallery uses the final decision rule.",
     ]
+    said += evaluation["caveats"]
+    if evaluation.get("n_audit"):
+        said.append(f"Audit: {evaluation['n_audit']:,} images that nothing was learned from or chosen by.")
     if evaluation["n_test"]:
         said.append(f"Test: {evaluation['n_test']:,} images whose answers are read by the evaluation alone.")
     return said

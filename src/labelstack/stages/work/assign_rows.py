@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.formats.manifest import read_manifest
 from labelstack.params import Params
 from labelstack.params.folds import BlocksSection
 from labelstack.stacking.folds import assign_folds
 from labelstack.stacking.holdouts import hold_out
+from labelstack.stacking.rarest_first import rarest_first_folds
 from labelstack.stacking.shares import choose_share
 from labelstack.stacking.sources import blocks
+from labelstack.stages import paths
 from labelstack.stages.fold_files import Asked, Fitted, Part, write_asked, write_audit, write_fitted, write_stacking
 from labelstack.stages.members import ALL
 from labelstack.stages.rows import Rows, read_rows, rows_there, stacking_split
@@ -100,12 +104,53 @@ def _by_fold(params: Params, train: Rows, own: NDArray[np.bool_]) -> Fitted:
 
 
 def _folds(params: Params, rows: Rows) -> Ids:
+    """The folds of the second level's rows: as they are given, or dealt."""
+    if params.folds.column is not None:
+        return _given(params, rows)
+    if params.folds.method == "rarest_first":
+        return _rarest_first(params, rows)
     return assign_folds(rows.Y, params.folds.k, params.folds.seed, source=rows.source)
+
+
+def _given(params: Params, rows: Rows) -> Ids:
+    folds, k = _beside(rows, "fold").astype(np.int64), params.folds.k
+    wrong = (folds < 0) | (folds >= k)
+    if wrong.any():
+        ids = ", ".join(str(i) for i in rows.row_id[wrong][:5])
+        raise UserError(
+            f"folds.column: {params.folds.column} gives {int(wrong.sum())} of {len(rows)} {rows.split} images no fold "
+            f"from 0 to {k - 1} (folds.k is {k}); first ids: {ids}"
+        )
+    if empty := sorted(set(range(k)) - set(folds.tolist())):
+        raise UserError(f"folds.column: {params.folds.column} puts no image into fold(s) {empty}; folds.k is {k}")
+    return folds
+
+
+def _rarest_first(params: Params, rows: Rows) -> Ids:
+    """Dealt over all images of the split, downloaded or not, in the order of its file, as the rule wants it."""
+    if rows.source is not None:
+        raise UserError("folds.method: rarest_first deals single images; with folds.group_by use iterative")
+    manifest = read_manifest(paths.manifest(rows.split))
+    folds = rarest_first_folds(manifest["label_id"].tolist(), params.folds.k, params.folds.seed)
+    return folds[np.isin(manifest["image_id"], rows.row_id)]
 
 
 def _with_sources(params: Params, rows: Rows) -> Rows:
     """The rows with what belongs together, as ``folds.group_by`` says."""
     by = params.folds.group_by
+    if by is None:
+        return rows
     if isinstance(by, BlocksSection):
         return replace(rows, source=blocks(len(rows), by.blocks).astype(str))
-    return rows
+    group = _beside(rows, "group").astype(str)
+    alone = np.char.add("\n", np.arange(len(rows)).astype(str))  # no cell of a file holds a line end
+    return replace(rows, source=np.where(group == "", alone, group))
+
+
+def _beside(rows: Rows, column: str) -> NDArray[Any]:
+    """A column of what the data set says of rows, in their order."""
+    import pandas as pd
+
+    table = pd.read_parquet(paths.BESIDE)
+    table = table[table["split"] == rows.split].set_index("row_id")
+    return np.asarray(table.loc[rows.row_id, column])

@@ -62,6 +62,8 @@ def compute(params: Params) -> Evaluated:
     primary = metric_of(params.metric).cross_fitted
     evaluation: dict[str, Any] = {
         "primary": primary,
+        "rows": "train images out of fold" if params.by_fold else "validation images",
+        "caveats": caveats(params),
         "n_validation": len(rows.Y),
         "n_test": 0 if answers is None else len(answers[0]),
         **({} if audit is None else {"n_audit": len(audit)}),
@@ -73,6 +75,19 @@ def compute(params: Params) -> Evaluated:
     storage.write_json(paths.EVALUATION, evaluation)
     write_plots(params, table, labels, rows.Y)
     return Evaluated(primary, table, on_test)
+
+
+def caveats(params: Params) -> list[str]:
+    """What flatters the scores, in sentences for whoever shows them."""
+    said = []
+    if params.by_fold:
+        said.append(
+            "Out of fold: every image is predicted by the networks that did not learn from it; what is stacked for one "
+            "fold comes from networks that saw its images, a second-order effect."
+        )
+    if params.training.monitor == "fold":
+        said.append("Flattered: the networks were stopped by the very rows that they are scored on.")
+    return said
 
 
 def read_test_answers(labels: pd.DataFrame) -> Answers | None:
