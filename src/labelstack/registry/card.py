@@ -166,7 +166,7 @@ def _scores(facts: Facts) -> list[str | _Table]:
         f"On {evaluation['n_validation']:,} {evaluation.get('rows', 'validation images')}; *cross-fitted*: weights and "
         "rule were chosen without the scored fold. Intervals are from a bootstrap over images."
         + (f" *Audit*: {audit:,} images that nothing was learned from or chosen by." if audit else "")
-        + "".join(f" {escaped(sentence)}" for sentence in evaluation.get("caveats", [])),
+        + "".join(f" {escaped(sentence, 400)}" for sentence in evaluation.get("caveats", [])),
         _Table(("score", "cross-fitted", "95 % interval", "at fixed", "in-sample", *audited, "test"), rows, "scores"),
         *([_Table(("row", "against", "difference", "95 % interval"), compared, "comparisons")] if compared else []),
     ]

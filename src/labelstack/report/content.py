@@ -51,7 +51,7 @@ class LeaderboardRow:
     seconds: float | None = None
 
     def score(self, scoring: str, key: str) -> float | None:
-        """The score ``scoring`` (fixed, cross_fitted, in_sample, audit, test, test_fixed) by one metric, None if absent."""
+        """The score ``scoring``, a name of the scores above, by one metric; None if absent."""
         return known((getattr(self, scoring) or {}).get(key))
 
 
