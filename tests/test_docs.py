@@ -44,7 +44,7 @@ SECTIONS = (
     {
         f"## {name}": sections_in(field.annotation)[0]
         for name, field in Params.model_fields.items()
-        if name not in {"seed", "models", "stackers"}
+        if name not in {"seed", "base_models", "models", "stackers"}
     }
     | {
         "## models.&lt;name&gt;": ModelSection,
@@ -112,7 +112,7 @@ def test_the_default_file_states_every_tunable():
     stated = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert set(stated) == set(Params.model_fields)
     for name, section in stated.items():
-        if name not in {"seed", "models", "stackers"}:
+        if name not in {"seed", "base_models", "models", "stackers"}:
             (kind,) = sections_in(Params.model_fields[name].annotation)
             assert set(section) == set(kind.model_fields), name
 

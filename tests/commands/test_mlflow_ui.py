@@ -14,7 +14,7 @@ from labelstack.tracking.runs import connect
 from tiny import Workspace
 from ui_pictures import compare_page, mlflow_ui, model_page, report, run_page, runs_table
 
-SCORES = {"train": "metrics/predict/{}.json", "stack": "metrics/stack/{}.json", "blend": "metrics/blend.json"}
+SCORES = {"train": "metrics/score/{}.json", "stack": "metrics/stack/{}.json", "blend": "metrics/blend.json"}
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def test_verify_and_submit_give_back_what_was_registered_bit_for_bit(
         assert (again / name).read_bytes() == (finished.root / name).read_bytes(), name
     assert restored - made_new >= {
         "params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock", "metrics/evaluation.json",
-        "models/base/wide/model.keras", "models/base/deep/model.keras", "models/stackers/cnn/folds/fold-1/model.keras",
+        "models/networks/wide/all/model.keras", "models/networks/deep/all/model.keras", "models/stackers/cnn/folds/fold-1/model.keras",
         "models/stackers/xgboost/folds/config.json", "models/ensemble/blend.json", "models/ensemble/thresholds.json",
         "data/manifest/labels.parquet", "data/predictions/wide/test.npz", "data/stacked/cnn/test.npz",
         "data/ensemble/test.npz",
@@ -390,7 +390,7 @@ def test_a_version_without_a_record_is_restored_and_not_verified(
             rebuild.run("old/1", Path("again"), verify=verify, submit=submit)
     rebuild.run("old/1", Path("again"))
     assert "registered without a record" in capsys.readouterr().out
-    assert (here / "again/models/base/small/model.keras").read_bytes() == b"small"
+    assert (here / "again/models/networks/small/all/model.keras").read_bytes() == b"small"
     assert "made outside of git" in (here / "again/REBUILD.md").read_text()
 
 

@@ -55,7 +55,7 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
     out, err = process.communicate(timeout=PATIENCE)
     assert run_id
     assert process.returncode == 0, err
-    epochs = len((copied.root / "models/base/wide/history.csv").read_text().splitlines()) - 1
+    epochs = len((copied.root / "models/networks/wide/all/history.csv").read_text().splitlines()) - 1
     assert epochs > 2
     assert out.splitlines()[-1].startswith(f"train: wide: {epochs} epochs")
     assert len(err.splitlines()) == 1, err

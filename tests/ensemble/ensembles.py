@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.ensemble.ensemble import Rooms
-from labelstack.ensemble.folder import EnsembleSettings, Parts, Spec, View
+from labelstack.ensemble.folder import ONLY, EnsembleSettings, NetworkPart, Parts, Spec, View
 from labelstack.stacking.deciding.decisions import Decision
 
 LABELS = [(7, "red"), (3, "blue"), (11, "green")]
+VIEWS = {"small": View(2), "large": View(4)}
 
 
 def files(folder: Path, weights: dict[str, float], *, thresholds: dict[str, float] | None = None) -> Parts:
@@ -29,7 +30,7 @@ def files(folder: Path, weights: dict[str, float], *, thresholds: dict[str, floa
     (folder / "thresholds.json").write_text(json.dumps(rule))
     (folder / "params.yaml").write_text("seed: 1\n")
     return Parts(
-        models={name: (folder / name / "model.keras", size, "stretch") for name, size in (("small", 2), ("large", 4))},
+        models={name: [NetworkPart(ONLY, folder / name / "model.keras", view)] for name, view in VIEWS.items()},
         stackers={"stack": folder / "stack"},
         blend=folder / "blend.json",
         thresholds=folder / "thresholds.json",
@@ -64,7 +65,10 @@ def rooms(calls: list[str]) -> Rooms:
 
     return Rooms(
         decode=decode,
-        models={"small": small, "large": large},
+        models={
+            "small": lambda pixels: small(pixels[VIEWS["small"]]),
+            "large": lambda pixels: large(pixels[VIEWS["large"]]),
+        },
         stackers={"stack": stack},
         blend=lambda members, weights: sum(members[n] * np.float32(w) for n, w in weights.items()),  # type: ignore[arg-type,return-value]
         decide=lambda P: np.greater_equal(P, np.float32([0.5, 0.25, 0.75])),
@@ -74,7 +78,7 @@ def rooms(calls: list[str]) -> Rooms:
 def spec(weights: dict[str, float]) -> Spec:
     """A spec of the same ensemble without any files."""
     return Spec(
-        views={"small": View(2), "large": View(4)},
+        views={name: {ONLY: view} for name, view in VIEWS.items()},
         stackers=["stack"],
         weights=weights,
         decision={},

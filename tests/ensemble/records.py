@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.ensembles import LABELS, rooms
-from labelstack.ensemble.folder import View
+from ensemble.ensembles import LABELS, VIEWS, rooms
 from labelstack.ensemble.recompute import Batches, Members
 from labelstack.ensemble.record import ProbeImages, Record
 from labelstack.predictions import Predictions
@@ -35,9 +34,9 @@ def members(change: Mapping[str, Any] | None = None, seen: list[int] | None = No
     def altered(name: str, answer: NDArray[np.float32]) -> NDArray[np.float32]:
         return changed[name](answer) if name in changed else answer
 
-    def base(name: str) -> Any:
+    def network(name: str, fold: str) -> Any:
         def predict(batches: Batches) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-            parts = [(ids, own.models[name](images)) for ids, images in batches]
+            parts = [(ids, own.models[name]({VIEWS[name]: images})) for ids, images in batches]
             if seen is not None:
                 seen.extend(len(ids) for ids, _ in parts)
             rows = np.concatenate([rows for _, rows in parts])
@@ -45,15 +44,15 @@ def members(change: Mapping[str, Any] | None = None, seen: list[int] | None = No
 
         return predict
 
-    return Members(base, lambda name: lambda cube: altered(name, own.stackers[name](cube)), own.decode)
+    return Members(network, lambda name: lambda cube: altered(name, own.stackers[name](cube)), own.decode)
 
 
 def predictions() -> dict[str, Predictions]:
     """Test predictions of every member and the blend."""
     own, ids = rooms([]), np.arange(100, 100 + N - 1)
     answers = {
-        name: own.models[name](np.stack([own.decode(jpeg, View(size)) for jpeg in jpegs()]))
-        for name, size in (("small", 2), ("large", 4))
+        name: own.models[name]({view: np.stack([own.decode(jpeg, view) for jpeg in jpegs()])})
+        for name, view in VIEWS.items()
     }
     answers["stack"] = own.stackers["stack"](np.stack([answers["small"], answers["large"]], axis=1))
     total = sum(WEIGHTS[name] * answers[name].astype(np.float64) for name in WEIGHTS)

@@ -4,6 +4,7 @@ import base64
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from ensemble.ensembles import files, rooms, spec
 from images.server import Server
 from labelstack.ensemble.ensemble import Ensemble
-from labelstack.ensemble.folder import View, assemble_folder, read_spec
+from labelstack.ensemble.folder import ONLY, View, assemble_folder, read_spec
 from labelstack.ensemble.image_sources import ImageSources
 from labelstack.params.images import ImagesSection
 from labelstack.stacking.deciding.decisions import Decision
@@ -94,7 +95,7 @@ def test_threads_share_an_ensemble() -> None:
     seen: list[tuple[str, ...]] = []
     made = rooms([])
 
-    def small(x: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def small(x: Mapping[View, NDArray[np.uint8]]) -> NDArray[np.float32]:
         running.append("predict")
         seen.append(tuple(running))
         time.sleep(0.01)
@@ -125,7 +126,7 @@ def test_later_batches_are_decoded_while_one_is_predicted() -> None:
         decoded.append(data)
         return data
 
-    def small(x: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def small(x: Mapping[View, NDArray[np.uint8]]) -> NDArray[np.float32]:
         wait_for(lambda: len(decoded) >= 6, 60)
         decoded_then.append(len(decoded))
         return made.models["small"](x)
@@ -172,7 +173,7 @@ def test_the_folder_holds_everything(tmp_path: Path) -> None:
     weights = {"stack": 0.75, "small": 0.25}
     assemble_folder(tmp_path / "ensemble", files(tmp_path, weights))
     found = read_spec(tmp_path / "ensemble")
-    assert found.views == {"small": View(2), "large": View(4)}
+    assert found.views == {"small": {ONLY: View(2)}, "large": {ONLY: View(4)}}
     assert found.weights == weights
     assert found.label_id == [7, 3, 11]
     assert np.array_equal(Decision.from_dict(found.decision).thresholds, np.float32([0.5, 0.25, 0.75]))

@@ -22,7 +22,7 @@ from PIL import Image
 
 from labelstack.commands import predict_images
 from labelstack.ensemble.ensemble import Ensemble
-from labelstack.ensemble.folder import EnsembleSettings, Parts, assemble_folder
+from labelstack.ensemble.folder import ONLY, EnsembleSettings, NetworkPart, Parts, View, assemble_folder
 from labelstack.ensemble.log import LoggedEnsemble, installed_requirements, log_ensemble, requirement_lines
 from labelstack.params.models import HeadSection, ModelSection
 from labelstack.params.stackers import XGBoostStackerSection
@@ -79,7 +79,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
         section = ModelSection(backbone="small_cnn", image_size=size, head=HEAD)
         model = build_model(section, multi_label(section, N_LABELS))
         save_model(model, folder / name / "model.keras")
-        models[name] = (folder / name / "model.keras", size, "stretch")
+        models[name] = [NetworkPart(ONLY, folder / name / "model.keras", View(size))]
     rng = np.random.default_rng(0)
     cube = rng.random((60, 2, N_LABELS), dtype=np.float32)
     Y = (cube.mean(axis=1) + rng.normal(0, 0.1, (60, N_LABELS)) > 0.5).astype(np.uint8)
@@ -119,10 +119,10 @@ def by_hand(parts: Parts, image: bytes) -> NDArray[np.float32]:
 
     stored = to_stored_jpeg(image, 32, 90)[0]
     rows = {}
-    for name, (file, size, _) in parts.models.items():
-        batch = decode(stored, size)[None]
+    for name, [network] in parts.models.items():
+        batch = decode(stored, network.view.image_size)[None]
         transforms = [TRANSFORMS["identity"], TRANSFORMS["hflip"]]
-        rows[name] = predict(load_model(file), [(np.array([1]), batch)], transforms)[1][0]
+        rows[name] = predict(load_model(network.file), [(np.array([1]), batch)], transforms)[1][0]
     cube = np.stack([rows["one"], rows["two"]])[None]
     trees = load_fold_ensemble(parts.stackers["trees"]).predict_proba(cube)[0]
     return np.float32(0.7) * trees + np.float32(0.3) * rows["two"]

@@ -160,7 +160,7 @@ def test_rebuild_restores_it_and_everything_agrees(store: Store, model: Path, tm
     assert storage.sha256(submission) == recorded["sha256"]
     for before, now in {
         "files/params.yaml": "params.yaml",
-        "members/outline/model.keras": "models/base/outline/model.keras",
+        "members/outline/model.keras": "models/networks/outline/all/model.keras",
         "stackers/xgboost/fold-1/boosters.zip": "models/stackers/xgboost/folds/fold-1/boosters.zip",
     }.items():
         assert (again / now).read_bytes() == (ensemble / before).read_bytes(), now

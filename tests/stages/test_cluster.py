@@ -62,7 +62,7 @@ def test_download(finished: Workspace, sent: Workspace, cluster: Cluster) -> Non
 
 
 def test_predict(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
-    places = ("data/predictions/wide", "metrics/predict")
+    places = ("data/predictions/wide", "metrics/score")
     shutil.rmtree(sent.root / places[0])
     run_and_kill(sent, cluster, "labelstack", "stage", "predict", "wide")
     assert files(sent, *places) == files(finished, *places)
@@ -106,8 +106,8 @@ def test_a_whole_run_with_workers_killed(finished: Workspace, workspace: Workspa
     workspace.params(engine={"scheduler": cluster.address, "timeout_s": 60})
     for before, stage in (
         (["ingest"], "download@train"),
-        (["train@wide", "download@test"], "predict@wide"),
-        (["predict@deep"], "stack@cnn"),
+        (["train@wide-all", "download@test"], "predict@wide-all"),
+        (["predict@deep-all"], "stack@cnn"),
     ):
         workspace.run("dvc", "repro", *before)
         run_and_kill(workspace, cluster, "dvc", "repro", stage)

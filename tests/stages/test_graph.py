@@ -21,7 +21,7 @@ from labelstack.stages.settings import UNDECIDING, settings
 from labelstack.support.closure import Sources, sources
 from tiny import REPOSITORY, Workspace, environment
 
-SECOND_LEVEL = {"predict", "stack", "blend"}
+SECOND_LEVEL = {"score", "stack", "blend"}
 ALL = set(code.ROOTS)
 # Room → stages that a line in one of its files may rerun.
 ROOMS: dict[str, set[str]] = {
@@ -34,23 +34,24 @@ ROOMS: dict[str, set[str]] = {
     "networks": {"train", "predict"},
     "networks/backbones": {"train", "predict"},
     "networks/losses": {"train"},
-    "predictions.py": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
+    "predictions.py": SECOND_LEVEL | {"predict", "evaluate", "submit", "register", "report"},
     "registry": {"register"},
     "report": {"report"},
     "sample": {"sample"},
-    "scoring": ALL - {"sample", "ingest", "download", "members"},
-    "stacking": SECOND_LEVEL | {"evaluate", "submit", "report"},
+    "scoring": SECOND_LEVEL | {"train", "evaluate", "submit", "register", "report"},
+    "stacking": SECOND_LEVEL | {"split", "evaluate", "submit", "report"},
     "stacking/deciding": SECOND_LEVEL | {"evaluate", "submit", "report"},
     "stacking/stackers": SECOND_LEVEL,
     "stages": ALL,
-    "stages/work": SECOND_LEVEL | {"train", "evaluate"},
+    "stages/work": SECOND_LEVEL | {"split", "train", "predict", "evaluate"},
     "support": ALL,
     "tracking": {"register"},
 }
 # Key of params.yaml → stages that depend on it; a section stands for all its keys that are not named.
 PARAMS: dict[str, set[str]] = {
-    "seed": {"sample", "train", "register", "report"},
+    "seed": {"sample", "split", "train", "register", "report"},
     "dataset": {"ingest"},
+    "dataset.audit": {"split"},
     "dataset.root": {"sample", "ingest", "download", "register", "report"},
     "sample": {"sample"},
     "images": {"download"},
@@ -59,14 +60,19 @@ PARAMS: dict[str, set[str]] = {
     "images.damaged": {"download", "register"},
     "augment": {"train"},
     "training": {"train"},
+    "training.holdout": {"split", "train"},
+    "training.holdout_max": {"split", "train"},
+    "base_models": ALL - {"sample", "download", "members", "submit"},
     "models": {"train"},
     "models.*.backbone": {"train", "predict"},
     "models.*.image_size": {"train", "predict", "register"},
     "models.*.resize": {"train", "predict", "register"},
     "prediction": {"predict", "register"},
-    "folds": SECOND_LEVEL,
-    "folds.k": SECOND_LEVEL | {"ingest"},
+    "folds": {"split"},
+    "folds.k": {"ingest", "split", "blend"},
     "folds.nested": {"stack", "blend"},
+    "folds.column": {"ingest", "split"},
+    "folds.group_by": {"ingest", "split"},
     "stackers": {"stack"},
     "blend": {"blend"},
     "metric": SECOND_LEVEL | {"train", "evaluate", "register", "report"},
@@ -163,6 +169,8 @@ def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 OTHERS: dict[str, list[Any]] = {
+    "base_models": [[0, 1, 2, 3, 4]],
+    "folds.method": ["rarest_first"],
     "dataset.root": ["data"],
     "dataset.answers": [None],
     "dataset.label_ids": [[0, 9]],
@@ -264,8 +272,8 @@ def test_every_param_reruns_what_the_table_says() -> None:
     table = graph.stages(REPOSITORY / "dvc.yaml")
     before = settings(load_params(REPOSITORY / "params.yaml"))
     for key, value in list(leaves(stated)):
-        if key == "dataset.format" or (key.startswith("stackers.") and key.endswith(".kind")):
-            continue  # the one has but one value; the other takes its section's keys with it
+        if key in ("dataset.format", "training.monitor") or (key.startswith("stackers.") and key.endswith(".kind")):
+            continue  # those have but one value here; the other takes its section's keys with it
         after = changed_settings(stated, key, value)
         if any(key == name or key.startswith(f"{name}.") for name in UNDECIDING):
             assert after == before, key
@@ -277,7 +285,10 @@ def keys_changed(stage: dict[str, Any], before: dict[str, Any], after: dict[str,
     """Whether a key that a stage (or one of its `foreach`) takes of the settings differs."""
     keys = graph.params_of(stage).get("data/settings.json", [])
     names = [*before["models"], *before["stackers"], "base_models"]
-    every = {key.replace("${key}", name) for key in keys for name in names}
+    networks = {
+        key.replace("${item.model}", m).replace("${item.fold}", "all") for key in keys for m in before["models"]
+    }
+    every = {key.replace("${key}", name) for key in networks for name in names}
 
     def value(content: Any, key: str) -> Any:
         for part in key.split("."):
@@ -318,21 +329,28 @@ def one_byte_changed(file: Path) -> Iterator[None]:
         file.write_bytes(before)
 
 
-MODELS = {"train@wide", "train@deep"}
-PREDICTED = {"predict@wide", "predict@deep"}
+MODELS = {"train@wide-all", "train@deep-all"}
+PREDICTED = {"predict@wide-all", "predict@deep-all"}
+SCORED = {"score@wide", "score@deep"}
 STACKED = {"stack@cnn", "stack@xgboost"}
+WHOLE = {"blend", "evaluate", "register", "report"}
 INPUTS: dict[str, set[str]] = {
     "data/sample/test_answers.json": {"sample", "ingest"},
     "data/manifest/answers.parquet": {"ingest", "evaluate"},
     "data/manifest/local_files.json": {"ingest", "download@test"},  # the last digit is of the test images
-    "data/manifest/train.parquet": {"ingest", "download@train", *MODELS},
+    "data/manifest/beside.parquet": {"ingest", "split"},
+    "data/manifest/train.parquet": {"ingest", "download@train", "split", *MODELS, *SCORED, *STACKED, *WHOLE},
     "data/manifest/test.parquet": {"ingest", "download@test"},
     "data/manifest/submission.json": {"ingest", "submit", "register"},
-    "data/images/train/shard-00000.parquet": {"download@train", *MODELS},
+    "data/images/train/shard-00000.parquet": {"download@train", "split", *MODELS, *PREDICTED, "report"},
+    "data/folds/fit/all.parquet": {"split", *MODELS},
+    "data/folds/predict/all.parquet": {"split", *PREDICTED},
+    "data/folds/stacking.parquet": {"split", *SCORED, *STACKED, *WHOLE},
     "data/images/test/shard-00000.parquet": {"download@test", *PREDICTED, "register"},
-    "models/base/wide/model.keras": {"train@wide", "predict@wide", "members@base_models"},
-    "models/base/wide/history.csv": {"train@wide", "members@base_models"},
-    "data/predictions/wide/test.npz": {"predict@wide", "members@base_models"},
+    "models/networks/wide/all/model.keras": {"train@wide-all", "predict@wide-all", "score@wide", "members@base_models"},
+    "models/networks/wide/all/history.csv": {"train@wide-all", "score@wide", "members@base_models"},
+    "data/network_predictions/wide/all/test.npz": {"predict@wide-all", "score@wide"},
+    "data/predictions/wide/test.npz": {"score@wide", "members@base_models"},
     "data/stacked/cnn/nested.npz": {"stack@cnn", "members@stackers"},
     "models/stackers/cnn/thresholds.json": {"stack@cnn", "members@stackers"},
     "models/ensemble/blend.json": {"blend", "register", "report"},
@@ -367,7 +385,7 @@ CODE: list[tuple[str, str, set[str]]] = [
     ("tracking/outbox.py", "\nCHANGED = True\n", set()),
     ("stages/train.py", "\nCHANGED = True\n", set()),
     ("networks/training.py", "\n# said otherwise\n", set()),
-    ("networks/backbones/small_resnet.py", "\nCHANGED = True\n", {"train@deep", "predict@deep"}),
+    ("networks/backbones/small_resnet.py", "\nCHANGED = True\n", {"train@deep-all", "predict@deep-all"}),
     ("images/pixels/augment.py", "\nCHANGED = True\n", MODELS | PREDICTED),  # one loader reads for both
     ("stacking/stackers/xgb.py", "\nCHANGED = True\n", {"stack@xgboost"}),
     ("formats/submission.py", "\nCHANGED = True\n", {"ingest", "submit", "register"}),

@@ -120,9 +120,9 @@ def test_a_metric_of_an_installed_package_by_its_name(
     copied.params(metric={"primary": "row_ranking"})
     said = stages(copied, "settings", "predict wide")
     rows = stacking_rows()
-    P = read_predictions("data/predictions/wide/validation.npz").rows_of(rows.row_id)
+    P = read_predictions("data/predictions/wide/oof.npz").rows_of(rows.row_id)
     expected = label_ranking_average_precision_score(rows.Y, P)
-    scores = json.loads(Path("metrics/predict/wide.json").read_text())
+    scores = json.loads(Path("metrics/score/wide.json").read_text())
     assert scores["row_ranking_cross_fitted"] == pytest.approx(expected, abs=1e-6)
     assert scores["row_ranking_cross_fitted_low"] < scores["row_ranking_cross_fitted_high"]
     assert f"row_ranking_cross_fitted {expected:.4f}" in said

@@ -50,7 +50,7 @@ def test_columns_are_of_models_without_that_fold(validation: Validation) -> None
     found = validation.read("stacked/xgboost/nested.npz")
     assert np.array_equal(found.image_id, validation.image_id)
     assert found.probability.shape == (len(validation.Y), K, validation.Y.shape[1])
-    members = {name: validation.read(f"predictions/{name}/validation.npz") for name in validation.params.models}
+    members = {name: validation.read(f"predictions/{name}/oof.npz") for name in validation.params.models}
     cube, Y, folds = assemble_cube(members, validation.image_id), validation.Y, validation.folds
     own: dict[int, list[NDArray[np.float32]]] = {fold: [] for fold in range(K)}
     for a, b in combinations(range(K), 2):
@@ -83,7 +83,7 @@ def test_the_blend_takes_each_row_from_the_column_of_its_fold(validation: Valida
             nested = validation.read(f"stacked/{name}/nested.npz").rows_of(validation.image_id)
             total += weight * nested[np.arange(len(nested)), validation.folds]
         else:
-            total += weight * validation.read(f"predictions/{name}/validation.npz").rows_of(validation.image_id)
+            total += weight * validation.read(f"predictions/{name}/oof.npz").rows_of(validation.image_id)
     blended = validation.read("ensemble/oof.npz").rows_of(validation.image_id)
     assert any(weights[name] > 0 for name in validation.params.stackers)
     np.testing.assert_allclose(blended, total, atol=1e-6)

@@ -21,13 +21,16 @@ def test_every_stage_leaves_its_outputs(finished: Workspace) -> None:
     stages = yaml.safe_load((finished.root / "dvc.lock").read_text())["stages"]
     assert set(stages) == {
         "settings", "sample", "ingest", "download@train", "download@validation", "download@test",
-        "train@wide", "train@deep", "predict@wide", "predict@deep", "members@base_models",
+        "split", "train@wide-all", "train@deep-all", "predict@wide-all", "predict@deep-all",
+        "score@wide", "score@deep", "members@base_models",
         "stack@cnn", "stack@xgboost", "members@stackers", "blend", "evaluate", "register", "submit", "report",
     }  # fmt: skip
     for name in ("wide", "deep"):
         folder = finished.root / "models/base" / name
-        assert {file.name for file in folder.iterdir()} == {"model.keras", "history.csv", "run.json", "thresholds.json"}
-    with np.load(finished.root / "data/predictions/wide/validation.npz", allow_pickle=False) as predictions:
+        assert {file.name for file in folder.iterdir()} == {"run.json", "thresholds.json"}
+        network = finished.root / "models/networks" / name / "all"
+        assert {file.name for file in network.iterdir()} == {"model.keras", "history.csv", "run.json"}
+    with np.load(finished.root / "data/predictions/wide/oof.npz", allow_pickle=False) as predictions:
         assert predictions["image_id"].dtype == np.int64
         assert predictions["probability"].dtype == np.float32
         assert len(predictions["probability"]) == 60
@@ -46,7 +49,7 @@ def test_the_evaluation_scores_everything_on_the_same_rows(finished: Workspace) 
     assert evaluation["n_validation"] == 60
     assert evaluation["n_test"] == 40
     metrics = finished.root / "metrics"
-    stages = {"wide": "predict", "deep": "predict", "cnn": "stack", "xgboost": "stack", "blend": ""}
+    stages = {"wide": "score", "deep": "score", "cnn": "stack", "xgboost": "stack", "blend": ""}
     for name, folder in stages.items():
         measured = json.loads((metrics / folder / f"{name}.json").read_text())
         row = evaluation["scores"][name]
@@ -84,13 +87,13 @@ def test_a_run_killed_in_download_train_and_stack_gives_the_same_submission(
     workspace.kill_when(shard.exists, "dvc", "repro", "download@train")
     assert not (workspace.root / "data/images/train/shard-00005.parquet").exists()
     work = workspace.root / "data/work"
-    workspace.kill_when(lambda: any(work.glob("train/wide/*/epoch-*.npz")), "dvc", "repro", "train@wide")
-    assert not (workspace.root / "models/base/wide/model.keras").exists()
+    workspace.kill_when(lambda: any(work.glob("train/wide-all/*/epoch-*.npz")), "dvc", "repro", "train@wide-all")
+    assert not (workspace.root / "models/networks/wide/all/model.keras").exists()
     workspace.kill_when(lambda: any(work.glob("stack/xgboost/*/fold-0*")), "dvc", "repro", "stack@xgboost")
     assert not (workspace.root / "models/stackers/xgboost/run.json").exists()
     workspace.run("dvc", "repro")
     assert workspace.submission() == finished.submission()
-    history = "models/base/wide/history.csv"
+    history = "models/networks/wide/all/history.csv"
     killed, whole = (pd.read_csv(w.root / history).drop(columns="seconds") for w in (workspace, finished))
     pd.testing.assert_frame_equal(killed, whole)
 
@@ -111,7 +114,7 @@ def test_a_change_reruns_what_it_touches_and_nothing_else(copied: Workspace) -> 
     assert registered["version"] == 2
 
     content["models"]["third"] = content["models"]["wide"] | {"seed": 1}
-    added = {"train@third", "predict@third", "members@base_models", "stack@cnn", "stack@xgboost"}
+    added = {"train@third-all", "predict@third-all", "score@third", "members@base_models", "stack@cnn", "stack@xgboost"}
     assert rerun_by(copied, models=content["models"]) == {*added, *after}
 
 
@@ -119,8 +122,8 @@ def test_a_threshold_strategy_trains_no_base_model(copied: Workspace) -> None:
     copied.params(thresholds={"strategy": "global", "fixed": 0.3})
     copied.run("labelstack", "stage", "settings")
     changed = set(json.loads(copied.run("dvc", "status", "--json").stdout))
-    assert {"predict@wide", "stack@cnn", "blend"} <= changed
-    assert not {stage for stage in changed if stage.startswith("train")}
+    assert {"score@wide", "stack@cnn", "blend"} <= changed
+    assert not {stage for stage in changed if stage.startswith(("train", "predict"))}
 
 
 def test_dvc_shows_metrics_and_plots(finished: Workspace, copied: Workspace) -> None:
@@ -151,14 +154,14 @@ def test_unknown_names_are_told_without_a_traceback(finished: Workspace, command
 
 def test_predicting_before_anything_is_there_names_what_lacks(copied: Workspace) -> None:
     shutil.rmtree(copied.root / "data/images/validation")
-    (copied.root / "models/base/wide/model.keras").unlink()
+    (copied.root / "models/networks/wide/all/model.keras").unlink()
     result = copied.run("labelstack", "stage", "predict", "wide", ok=False)
     assert result.returncode == 2
     assert (
         "data/images/validation: no shards. Run `dvc repro` (or `labelstack stage download validation`) first"
         in result.stderr
     )
-    assert "models/base/wide/model.keras: not found" in result.stderr
+    assert "models/networks/wide/all/model.keras: not found" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from labelstack.params.augment import AugmentSection
+from labelstack.params.base_models import ON_ALL, BaseModels, base_models_problem
 from labelstack.params.dataset import DatasetSection
 from labelstack.params.engine import EngineSection
 from labelstack.params.images import ImagesSection
@@ -37,7 +38,7 @@ class Params(SecondLevel):
     images: ImagesSection = ImagesSection()
     augment: AugmentSection = AugmentSection()
     training: TrainingSection = TrainingSection()
-    base_models: list[Literal["all"] | Annotated[int, Field(ge=0, le=99)]] = ["all"]
+    base_models: BaseModels = ON_ALL
     models: dict[str, ModelSection] = Field(min_length=1)
     prediction: PredictionSection = PredictionSection()
     submission: SubmissionSection = SubmissionSection()
@@ -53,12 +54,8 @@ class Params(SecondLevel):
         return self
 
     def _fold_problems(self) -> Iterator[str]:
-        every = list(range(self.folds.k))
-        if self.base_models not in (["all"], every):
-            yield (
-                f"base_models: must be [all], one network on all of train, or {every}, one for each fold "
-                f"(folds.k is {self.folds.k}), not {self.base_models}"
-            )
+        if told := base_models_problem(self.base_models, self.folds.k):
+            yield told
         if self.training.monitor == "fold" and not self.by_fold:
             yield "training.monitor: fold is for networks that have one; with base_models: [all] use holdout"
 
@@ -80,7 +77,7 @@ class Params(SecondLevel):
     @property
     def by_fold(self) -> bool:
         """Whether a base model is one network for each fold of train, and not one on all of it."""
-        return self.base_models != ["all"]
+        return self.base_models != ON_ALL
 
     @property
     def networks(self) -> list[str]:

@@ -49,6 +49,7 @@ def settings(params: Params) -> dict[str, Any]:
         name: {fold: _network(params, name, fold, content["metric"]) for fold in params.networks}
         for name in params.models
     }
+    content["audit"] = content["dataset"].pop("audit")  # of rows that are there; the data set is the same
     del content["augment"]  # stands with every network that uses it
     for key in UNDECIDING:
         section, _, last = key.rpartition(".")
