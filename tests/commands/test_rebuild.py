@@ -135,7 +135,8 @@ def test_verify_and_submit_give_back_what_was_registered_bit_for_bit(
         assert (again / name).read_bytes() == (finished.root / name).read_bytes(), name
     assert restored - made_new >= {
         "params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock", "metrics/evaluation.json",
-        "models/networks/wide/all/model.keras", "models/networks/deep/all/model.keras", "models/stackers/cnn/folds/fold-1/model.keras",
+        "models/networks/wide/all/model.keras", "models/networks/deep/all/model.keras",
+        "models/stackers/cnn/folds/fold-1/model.keras",
         "models/stackers/xgboost/folds/config.json", "models/ensemble/blend.json", "models/ensemble/thresholds.json",
         "data/manifest/labels.parquet", "data/predictions/wide/test.npz", "data/stacked/cnn/test.npz",
         "data/ensemble/test.npz",
