@@ -23,7 +23,7 @@ K = 3
 FOLDS = [str(fold) for fold in range(K)]
 CHANGE: dict[str, Any] = {
     "base_models": list(range(K)),
-    "models": {"wide": TINY["models"]["wide"] | {"epochs": 3, "by_fold": {2: {"image_size": 32}}}},
+    "models": {"wide": TINY["models"]["wide"] | {"epochs": 3, "by_fold": {"2": {"image_size": 32}}}},
     "stackers": {"mean": {"kind": "mean"}, "logistic": {"kind": "logistic"}},
 }
 
@@ -131,7 +131,7 @@ def test_a_change_names_the_networks_that_it_touches_and_what_follows(folded: Wo
     copied = folded.copy(tmp_path / "copied")
     content = yaml.safe_load((copied.root / "params.yaml").read_text())
     assert changed(copied) == set()
-    content["models"]["wide"]["by_fold"] = {2: {"image_size": 32, "epochs": 2}}
+    content["models"]["wide"]["by_fold"] = {"2": {"image_size": 32, "epochs": 2}}
     copied.params(content)
     assert changed(copied) == {"train@wide-2"}
     content["models"]["wide"]["learning_rate"] = 0.01

@@ -62,15 +62,15 @@ class Params(SecondLevel):
     def _override_problems(self) -> Iterator[str]:
         for name, model in self.models.items():
             for fold in model.by_fold:
-                place = ("models", name, "by_fold", str(fold))
-                if not self.by_fold or fold >= self.folds.k:
+                place = ("models", name, "by_fold", fold)
+                if fold not in self.networks:
                     why = f"folds are 0 … {self.folds.k - 1}" if self.by_fold else "base_models is [all]"
                     yield f"{dotted(place)}: there is no network of this fold ({why})"
                 if "by_fold" in model.by_fold[fold]:
                     yield f"{dotted(place)}.by_fold: no such key here"
                     continue
                 try:
-                    model.of_fold(str(fold))
+                    model.of_fold(fold)
                 except ValidationError as error:
                     yield from (f"{dotted(place)}.{problem}" for problem in explain(error, ModelSection))
 

@@ -67,7 +67,7 @@ class ModelSection(Section):
     loss: str = "bce"
     augment: bool | AugmentSection = True
     seed: Seed = 0
-    by_fold: dict[Annotated[int, Field(ge=0, le=99)], dict[str, Any]] = {}
+    by_fold: dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]?)$")], dict[str, Any]] = {}  # keys in quotes
 
     def of_fold(self, fold: str) -> ModelSection:
         """The network of one fold (``all``: of all of train), what ``by_fold`` says of it put in.
@@ -78,8 +78,7 @@ class ModelSection(Section):
             When what it says is not valid there.
         """
         content = self.model_dump(mode="json", exclude={"by_fold"})
-        change = self.by_fold.get(int(fold), {}) if fold.isdecimal() else {}
-        return ModelSection.model_validate(_put_in(content, change))
+        return ModelSection.model_validate(_put_in(content, self.by_fold.get(fold, {})))
 
     @field_validator("backbone")
     @classmethod
