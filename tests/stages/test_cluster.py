@@ -62,11 +62,11 @@ def test_download(finished: Workspace, sent: Workspace, cluster: Cluster) -> Non
 
 
 def test_predict(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
-    places = ("data/predictions/wide", "metrics/score")
+    places = ("data/network_predictions/wide", "models/networks/wide")
     shutil.rmtree(sent.root / places[0])
     run_and_kill(sent, cluster, "labelstack", "stage", "predict", "wide")
     assert files(sent, *places) == files(finished, *places)
-    assert not (sent.root / "data/work/predict/wide").exists()
+    assert not (sent.root / "data/work/predict/wide-all").exists()
 
 
 def test_stack(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
@@ -80,8 +80,8 @@ def test_stack(finished: Workspace, sent: Workspace, cluster: Cluster) -> None:
 
 @pytest.mark.slow
 def test_a_killed_prediction_goes_on_from_the_finished_shards(finished: Workspace, copied: Workspace) -> None:
-    work = copied.root / "data/work/predict/wide"
-    shutil.rmtree(copied.root / "data/predictions/wide")
+    work = copied.root / "data/work/predict/wide-all"
+    shutil.rmtree(copied.root / "data/network_predictions/wide")
     copied.kill_when(lambda: len([*work.glob("validation-*.npz")]) > 0, "labelstack", "stage", "predict", "wide")
     kept = {path: path.stat().st_mtime_ns for path in work.glob("validation-*.npz")}
     assert kept
@@ -98,7 +98,7 @@ def test_a_killed_prediction_goes_on_from_the_finished_shards(finished: Workspac
     stop.set()
     watcher.join()
     assert seen == {True}
-    assert files(copied, "data/predictions/wide") == files(finished, "data/predictions/wide")
+    assert files(copied, "data/network_predictions/wide") == files(finished, "data/network_predictions/wide")
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_experiments_here_and_queued_log_to_the_same_store(committed: Workspace)
     wait_for(lambda: "Success" in committed.run("dvc", "queue", "status").stdout, 300)
 
     # In the workspace itself, with a stage that adds to a run of the baseline.
-    committed.run("dvc", "exp", "run", "-n", "here", "-S", "thresholds.strategy=global", "predict@wide-all")
+    committed.run("dvc", "exp", "run", "-n", "here", "-S", "thresholds.strategy=global", "score@wide")
 
     tracker = connect(TrackingSection(), root)
     for name in ("queued", "here"):

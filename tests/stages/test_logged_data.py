@@ -11,8 +11,8 @@ import yaml
 from numpy.typing import NDArray
 
 from labelstack.params import Params
+from labelstack.stages.logged_data import stacking_data, training_data
 from labelstack.stages.logged_data import test_data as data_of_test
-from labelstack.stages.logged_data import training_data, validation_data
 from labelstack.stages.rows import Rows
 from tiny import REPOSITORY
 
@@ -57,7 +57,7 @@ def test_train_and_its_hold_out() -> None:
 
 
 def test_validation_and_test() -> None:
-    assert validation_data(params(), ROWS).context == "validation"
+    assert stacking_data(params(), ROWS).context == "validation"
     seen = data_of_test(params(), ROWS.image_id)
     assert (seen.context, seen.counts) == ("test", {"images": 10})
 

@@ -16,7 +16,7 @@ from labelstack.registry.versions import METRIC_TAG, read_version
 from labelstack.scoring.metric import metric_of
 from labelstack.scoring.scored import read_scored
 from labelstack.stages import code as stages_code
-from labelstack.stages.rows import stacking_rows
+from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.settings import settings
 from labelstack.tracking.runs import connect
 from support.test_catalogue import installed
@@ -55,7 +55,7 @@ def test_mean_average_precision_from_the_models_to_the_champion(
     assert "v1 stays champion: the record of v1 can't be read" in said
     assert "holds no rankings of the blend, by which mean average precision is scored" in said
     assert before == {name: Path(f"data/predictions/wide/{name}.npz").read_bytes() for name in before}
-    rows, evaluation = stacking_rows(), json.loads(Path("metrics/evaluation.json").read_text())
+    rows, evaluation = stacking_rows(load_params()), json.loads(Path("metrics/evaluation.json").read_text())
     blend = evaluation["scores"]["blend"]
     P = read_predictions("data/ensemble/cross_fitted_probability.npz").rows_of(rows.row_id)
     there = rows.Y.any(axis=0)
@@ -119,7 +119,7 @@ def test_a_metric_of_an_installed_package_by_its_name(
     monkeypatch.chdir(copied.root)
     copied.params(metric={"primary": "row_ranking"})
     said = stages(copied, "settings", "predict wide")
-    rows = stacking_rows()
+    rows = stacking_rows(load_params())
     P = read_predictions("data/predictions/wide/oof.npz").rows_of(rows.row_id)
     expected = label_ranking_average_precision_score(rows.Y, P)
     scores = json.loads(Path("metrics/score/wide.json").read_text())
