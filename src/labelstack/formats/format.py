@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from labelstack.params.dataset import FORMATS
+import numpy as np
+from numpy.typing import NDArray
+
+from labelstack.params.dataset import FORMATS, DatasetSection
 from labelstack.support.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,20 +25,32 @@ class CompetitionData:
 
     Attributes
     ----------
-    manifests : split -> DataFrame[image_id int64, url list of str, label_id list of int (None in test)]
+    manifests : split -> DataFrame[image_id int64, url list of str, label_id list of int (None in test)] and, where ids
+        stand for texts, name
     labels : DataFrame[label_id int32, name, group, n_train, n_validation], ascending by label_id
     submission : header and row order of the file to hand in
     counts : what was read, for metrics
+    answers : true labels of test images that the data set itself holds, DataFrame[image_id int64, label_id list of
+        int]; None: only ``dataset.answers`` may name some
     """
 
     manifests: dict[str, pd.DataFrame]
     labels: pd.DataFrame
     submission: Form
     counts: dict[str, Any]
+    answers: pd.DataFrame | None = None
+
+
+Draw = Callable[[NDArray[np.bool_], float, int, NDArray[np.str_] | None], NDArray[np.bool_]]
+"""Chooses a share of the rows for a split, bool [n], the same for the same arguments: labels bool [n, n_labels], the
+share, the number of the draw, and what belongs together, str [n] (None: every row stands alone)."""
 
 
 class Format(Protocol):
     """A module with these functions, or an object with these methods.
+
+    A format with params of its own or with splits to draw has ``configured(dataset, draw)`` besides, which gives the
+    format for these params: the section ``dataset``, and a ``Draw`` where it is to read.
 
     Attributes
     ----------
@@ -84,3 +99,10 @@ def format_of(name: str) -> Format:
     if lacking := [word for word in wanted if not hasattr(found, word)]:
         raise UserError(f"format {name} = {FORMATS.reference(name)} ({FORMATS.group}): lacks {', '.join(lacking)}")
     return found
+
+
+def format_for(dataset: DatasetSection, draw: Draw | None = None) -> Format:
+    """The format of a data set, told its params where it has some of its own."""
+    found = format_of(dataset.format)
+    configured = getattr(found, "configured", None)
+    return found if configured is None else configured(dataset, draw)
