@@ -223,6 +223,19 @@ def check(
 
 
 @app.command(rich_help_panel=USE)
+def init(
+    images: Annotated[Path, typer.Option(help="Folder of the images; of folders of images, one for each class.")],
+    labels: Annotated[Path | None, typer.Option(help="CSV or parquet file with images and their labels.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder of dvc.yaml, where params.yaml is written.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Replace a params.yaml that was changed; it is kept.")] = False,
+) -> None:
+    """Write a params.yaml for images of your own, fit for this machine."""
+    from labelstack.commands import init as command
+
+    command.run(images, labels, to, force=force)
+
+
+@app.command(rich_help_panel=USE)
 def recipe(
     name: Annotated[str | None, typer.Argument(help="A file of recipes/ without .yaml; none: list them.")] = None,
     to: Annotated[Path, typer.Option(help="File to write it to.")] = Path("params.yaml"),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from labelstack.params.dataset import FORMATS, DatasetSection
 from labelstack.support.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from labelstack.formats.submission import Form
 
@@ -41,9 +40,21 @@ class CompetitionData:
     answers: pd.DataFrame | None = None
 
 
-Draw = Callable[[NDArray[np.bool_], float, int, NDArray[np.str_] | None], NDArray[np.bool_]]
-"""Chooses a share of the rows for a split, bool [n], the same for the same arguments: labels bool [n, n_labels], the
-share, the number of the draw, and what belongs together, str [n] (None: every row stands alone)."""
+class Draw(Protocol):
+    """Chooses rows for a split that nobody named; the same arguments give the same rows."""
+
+    def __call__(
+        self, Y: NDArray[np.bool_], share: float, number: int, source: NDArray[np.str_] | None
+    ) -> NDArray[np.bool_]:
+        """About a share of the rows, bool [n].
+
+        Parameters
+        ----------
+        Y : bool [n, n_labels]
+        share : 0 … 1
+        number : of the draw, from 0: a data set may need two
+        source : str [n], what belongs together and is drawn together; None: every row stands alone
+        """
 
 
 class Format(Protocol):

@@ -57,6 +57,35 @@ def read_columns(
     file : the file as messages name it
     wanted, optional : what for -> name of the column, stripped of space in the header too
     """
+    start = _start(path, file, problems)
+    if start is None:
+        return None
+    read = _read_parquet if start == PARQUET else _read_csv
+    return read(path, file, wanted, optional, problems)
+
+
+def read_header(path: Path, file: str, problems: list[str]) -> list[str] | None:
+    """Names of all columns of a CSV or parquet file, stripped of space; ``None`` after adding a problem."""
+    start = _start(path, file, problems)
+    if start is None:
+        return None
+    try:
+        if start == PARQUET:
+            import pyarrow.parquet as pq
+
+            return list(pq.read_schema(path).names)
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            first = handle.readline()
+            return [cell.strip() for cell in next(csv.reader([first], delimiter=sniffed(first, set())), [])]
+    except UnicodeDecodeError:
+        problems.append(f"{file}: {_not_utf8(path.read_bytes())}")
+    except (csv.Error, OSError, ValueError) as error:  # pyarrow's are ValueErrors
+        problems.append(f"{file}: its header can't be read ({str(error).splitlines()[0]})")
+    return None
+
+
+def _start(path: Path, file: str, problems: list[str]) -> bytes | None:
+    """The first bytes of a file that may be CSV or parquet; ``None`` after adding a problem."""
     try:
         with path.open("rb") as handle:
             start = handle.read(4)
@@ -70,8 +99,7 @@ def read_columns(
         if start.startswith(magic):
             problems.append(f"{file}: expected CSV or parquet, found {what}")
             return None
-    read = _read_parquet if start == PARQUET else _read_csv
-    return read(path, file, wanted, optional, problems)
+    return start
 
 
 def sniffed(header: str, names: set[str]) -> str:

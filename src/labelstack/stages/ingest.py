@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from labelstack.formats.format import Draw, format_for
 from labelstack.formats.manifest import write_manifest
@@ -47,4 +48,8 @@ def run() -> None:
 
 def drawing(seed: int) -> Draw:
     """How rows are chosen for splits that a data set does not name: every draw by a seed of its own."""
-    return lambda Y, share, number, source: choose_share(Y, share, seed + number, source)
+
+    def draw(Y: NDArray[np.bool_], share: float, number: int, source: NDArray[np.str_] | None) -> NDArray[np.bool_]:
+        return choose_share(Y, share, seed + number, source)
+
+    return draw
