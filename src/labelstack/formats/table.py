@@ -102,8 +102,8 @@ class TableFormat:
             raise InputProblems(str(root), problems)
         order = sorted(range(len(rows.labels.names)), key=rows.labels.names.__getitem__)
         names = [rows.labels.names[i] for i in order]
-        place = {number: place for place, number in enumerate(order)}
-        known = {labels: sorted(place[number] for number in labels) for labels in set(rows.labels.sets)}
+        place = np.argsort(order).tolist()
+        known = {labels: sorted([place[number] for number in labels]) for labels in set(rows.labels.sets)}
         sets = [known[labels] for labels in rows.labels.sets]
         splits = self._drawn(rows, sets, len(names))
         if told := too_few(rows, splits, sets, folds):
