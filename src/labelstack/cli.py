@@ -407,14 +407,14 @@ def images_retry(
 
 @images.command(name="show")
 def images_show(
-    image_id: Annotated[int, typer.Argument(help="The image's id.")],
+    image: Annotated[str, typer.Argument(help="The image's id, or what a table calls it.")],
     split: Annotated[str | None, typer.Option(help="train, validation or test, where ids occur in several.")] = None,
     to: Annotated[Path | None, typer.Option(help="File to write the image to.")] = None,
 ) -> None:
     """Write one stored image to a file, tell what is known of it, and open it where there is a display."""
     from labelstack.commands import images as command
 
-    command.show(image_id, split, to)
+    command.show(image, split, to)
 
 
 def main() -> None:

@@ -61,6 +61,9 @@ def test_a_table_runs_to_the_end_and_is_called_by_its_texts(tmp_path: Path) -> N
     evaluation = json.loads((workspace.root / "metrics/evaluation.json").read_text())
     assert evaluation["n_test"] == len(test)
     assert '<span class="id">photo ' in (workspace.root / "report/index.html").read_text()
+    for called in (test["name"][0], str(test["image_id"][0])):
+        shown = workspace.run("labelstack", "images", "show", called, "--to", "shown.jpg").stdout
+        assert f"image: {called} (test)" in shown
     assert json.loads(workspace.run("dvc", "status", "--json").stdout) == {}
     rebuilt = workspace.run("labelstack", "rebuild", "1", "--to", "../rebuilt", "--submit").stdout
     assert "SHA-256 as recorded" in rebuilt
