@@ -14,6 +14,7 @@ import yaml
 from labelstack.cli import app
 from labelstack.params import Params
 from labelstack.params.backbone_names import OWN
+from labelstack.params.dataset import FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src/labelstack"
@@ -58,6 +59,7 @@ def given_names() -> set[str]:
         *commands,
         *groups,
         *Params.model_fields,
+        *FORMATS.own,
         *(backbone.module.rpartition(".")[2] for backbone in OWN.values()),
     }
 

@@ -240,6 +240,19 @@ def check(
 
 
 @app.command(rich_help_panel=USE)
+def init(
+    images: Annotated[Path, typer.Option(help="Folder of the images; of folders of images, one for each class.")],
+    labels: Annotated[Path | None, typer.Option(help="CSV or parquet file with images and their labels.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder of dvc.yaml, where params.yaml is written.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Replace a params.yaml that was changed; it is kept.")] = False,
+) -> None:
+    """Write a params.yaml for images of your own, fit for this machine."""
+    from labelstack.commands import init as command
+
+    command.run(images, labels, to, force=force)
+
+
+@app.command(rich_help_panel=USE)
 def recipe(
     name: Annotated[str | None, typer.Argument(help="A file of recipes/ without .yaml; none: list them.")] = None,
     to: Annotated[Path, typer.Option(help="File to write it to.")] = Path("params.yaml"),
@@ -411,14 +424,14 @@ def images_retry(
 
 @images.command(name="show")
 def images_show(
-    image_id: Annotated[int, typer.Argument(help="The image's id.")],
+    image: Annotated[str, typer.Argument(help="The image's id, or what a table calls it.")],
     split: Annotated[str | None, typer.Option(help="train, validation or test, where ids occur in several.")] = None,
     to: Annotated[Path | None, typer.Option(help="File to write the image to.")] = None,
 ) -> None:
     """Write one stored image to a file, tell what is known of it, and open it where there is a display."""
     from labelstack.commands import images as command
 
-    command.show(image_id, split, to)
+    command.show(image, split, to)
 
 
 def main() -> None:

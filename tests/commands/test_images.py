@@ -119,14 +119,14 @@ def test_show_writes_the_image_and_tells_about_it(workspace: Path, server: Serve
 
 def test_show_says_which_image_is_meant(workspace: Path) -> None:
     with pytest.raises(UserError, match="in train, test; choose one"):
-        images.show(1, None, None)
+        images.show("1", None, None)
     with pytest.raises(UserError, match="77: no such image"):
-        images.show(77, None, None)
+        images.show("77", None, None)
     with pytest.raises(UserError, match="no such split"):
-        images.show(1, "holdout", None)
+        images.show("1", "holdout", None)
     for place in (".", "/proc/one.jpg", "params.yaml/one.jpg"):
         with pytest.raises(UserError, match=f"^--to {place}: "):
-            images.show(1, "train", Path(place))
+            images.show("1", "train", Path(place))
 
 
 def test_a_download_with_too_many_failures_fails_and_keeps_its_shards(workspace: Path, server: Server) -> None:

@@ -30,6 +30,7 @@ from labelstack.ensemble.record import (
     read_probe,
     read_submission,
     read_test_id,
+    read_test_name,
     write_record,
 )
 from labelstack.predictions import read_predictions
@@ -61,6 +62,15 @@ def everything(folder: Path) -> Record:
         read_submission(folder),
         read_machine(folder),
     )
+
+
+def test_names_of_test_images_are_kept_where_there_are_such(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a file with columns image_id, name"):
+        read_test_name(folder)
+    named = record(tmp_path, test_id=np.arange(2), test_name=["a b.jpg", "ü"])
+    write_record(tmp_path / "named", named)
+    assert read_test_name(tmp_path / "named") == ["a b.jpg", "ü"]
+    assert read_test_id(tmp_path / "named").tolist() == [0, 1]
 
 
 def test_what_is_written_is_read_again(folder: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "report": {"report"},
     "sample": {"sample"},
     "scoring": SECOND_LEVEL | {"train", "evaluate", "submit", "register", "report"},
-    "stacking": SECOND_LEVEL | {"split", "evaluate", "submit", "report"},
+    "stacking": SECOND_LEVEL | {"ingest", "split", "evaluate", "submit", "report"},
     "stacking/deciding": SECOND_LEVEL | {"evaluate", "submit", "report"},
     "stacking/stackers": SECOND_LEVEL,
     "stages": ALL,
@@ -49,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
 }
 # Key of params.yaml → stages that depend on it; a section stands for all its keys that are not named.
 PARAMS: dict[str, set[str]] = {
-    "seed": {"sample", "split", "train", "register", "report"},
+    "seed": {"sample", "ingest", "split", "train", "register", "report"},
     "dataset": {"ingest"},
     "dataset.audit": {"split"},
     "dataset.root": {"sample", "ingest", "download", "register", "report"},
@@ -174,6 +174,8 @@ OTHERS: dict[str, list[Any]] = {
     "dataset.root": ["data"],
     "dataset.answers": [None],
     "dataset.label_ids": [[0, 9]],
+    "dataset.task": ["single_label"],
+    "dataset.table.separator": ["|"],
     "engine.scheduler": ["tcp://127.0.0.1:1"],
     "engine.workspace": ["/somewhere"],
     "images.damaged": ["keep"],
@@ -273,7 +275,7 @@ def test_every_param_reruns_what_the_table_says() -> None:
     before = settings(load_params(REPOSITORY / "params.yaml"))
     for key, value in list(leaves(stated)):
         if key in ("dataset.format", "training.monitor") or (key.startswith("stackers.") and key.endswith(".kind")):
-            continue  # those have but one value here; the other takes its section's keys with it
+            continue  # those decide what is valid beside them; the other takes its section's keys with it
         after = changed_settings(stated, key, value)
         if any(key == name or key.startswith(f"{name}.") for name in UNDECIDING):
             assert after == before, key

@@ -24,7 +24,7 @@ from tiny import Workspace
 
 KEY = "mean_average_precision"
 FROM_BLEND = ("blend", "evaluate", "submit", "register")
-SCORED = ("settings", "predict wide", "predict deep", "members base_models", "stack cnn", "stack xgboost",
+SCORED = ("settings", "score wide", "score deep", "members base_models", "stack cnn", "stack xgboost",
           "members stackers", *FROM_BLEND)  # fmt: skip
 PLUG_IN = """
 from sklearn.metrics import label_ranking_average_precision_score
@@ -49,7 +49,7 @@ def test_mean_average_precision_from_the_models_to_the_champion(
     copied: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(copied.root)
-    before = {name: Path(f"data/predictions/wide/{name}.npz").read_bytes() for name in ("validation", "test")}
+    before = {name: Path(f"data/predictions/wide/{name}.npz").read_bytes() for name in ("oof", "test")}
     copied.params(metric={"primary": KEY}, blend={"method": "greedy"})
     said = stages(copied, *SCORED)
     assert "v1 stays champion: the record of v1 can't be read" in said
@@ -118,7 +118,7 @@ def test_a_metric_of_an_installed_package_by_its_name(
 ) -> None:
     monkeypatch.chdir(copied.root)
     copied.params(metric={"primary": "row_ranking"})
-    said = stages(copied, "settings", "predict wide")
+    said = stages(copied, "settings", "score wide")
     rows = stacking_rows(load_params())
     P = read_predictions("data/predictions/wide/oof.npz").rows_of(rows.row_id)
     expected = label_ranking_average_precision_score(rows.Y, P)
@@ -143,7 +143,7 @@ def test_code_of_a_metric_counts_for_who_depends_on_it(plugged_in: Path) -> None
     assert found["samples"]["metric"] == {"primary": "samples", "beta": 1.0}
     codes = [found[name]["metric"]["code"] for name in (KEY, "row_ranking")]
     assert len({*codes}) == 2
-    assert found["row_ranking"]["models"]["a"]["monitor"]["code"] == codes[1]
+    assert found["row_ranking"]["models"]["a"]["all"]["monitor"]["code"] == codes[1]
     for change, differs in (("# said otherwise", False), ("CHANGED = True", True)):
         (plugged_in / "labelstack_rows.py").write_text(f"{PLUG_IN}\n{change}\n")
         stages_code._plug_in.cache_clear()  # as in the next process

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from labelstack.formats.format import format_of
+from labelstack.formats.format import format_for
 from labelstack.params import Params, load_params
 from labelstack.params.dataset import DatasetSection
 from labelstack.params.dvc_file import conflicts, read_pipeline
@@ -47,7 +47,7 @@ def run(recipe: str | None = None) -> None:
 def missing_files(dataset: DatasetSection) -> list[str]:
     """A sentence for each file of the data set that is not in its folder; none of what the pipeline draws itself."""
     drawn = Path(dataset.root) == Path(DatasetSection().root)
-    return [] if drawn else format_of(dataset.format).missing_files(dataset.root)
+    return [] if drawn else format_for(dataset).missing_files(dataset.root)
 
 
 def recipes(name: str) -> list[Path]:

@@ -99,8 +99,13 @@ def retry(split: str | None, patterns: str, refresh: bool) -> None:
         print(f"Next: `dvc commit -f {stages}` takes the new shards over, then `dvc repro` what depends on them.")
 
 
-def show(image_id: int, split: str | None, to: Path | None) -> None:
-    """Write one stored image to a file, tell what is known of it, and open it where there is a display."""
+def show(image: str, split: str | None, to: Path | None) -> None:
+    """Write one stored image to a file, tell what is known of it, and open it where there is a display.
+
+    Parameters
+    ----------
+    image : id, or name in a data set whose images are called by texts
+    """
     import typer
 
     from labelstack.images.shards.shard_files import read_shard
@@ -108,16 +113,17 @@ def show(image_id: int, split: str | None, to: Path | None) -> None:
     if to is not None:
         storage.writable(to, "--to")
     splits = [known_split(split)] if split else list(paths.SPLITS)
-    places = [(name, path, row) for name in splits for path, row in _places(name, image_id)]
-    if not places:
-        raise UserError(
-            f"{image_id}: no such image in {', '.join(splits)} (`labelstack images status` lists the splits)"
-        )
+    for image_id in _ids(image):
+        places = [(name, path, row) for name in splits for path, row in _places(name, image_id)]
+        if places:
+            break
+    else:
+        raise UserError(f"{image}: no such image in {', '.join(splits)} (`labelstack images status` lists the splits)")
     if len(places) > 1:
-        raise UserError(f"{image_id}: in {', '.join(name for name, _, _ in places)}; choose one with --split")
+        raise UserError(f"{image}: in {', '.join(name for name, _, _ in places)}; choose one with --split")
     name, path, row = places[0]
     shard = read_shard(path)
-    facts: dict[str, Any] = {"image": f"{image_id} ({name})", "status": shard.status[row]}
+    facts: dict[str, Any] = {"image": f"{image} ({name})", "status": shard.status[row]}
     data = shard.bytes[row]
     if data is not None:
         file = to or SHOWN / f"{name}-{image_id}.jpg"
@@ -129,6 +135,15 @@ def show(image_id: int, split: str | None, to: Path | None) -> None:
         print(f"{key:>7}: {value}")
     if data is not None and to is None and sys.stdout.isatty() and _has_display():
         typer.launch(str(file))
+
+
+def _ids(image: str) -> list[int]:
+    """The ids that may be meant: the number itself, then that of the text."""
+    from labelstack.formats.records import INT64_MAX, parse_id
+    from labelstack.formats.text_id import text_id
+
+    number = parse_id(image, INT64_MAX)
+    return [text_id(image)] if number is None else [number, text_id(image)]
 
 
 def _places(split: str, image_id: int) -> list[tuple[Path, int]]:

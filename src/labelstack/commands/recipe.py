@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labelstack.commands.check import missing_files
-from labelstack.formats.format import format_of
+from labelstack.formats.format import format_for
 from labelstack.params import Params, load_params
 from labelstack.params.messages import unknown
 from labelstack.stages.common import done
@@ -83,7 +83,7 @@ def _first_line(file: Path) -> str:
 def _needs(name: str, params: Params) -> Iterator[tuple[str, str]]:
     """What must be there before `dvc repro`, by heading."""
     root = params.dataset.root
-    competition = format_of(params.dataset.format)
+    competition = format_for(params.dataset)
     optional = f" and, where there are any, {' and '.join(competition.OPTIONAL)}" if competition.OPTIONAL else ""
     yield "files", f"{', '.join(competition.REQUIRED)}{optional} in {root}/"
     yield from (("", line) for line in missing_files(params.dataset) or ["all of them are there"])

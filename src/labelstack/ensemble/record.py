@@ -30,6 +30,7 @@ _PROBE = pa.schema(
 )
 _FIRST_HEADER = ["id", "predicted"]
 _TEST = pa.schema([pa.field("image_id", pa.int64(), nullable=False)])
+_NAME = pa.field("name", pa.string(), nullable=False)
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,10 @@ class Record:
     evaluation : the content of metrics/evaluation.json
     labels : the label table, a parquet file
     test_id : int64 [m], every test image in the order of the submission
-    submission : ``filename``, ``sha256``, ``rows``, ``not_downloaded``, ``header``
+    submission : ``filename``, ``sha256``, ``rows``, ``not_downloaded``, ``header`` and, where images and labels are
+        called by texts, ``separator``
     machine : see ``labelstack.ensemble.machine``
+    test_name : m names of the test images, where the submission has such
     """
 
     probe: ProbeImages
@@ -73,6 +76,7 @@ class Record:
     test_id: NDArray[np.int64]
     submission: Mapping[str, Any]
     machine: Mapping[str, str] = field(default_factory=machine)
+    test_name: Sequence[str] | None = None
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -81,7 +85,10 @@ def write_record(folder: Path, record: Record) -> None:
     place.mkdir(parents=True, exist_ok=True)
     probe = pa.table([record.probe.image_id, pa.array(record.probe.jpeg, pa.binary()), record.probe.batch], _PROBE)
     pq.write_table(probe, place / "probe.parquet", compression="none")
-    pq.write_table(pa.table([record.test_id], _TEST), place / "test.parquet", compression="zstd")
+    test, schema = [record.test_id], _TEST
+    if record.test_name is not None:
+        test, schema = [record.test_id, pa.array(record.test_name, pa.string())], _TEST.append(_NAME)
+    pq.write_table(pa.table(test, schema), place / "test.parquet", compression="zstd")
     for name, predictions in record.predictions.items():
         write_predictions(predictions_file(folder, name), predictions.image_id, predictions.probability)
     write_scored(place / "scored.npz", record.scored)
@@ -109,6 +116,12 @@ def read_test_id(folder: Path) -> NDArray[np.int64]:
     """Every test image's id, int64 [m], in the order of the submission."""
     ids: NDArray[np.int64] = _read(folder / FOLDER / "test.parquet", _TEST)["image_id"].to_numpy()
     return ids
+
+
+def read_test_name(folder: Path) -> list[str]:
+    """Every test image's name in the order of the submission, of an ensemble whose submission has names."""
+    names: list[str] = _read(folder / FOLDER / "test.parquet", _TEST.append(_NAME))["name"].to_pylist()
+    return names
 
 
 def read_submission(folder: Path) -> dict[str, Any]:

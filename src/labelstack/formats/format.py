@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from labelstack.params.dataset import FORMATS
+from labelstack.params.dataset import FORMATS, DatasetSection
 from labelstack.support.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from labelstack.formats.submission import Form
 
@@ -22,20 +24,44 @@ class CompetitionData:
 
     Attributes
     ----------
-    manifests : split -> DataFrame[image_id int64, url list of str, label_id list of int (None in test)]
+    manifests : split -> DataFrame[image_id int64, url list of str, label_id list of int (None in test)] and, where ids
+        stand for texts, name
     labels : DataFrame[label_id int32, name, group, n_train, n_validation], ascending by label_id
     submission : header and row order of the file to hand in
     counts : what was read, for metrics
+    answers : true labels of test images that the data set itself holds, DataFrame[image_id int64, label_id list of
+        int]; None: only ``dataset.answers`` may name some
     """
 
     manifests: dict[str, pd.DataFrame]
     labels: pd.DataFrame
     submission: Form
     counts: dict[str, Any]
+    answers: pd.DataFrame | None = None
+
+
+class Draw(Protocol):
+    """Chooses rows for a split that nobody named; the same arguments give the same rows."""
+
+    def __call__(
+        self, Y: NDArray[np.bool_], share: float, number: int, source: NDArray[np.str_] | None
+    ) -> NDArray[np.bool_]:
+        """About a share of the rows, bool [n].
+
+        Parameters
+        ----------
+        Y : bool [n, n_labels]
+        share : 0 … 1
+        number : of the draw, from 0: a data set may need two
+        source : str [n], what belongs together and is drawn together; None: every row stands alone
+        """
 
 
 class Format(Protocol):
     """A module with these functions, or an object with these methods.
+
+    A format with params of its own or with splits to draw has ``configured(dataset, draw)`` besides, which gives the
+    format for these params: the section ``dataset``, and a ``Draw`` where it is to read.
 
     Attributes
     ----------
@@ -84,3 +110,10 @@ def format_of(name: str) -> Format:
     if lacking := [word for word in wanted if not hasattr(found, word)]:
         raise UserError(f"format {name} = {FORMATS.reference(name)} ({FORMATS.group}): lacks {', '.join(lacking)}")
     return found
+
+
+def format_for(dataset: DatasetSection, draw: Draw | None = None) -> Format:
+    """The format of a data set, told its params where it has some of its own."""
+    found = format_of(dataset.format)
+    configured = getattr(found, "configured", None)
+    return found if configured is None else configured(dataset, draw)

@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         pa.field("label_id", pa.list_(pa.int32())),
     ]
 )
+NAME = pa.field("name", pa.string(), nullable=False)  # of the images of formats whose ids are texts
 
 
 @collector_paused()
@@ -32,17 +33,19 @@ def write_manifest(path: str | Path, manifest: pd.DataFrame) -> None:
 
     Parameters
     ----------
-    manifest : DataFrame with image_id (int), url (list of str), label_id (list of int, or None where unknown)
+    manifest : DataFrame with image_id (int), url (list of str), label_id (list of int, or None where unknown) and,
+        where ids stand for texts, name
     """
-    columns = [pa.array(manifest[field.name].tolist(), type=field.type) for field in SCHEMA]
+    schema = SCHEMA.append(NAME) if NAME.name in manifest else SCHEMA
+    columns = [pa.array(manifest[field.name].tolist(), type=field.type) for field in schema]
     with replacing(path) as temporary:
-        table = pa.Table.from_arrays(columns, schema=SCHEMA)
+        table = pa.Table.from_arrays(columns, schema=schema)
         pq.write_table(table, temporary, compression="zstd", row_group_size=100_000)
 
 
 @collector_paused()
 def read_manifest(path: str | Path) -> pd.DataFrame:
-    """Read a manifest: image_id int64, url lists of str, label_id lists of int or None.
+    """Read a manifest: image_id int64, url lists of str, label_id lists of int or None, name (str) where there is one.
 
     Raises
     ------
@@ -51,18 +54,20 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     """
     try:
         with pq.ParquetFile(path) as file:
-            table = file.read().select(SCHEMA.names).cast(SCHEMA)
+            schema = SCHEMA.append(NAME) if NAME.name in file.schema_arrow.names else SCHEMA
+            table = file.read().select(schema.names).cast(schema)
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a manifest with columns {', '.join(SCHEMA.names)} ({error})") from None
-    return pd.DataFrame(
-        {
-            "image_id": table["image_id"].to_numpy(),
-            "url": pd.Series(_lists(table["url"]), dtype=object),
-            "label_id": pd.Series(_lists(table["label_id"]), dtype=object),
-        }
-    )
+    columns = {
+        "image_id": table["image_id"].to_numpy(),
+        "url": pd.Series(_lists(table["url"]), dtype=object),
+        "label_id": pd.Series(_lists(table["label_id"]), dtype=object),
+    }
+    if NAME.name in schema.names:
+        columns[NAME.name] = pd.Series(table[NAME.name].to_pylist(), dtype="str")
+    return pd.DataFrame(columns)
 
 
 def label_matrix(label_ids: Sequence[Any], columns: ArrayLike) -> NDArray[np.uint8]:

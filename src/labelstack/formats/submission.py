@@ -1,12 +1,13 @@
-"""The submission file of the iMaterialist Challenge (Fashion) at FGVC5, 2018, and its form."""
+"""What a submission looks like, and the file of the iMaterialist Challenge (Fashion) at FGVC5, 2018."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +22,41 @@ _NAME = re.compile(r"[A-Za-z][\w .-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What stands in a submission for ids, in formats whose images and labels are texts.
+
+    Attributes
+    ----------
+    image : name of each image of the form, in its order
+    label : label id → its name
+    separator : what stands between two labels
+    """
+
+    image: Sequence[str]
+    label: Mapping[int, str]
+    separator: str
+
+
+@dataclass(frozen=True)
 class Form:
     """What a submission looks like.
 
     Attributes
     ----------
     image_id : int64 [n], every test image once, in the order of the rows
-    header : names of the two columns
+    header : names of the two columns; with texts any two
+    texts : None: ids stand there themselves
     """
 
     image_id: NDArray[np.int64]
     header: tuple[str, str] = HEADER
+    texts: Texts | None = None
 
     def __post_init__(self) -> None:
-        if not is_header(self.header):
+        if self.texts is None and not is_header(self.header):
             raise UserError(f"submission: expected {HEADER_WANTED}, found {','.join(self.header)!r}")
+        if self.texts is not None and len(self.texts.image) != len(self.image_id):
+            raise UserError(f"submission: {len(self.texts.image)} names for {len(self.image_id)} images")
 
 
 def is_header(names: Sequence[str]) -> bool:
@@ -48,7 +69,10 @@ def is_header(names: Sequence[str]) -> bool:
 
 def write_form(path: Path, form: Form) -> None:
     """Write a form as JSON; equal forms give equal bytes."""
-    content = {"header": list(form.header), "image_id": form.image_id.tolist()}
+    content: dict[str, Any] = {"header": list(form.header), "image_id": form.image_id.tolist()}
+    if form.texts is not None:
+        label = {str(key): name for key, name in form.texts.label.items()}
+        content["texts"] = {"image": list(form.texts.image), "label": label, "separator": form.texts.separator}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
@@ -59,11 +83,18 @@ def read_form(path: Path) -> Form:
     try:
         first, second = content["header"]
         ids = np.array(content["image_id"] or np.zeros(0, np.int64))
-    except (TypeError, KeyError, ValueError):
+        texts = _texts(content["texts"]) if "texts" in content else None
+    except (TypeError, KeyError, ValueError, AttributeError):
         raise UserError(f"{path}: expected header and image_id") from None
-    if not is_header([str(first), str(second)]) or ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+    header = texts is not None or is_header([str(first), str(second)])
+    if not header or ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         raise UserError(f"{path}: expected header and image_id")
-    return Form(ids.astype(np.int64), (first, second))
+    return Form(ids.astype(np.int64), (first, second), texts)
+
+
+def _texts(content: Mapping[str, Any]) -> Texts:
+    label = {int(key): str(name) for key, name in content["label"].items()}
+    return Texts(list(map(str, content["image"])), label, str(content["separator"]))
 
 
 def write_submission(path: str | Path, form: Form, labels: Sequence[Iterable[int]]) -> None:

@@ -3,30 +3,105 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Annotated
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
 
-from pydantic import Field, Strict, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, Strict, ValidationInfo, field_validator
 
 from labelstack.params.messages import one_of
-from labelstack.params.rules import Folder
+from labelstack.params.rules import Folder, Line, folder
 from labelstack.params.section import Section
 from labelstack.support.catalogue import Catalogue
 
-_MAX_LABELS = 100_000
+MAX_LABELS = 100_000
 # Which file reads and writes which form of data set; what it offers: formats/format.py.
-FORMATS = Catalogue("labelstack.formats", {"imaterialist2018": "labelstack.formats.imaterialist2018"})
+FORMATS = Catalogue(
+    "labelstack.formats",
+    {"imaterialist2018": "labelstack.formats.imaterialist2018", "table": "labelstack.formats.table:FORMAT"},
+)
+TABLE = "table"
+JSON = "json"  # as a separator: every cell is a JSON list of texts
+_MAX_SIGNS = 8
 LabelId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Share = Annotated[float, Field(gt=0, le=0.5)]
+
+
+def _below_root(value: str) -> str:
+    parts = PurePosixPath(value).parts
+    if not parts or value.startswith("/") or ".." in parts or "\\" in value:
+        raise ValueError(f"must be a path below dataset.root, with / between its parts, not {value!r}")
+    return value
+
+
+def _signs(value: str) -> str:
+    if value != JSON and (not 0 < len(value) <= _MAX_SIGNS or re.search(r"[^\W_]|[\"\r\n]", value)):
+        raise ValueError(
+            f'must be 1 to {_MAX_SIGNS} signs such as ";", "|" or " ", none of them a letter, a digit, a quotation '
+            f"mark or a line end; or json, or null; not {value!r}"
+        )
+    return value
+
+
+def _ending(value: str) -> str:
+    if "/" in value or "\\" in value or value != value.strip():
+        raise ValueError(f"must be the end of a file's name such as .jpg, not {value!r}")
+    return value
+
+
+Inside = Annotated[Line, AfterValidator(folder), AfterValidator(_below_root)]
+
+
+class TableSection(Section):
+    """Format `table`: which files and columns say what of an image. All paths lie below ``dataset.root``."""
+
+    validation_file: Inside | None = None
+    test_file: Inside | None = None
+    file: Inside | None = "labels.csv"
+    images: Inside | None = None
+    suffix: Annotated[str, AfterValidator(_ending)] = ""
+    image: Line = "image"
+    labels: Line = "labels"
+    separator: Annotated[str, AfterValidator(_signs)] | None = ";"
+    split: Line | None = None
+    group: Line | None = None
+    test: Share = 0.15
+    validation: Share = 0.2
+
+    @field_validator("file")
+    @classmethod
+    def _alone(cls, value: str | None, info: ValidationInfo) -> str | None:
+        others = [key for key in ("validation_file", "test_file") if info.data.get(key) is not None]
+        if value is None and others:
+            raise ValueError(f"must name the file of the train rows, since {' and '.join(others)} stand(s) there")
+        return value
+
+    @field_validator("split")
+    @classmethod
+    def _one_way(cls, value: str | None, info: ValidationInfo) -> str | None:
+        others = [key for key in ("validation_file", "test_file") if info.data.get(key) is not None]
+        if value is not None and others:
+            raise ValueError(f"a column or files say what is in which split, not both: {' and '.join(others)}, or this")
+        return value
+
+    @field_validator("split", "group")
+    @classmethod
+    def _of_a_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("file", "") is None:
+            raise ValueError(f"names a column, and file: null has none: must be null, not {value!r}")
+        return value
 
 
 class DatasetSection(Section):
-    """Where the competition files lie and what they may contain."""
+    """Where the data set's files lie and what they may contain."""
 
     format: str = "imaterialist2018"
     root: Folder = "data/sample"
+    task: Literal["multi_label", "single_label"] = "multi_label"
     label_ids: Annotated[tuple[LabelId, LabelId], Strict(False)] | None = None
     answers: str | None = None
     audit: float = Field(0, ge=0, le=0.5)
+    table: TableSection = TableSection()
 
     @field_validator("format")
     @classmethod
@@ -35,20 +110,24 @@ class DatasetSection(Section):
 
     @field_validator("label_ids")
     @classmethod
-    def _ordered(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+    def _ordered(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+        if value and info.data.get("format") == TABLE:
+            raise ValueError("must be null: labels of the format table are names, and those that occur are the labels")
         if value and value[0] > value[1]:
             raise ValueError(f"must be [first, last] with first ≤ last, not {list(value)}")
-        if value and value[1] - value[0] >= _MAX_LABELS:
+        if value and value[1] - value[0] >= MAX_LABELS:
             raise ValueError(
-                f"declares {value[1] - value[0] + 1:,} labels, more than {_MAX_LABELS:,}: every one is a column "
+                f"declares {value[1] - value[0] + 1:,} labels, more than {MAX_LABELS:,}: every one is a column "
                 "of all tables; null takes those of labels.csv, or those that occur"
             )
         return value
 
     @field_validator("answers")
     @classmethod
-    def _below_root(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _in_place(cls, value: str | None, info: ValidationInfo) -> str | None:
         root = info.data.get("root")
+        if value is not None and info.data.get("format") == TABLE:
+            raise ValueError("must be null: in the format table the labels of test images, if known, are in their rows")
         if value is not None and root is not None and Path(root) not in Path(os.path.normpath(value)).parents:
             raise ValueError(f"must lie below dataset.root ({root}), so that a change in it is seen; not {value!r}")
         return value

@@ -15,7 +15,7 @@ from labelstack.params.stackers import STACKERS, StackerSection, section_of
 from labelstack.params.thresholds import ThresholdsSection
 
 # The stackers that params.yaml ships with; its other sections are the defaults of their classes.
-_STACKERS: dict[str, dict[str, Any]] = {
+SHIPPED_STACKERS: dict[str, dict[str, Any]] = {
     "logistic": {"kind": "logistic"},
     "logistic_both": {"kind": "logistic", "inputs": "both"},
     "ridge": {"kind": "ridge", "rivals": True, "context": None},
@@ -70,4 +70,4 @@ class SecondLevel(Section):
 
 def default_second_level() -> SecondLevel:
     """The second level that params.yaml ships with, for cubes that come without a params.yaml."""
-    return SecondLevel.model_validate({"stackers": _STACKERS})
+    return SecondLevel.model_validate({"stackers": SHIPPED_STACKERS})

@@ -78,6 +78,12 @@ class GalleryItem:
     jpeg: bytes
     labels: tuple[GalleryLabel, ...]
     f1: float
+    name: str | None = None
+
+    @property
+    def called(self) -> str:
+        """What people call the image: its name, or its number."""
+        return str(self.image_id) if self.name is None else self.name
 
     def count(self, verdict: str) -> int:
         """How many labels are ``hit``, ``missed`` or ``wrong``."""
@@ -215,6 +221,7 @@ def gallery_item(
     predicted: ArrayLike,
     probability: ArrayLike,
     f1: float,
+    name: str | None = None,
 ) -> GalleryItem:
     """A gallery item from an image's rows [n_labels]; hits first, then missed, then wrong, the surest first."""
     truth, claim = np.asarray(true).astype(bool), np.asarray(predicted).astype(bool)
@@ -225,4 +232,4 @@ def gallery_item(
     ]
     order = ("hit", "missed", "wrong")
     labels.sort(key=lambda label: (order.index(label.verdict), -(label.probability or 0)))
-    return GalleryItem(int(image_id), jpeg, tuple(labels), float(f1))
+    return GalleryItem(int(image_id), jpeg, tuple(labels), float(f1), name)

@@ -4,29 +4,36 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from labelstack.formats.beside import read_beside
-from labelstack.formats.format import format_of
+from labelstack.formats.format import Draw, format_for
 from labelstack.formats.manifest import write_manifest
+from labelstack.formats.single_label import single_label_problems
 from labelstack.formats.submission import write_form
 from labelstack.images.fetching.local_files import local_digest
 from labelstack.params import load_params
+from labelstack.stacking.shares import choose_share
 from labelstack.stages import paths
 from labelstack.stages.common import done, reachable
 from labelstack.support import storage
+from labelstack.support.errors import InputProblems
 
 
 def run() -> None:
     """Write data/manifest and metrics/ingest.json, or refuse with every problem of every file."""
     params = load_params()
     reachable(params)
-    competition = format_of(params.dataset.format)
-    dataset = competition.read(
-        Path(params.dataset.root), params.dataset.label_ids, 0 if params.by_fold else params.folds.k
-    )
-    root, answers = Path(params.dataset.root), pd.DataFrame({"image_id": np.zeros(0, np.int64), "label_id": []})
+    competition, root = format_for(params.dataset, drawing(params.seed)), Path(params.dataset.root)
+    least = 0 if params.by_fold else params.folds.k  # validation images
+    dataset = competition.read(root, params.dataset.label_ids, least)
+    if params.dataset.task == "single_label" and (told := single_label_problems(dataset.manifests)):
+        raise InputProblems(str(root), told)
+    answers = dataset.answers
     if params.dataset.answers:
         answers = competition.answers(Path(params.dataset.answers), dataset.labels)
+    elif answers is None:
+        answers = pd.DataFrame({"image_id": np.zeros(0, np.int64), "label_id": []})
     write_manifest(paths.ANSWERS, answers.assign(url=pd.Series([[]] * len(answers), dtype=object)))
     local = {split: local_digest(manifest["url"], root) for split, manifest in dataset.manifests.items()}
     storage.write_json(paths.LOCAL_FILES, local)
@@ -42,3 +49,12 @@ def run() -> None:
     storage.write_json(paths.METRICS / "ingest.json", dataset.counts)
     sizes = ", ".join(f"{len(manifest)} {split}" for split, manifest in dataset.manifests.items())
     done("ingest", f"{sizes} images, {len(dataset.labels)} labels", paths.manifest("train").parent)
+
+
+def drawing(seed: int) -> Draw:
+    """How rows are chosen for splits that a data set does not name: every draw by a seed of its own."""
+
+    def draw(Y: NDArray[np.bool_], share: float, number: int, source: NDArray[np.str_] | None) -> NDArray[np.bool_]:
+        return choose_share(Y, share, seed + number, source)
+
+    return draw

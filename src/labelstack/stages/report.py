@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from labelstack.formats.manifest import read_manifest
 from labelstack.images.shards.shard_files import images_by_id
 from labelstack.params import Params, load_params
 from labelstack.predictions import read_predictions
@@ -20,8 +23,9 @@ from labelstack.stages.common import done
 from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import THE_BLEND, base_models
-from labelstack.stages.rows import label_table
+from labelstack.stages.rows import Split, label_table
 from labelstack.support import storage
+from labelstack.support.credentials import without_credentials
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import connect
 
@@ -36,11 +40,20 @@ def gallery(params: Params, labels: pd.DataFrame) -> list[GalleryItem]:
     f1 = metrics.f_beta_per_image(rows.Y, chosen, beta=metric_of(params.metric).fits.beta)
     picked = pick_gallery(f1, GALLERY_SIZE)
     jpegs = images_by_id(paths.shards(rows.split), rows.image_id[picked])
-    names = labels["name"].tolist()
+    names, called = labels["name"].tolist(), image_names(rows.split, rows.image_id[picked])
     return [
-        gallery_item(int(i), jpegs[int(i)], names, rows.Y[row], chosen[row], P[row], float(f1[row]))
+        gallery_item(int(i), jpegs[int(i)], names, rows.Y[row], chosen[row], P[row], float(f1[row]), called.get(int(i)))
         for i, row in zip(rows.image_id[picked], picked, strict=True)
     ]
+
+
+def image_names(split: Split, image_id: NDArray[np.int64]) -> dict[int, str]:
+    """What may be shown of the names of images, int64 [n], by id; empty where images have no names but their ids."""
+    manifest = read_manifest(paths.manifest(split))
+    if "name" not in manifest:
+        return {}
+    here = manifest[manifest["image_id"].isin(image_id)]
+    return {int(i): without_credentials(name) for i, name in zip(here["image_id"], here["name"], strict=True)}
 
 
 def threshold_curve(params: Params) -> ThresholdCurve:

@@ -37,7 +37,9 @@ def record(params: Params) -> Record:
             "rows": written["rows"],
             "not_downloaded": written["not_downloaded"],
             "header": list(form.header),
-        },
+        }
+        | ({} if form.texts is None else {"separator": form.texts.separator}),
+        test_name=None if form.texts is None else form.texts.image,
     )
 
 

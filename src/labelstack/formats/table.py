@@ -1,0 +1,164 @@
+"""A table of images and labels, as people have it: a CSV or parquet file, or a folder for each class.
+
+The table (``dataset.table`` in params.yaml says how it looks) has a column of images, paths below ``dataset.root`` or
+URLs, and a column of labels, names with a separator between them or lists. Every cell is a text: ``007``, ``1e5`` and
+``NaN`` are names like others. Images are called by what stands in the table wherever they are shown; inside, an id is a
+digest of that text.
+
+Test rows may have labels, the answers that `evaluate` alone reads, or none. A split that neither a column nor a file
+names is drawn from the train rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from labelstack.formats.class_folders import read_folders
+from labelstack.formats.collector import collector_paused
+from labelstack.formats.format import CompetitionData, Draw
+from labelstack.formats.manifest import label_matrix
+from labelstack.formats.problems import FileProblems
+from labelstack.formats.submission import Form
+from labelstack.formats.table_file import Columns, read_columns
+from labelstack.formats.table_images import TableImages
+from labelstack.formats.table_labels import TableLabels
+from labelstack.formats.table_result import TableRows, competition_data, too_few
+from labelstack.formats.table_splits import TEST, VALIDATION, drawn, split_numbers
+from labelstack.formats.text_id import text_ids
+from labelstack.formats.text_submission import write_texts
+from labelstack.params.dataset import TABLE, DatasetSection
+from labelstack.support.errors import InputProblems, UserError
+
+
+class TableFormat:
+    """The format `table`, with the params of one data set.
+
+    Parameters
+    ----------
+    dataset : the section ``dataset``
+    draw : how rows are chosen for splits that the table does not name; needed for reading
+    """
+
+    def __init__(self, dataset: DatasetSection, draw: Draw | None = None) -> None:
+        self._dataset, self._table, self._draw = dataset, dataset.table, draw
+
+    def configured(self, dataset: DatasetSection, draw: Draw | None = None) -> TableFormat:
+        """The format for another section."""
+        return TableFormat(dataset, draw)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The split that a file's rows are in unless a column says otherwise -> its name below the root."""
+        named = {"train": self._table.file, "validation": self._table.validation_file, "test": self._table.test_file}
+        return {split: name for split, name in named.items() if name is not None}
+
+    @property
+    def REQUIRED(self) -> Sequence[str]:  # noqa: N802
+        """Names of the files and folders that the data set must have."""
+        return list(self.files.values()) or [f"{self._table.images or '.'}/<class>/<image>"]
+
+    OPTIONAL: Mapping[str, str] = {}
+
+    def missing_files(self, root: str | Path) -> list[str]:
+        """A sentence for each file and folder that is not there; nothing is read."""
+        root = Path(root)
+        if not root.is_dir():
+            what = "is a file" if root.exists() else "there is no such folder yet"
+            return [f"{root}: {what}; it is to hold {', '.join(self.REQUIRED)}"]
+        missing = [f"{root / name}: missing" for name in self.files.values() if not (root / name).is_file()]
+        if self._table.images and not (root / self._table.images).is_dir():
+            missing.append(f"{root / self._table.images}: missing, the folder of the images (dataset.table.images)")
+        return missing
+
+    @collector_paused()
+    def read(self, root: str | Path, label_ids: tuple[int, int] | None = None, folds: int = 0) -> CompetitionData:
+        """Read and check all files, and draw the splits that they do not name.
+
+        Parameters
+        ----------
+        root : ``dataset.root``
+        label_ids : None: labels are names
+        folds : so many folds the validation images will be dealt to, at least one to each
+
+        Raises
+        ------
+        InputProblems
+            With every problem of every file: file, line, column, what was expected, what was found.
+        """
+        root, problems = Path(root), list[str]()
+        rows = TableRows(TableImages(root, self._table), TableLabels(self._dataset))
+        for split, columns in self._parts(root, rows.images, problems):
+            self._take(columns, split, rows, problems)
+        if folder := rows.images.folder_problem():
+            problems.insert(0, folder)
+        problems += rows.labels.problems()
+        image_id = text_ids(rows.images.names, problems) if not problems else np.zeros(0, np.int64)
+        if problems:
+            raise InputProblems(str(root), problems)
+        order = sorted(range(len(rows.labels.names)), key=rows.labels.names.__getitem__)
+        names = [rows.labels.names[i] for i in order]
+        place = np.argsort(order).tolist()
+        known = {labels: sorted([place[number] for number in labels]) for labels in set(rows.labels.sets)}
+        sets = [known[labels] for labels in rows.labels.sets]
+        splits = self._drawn(rows, sets, len(names))
+        if told := too_few(rows, splits, sets, folds):
+            raise InputProblems(str(root), told)
+        header = (self._table.image, self._table.labels)
+        return competition_data(rows, image_id, splits, sets, names, header, rows.labels.joined)
+
+    def answers(self, path: str | Path, labels: pd.DataFrame) -> pd.DataFrame:
+        """None but those in the table: params.yaml refuses ``dataset.answers``."""
+        raise UserError("dataset.answers: must be null: labels of test images are in their rows of the table")
+
+    def write_submission(self, path: str | Path, form: Form, labels: Sequence[Iterable[int]]) -> None:
+        """Write a CSV file with the names of images and labels; see ``write_texts``."""
+        write_texts(path, form, labels)
+
+    def _parts(self, root: Path, images: TableImages, problems: list[str]) -> Iterable[tuple[str, Columns]]:
+        """Split, unless a column says otherwise, and columns of each file that can be read."""
+        table = self._table
+        if table.file is None:
+            if images.files.exists and not images.files.leaves:
+                yield "train", read_folders(images.files, problems)
+            return
+        for split, name in self.files.items():
+            wanted = {"image": table.image}
+            wanted |= {"split": table.split} if table.split and split == "train" else {}
+            wanted |= {"group": table.group} if table.group and split == "train" else {}
+            of_labels = {"labels": table.labels}
+            must, may = (wanted, of_labels) if split == "test" else (wanted | of_labels, {})
+            columns = read_columns(root / name, name, must, may, problems)
+            if columns is not None:
+                yield split, columns
+
+    def _take(self, columns: Columns, given: str, rows: TableRows, problems: list[str]) -> None:
+        told = FileProblems(columns.file)
+        if not columns.place:
+            problems.append(f"{columns.file}: expected at least one row, found none")
+        split = split_numbers(columns, self._table.split or "", given, told)
+        rows.splits.append(split)
+        rows.images.take(columns, self._table.image, told)
+        rows.labels.take(columns, (split != TEST).tolist(), told)
+        if self._table.group:
+            cells = columns.cells.get("group", [""] * len(split))
+            alone = len(rows.groups)
+            rows.groups += [cell.strip() or f"\n{alone + row}" for row, cell in enumerate(cells)]
+        problems += told.sentences()
+
+    def _drawn(self, rows: TableRows, sets: list[list[int]], n_labels: int) -> NDArray[np.int8]:
+        split = rows.split
+        if (split == VALIDATION).any() and (split == TEST).any():
+            return split
+        if self._draw is None:
+            raise ValueError("a format that is to read must be told how rows are drawn")
+        Y = label_matrix(sets, np.arange(n_labels)).view(np.bool_)
+        shares = {TEST: self._table.test, VALIDATION: self._table.validation}
+        return drawn(split, Y, shares, rows.group, self._draw)
+
+
+FORMAT = TableFormat(DatasetSection(format=TABLE))
