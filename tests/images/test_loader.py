@@ -186,12 +186,19 @@ def test_images_that_are_not_there_are_named(make_shards: Make) -> None:
         TrainingBatches(shards, np.array([3]), np.zeros((2, 1), np.float32), size=8, batch_size=1, seed=0, augment=None)
 
 
+def typed(process: psutil.Process) -> str:
+    """A process's command line; empty of one that has ended, as another test of this process may have left behind."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def test_a_dead_worker_is_a_clear_error(make_shards: Make) -> None:
     with loader(make_shards(40), np.arange(1, 41), workers=2, **LIGHT) as batches:
         iterator = batches.epoch(0)
         next(iterator)
-        children = psutil.Process().children()  # those of other tests of this process too: servers, say
-        workers = [child for child in children if any("labelstack.images.workers" in word for word in child.cmdline())]
+        workers = [child for child in psutil.Process().children() if "labelstack.images.workers" in typed(child)]
         assert len(workers) == 2
         for worker in workers:
             worker.kill()
