@@ -76,6 +76,26 @@ def test_of_each_backbone_at_most_two_models_are_kept_and_as_few_as_show_everyth
     assert "other" in kept
 
 
+def test_few_folds_show_every_network_that_is_made_in_another_way():
+    content = recipe(
+        base_models=[0, 1, 2, 3, 4],
+        folds={"k": 5},
+        models={"a": {"backbone": "resnet50", "by_fold": {"3": {"backbone": "pixels"}, "4": {"epochs": 9}}}},
+    )
+    result = small(content)
+    assert result["base_models"] == [0, 1, 2]
+    tiny = Params.model_validate(result)
+    assert [tiny.network("a", fold).backbone for fold in tiny.networks] == ["pixels", "resnet50", "resnet50"]
+    assert {tiny.network("a", fold).epochs for fold in tiny.networks} == {1}
+    assert tiny.network("a", "0").weights == "none"
+
+
+def test_a_model_is_kept_for_what_its_network_of_one_fold_shows():
+    models = {"a": {"backbone": "small_cnn"}, "b": {"backbone": "small_cnn", "by_fold": {"1": {"loss": "focal"}}}}
+    kept = kept_models(Params.model_validate(recipe(base_models=[0, 1, 2, 3, 4], models=models)))
+    assert "b" in kept
+
+
 def test_of_each_kind_at_most_two_stackers_are_kept():
     stackers = {f"{kind}_{n}": {"kind": kind} for n in range(3) for kind in ("ridge", "logistic", "mean")}
     kept = kept_stackers(Params.model_validate(recipe(stackers=stackers)))

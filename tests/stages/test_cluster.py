@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cluster import Cluster
-from tiny import Workspace, environment
+from tiny import TINY, Workspace, environment
 
 
 @pytest.fixture(scope="module")
@@ -122,40 +125,37 @@ def committed(workspace: Workspace, remote: Path) -> None:
     workspace.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "Data")
 
 
-@pytest.mark.slow
-def test_base_models_train_on_machines_of_their_own(
-    finished: Workspace, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.long
+def test_networks_come_from_two_clones_through_the_remote_and_its_run_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    workspace.run("dvc", "repro", "download")
-    committed(workspace, tmp_path / "remote")
-    workspace.run("dvc", "push")
-
-    def train(name: str) -> None:
-        subprocess.run(["git", "clone", "-q", str(workspace.root), str(tmp_path / name)], check=True)
-        node = Workspace.existing(tmp_path / name)
-        node.run("dvc", "pull", "settings", "ingest", "download@train")
-        node.run("dvc", "repro", "--single-item", f"train@{name}")
-        node.run("dvc", "push", f"train@{name}")
-        node.run("git", "checkout", "-qb", f"train-{name}")
-        node.run("git", "add", "dvc.lock", "metrics/train")
-        node.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", f"Train {name}")
-        node.run("git", "push", "-q", "origin", f"train-{name}")
-
-    nodes = [threading.Thread(target=train, args=(name,)) for name in ("wide", "deep")]
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.join()
-    for name in ("wide", "deep"):
-        (workspace.root / "models/base" / name).mkdir(parents=True)
-        for file in ("model.keras", "history.csv", "run.json"):
-            place = f"models/base/{name}/{file}"
-            workspace.run("dvc", "get", ".", place, "--rev", f"train-{name}", "-o", place)
-        workspace.run("git", "checkout", "-q", f"train-{name}", "--", f"metrics/train/{name}.csv")
-        workspace.run("dvc", "commit", "--force", f"train@{name}")
-    output = workspace.run("dvc", "repro", "train").stdout
-    assert "Running stage" not in output
-    for name in ("wide", "deep"):
-        model = f"models/base/{name}/model.keras"
-        assert (workspace.root / model).read_bytes() == (finished.root / model).read_bytes()
+    home = Workspace(
+        tmp_path / "home",
+        {
+            "base_models": [0, 1, 2],
+            "models": {"wide": TINY["models"]["wide"]},
+            "stackers": {"mean": {"kind": "mean"}},
+            "tracking": {"uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+        },
+    )
+    home.run("dvc", "repro", "split", "download")
+    committed(home, tmp_path / "remote")
+    home.run("dvc", "push")
+    for fold in (1, 2):
+        clone = tmp_path / f"clone-{fold}"
+        subprocess.run(["git", "clone", "-q", str(home.root), str(clone)], check=True)
+        node = Workspace.existing(clone)
+        stages = [f"train@wide-{fold}", f"predict@wide-{fold}"]
+        node.run("dvc", "pull", "settings", "ingest", "split", "download")
+        node.run("dvc", "repro", "--single-item", *stages)
+        node.run("dvc", "push", "--run-cache", *stages)
+    home.run("dvc", "fetch", "--run-cache", "train", "predict")
+    said = home.run("dvc", "repro", "--pull", "score@wide").stdout
+    assert re.findall(r"Running stage '([^']+)'", said) == ["train@wide-0", "predict@wide-0", "score@wide"]
+    for fold in (1, 2):
+        model = f"models/networks/wide/{fold}/model.keras"
+        assert (home.root / model).read_bytes() == (tmp_path / f"clone-{fold}" / model).read_bytes()
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        parents = database.execute("SELECT run_uuid FROM tags WHERE key = 'mlflow.parentRunId'").fetchall()
+    assert len(parents) == 3

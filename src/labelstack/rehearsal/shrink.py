@@ -22,7 +22,6 @@ _HEAD, _BATCH = 64, 16
 _AT_MOST: dict[str, dict[str, int]] = {
     "images": {"store_size": 80, "shard_rows": 24, "concurrency": 8},
     "prediction": {"batch_size": 32},
-    "folds": {"k": 3},  # the fewest that nest
     "tracking": {"probe_images": 8},
     "sample": {f"n_{split}": n for split, n in N_IMAGES.items()},
 }
@@ -31,6 +30,7 @@ _STACKERS: dict[str, dict[str, Any]] = {
     "xgboost": {"n_estimators": 3, "max_depth": 2, "top_k": 4},
 }
 _GREEDY_STEP = 0.25
+_K = 3  # the fewest folds that nest
 
 
 def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
@@ -53,6 +53,7 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
             _limit(small[section], limits)
     _train_small(small)
     small["models"] = {name: _small_model(small["models"][name], params.models[name]) for name in kept_models(params)}
+    _few_folds(small)
     small["stackers"] = {name: _small_stacker(small["stackers"][name]) for name in kept_stackers(params)}
     _blend_small(small)
     _stay_here(small, params)
@@ -101,6 +102,22 @@ def _traits(model: ModelSection) -> Iterator[Hashable]:
     }.items()
     for key, value in model.options.items():
         yield model.backbone, key, value if isinstance(value, bool) else None
+    for fold in model.by_fold:
+        yield from _traits(model.of_fold(fold))
+
+
+def _few_folds(small: dict[str, Any]) -> None:
+    """As few folds as nest and as show every network of a fold that is made in another way; the first of them do."""
+    overrides = [model["by_fold"] for model in small["models"].values() if model.get("by_fold")]
+    places = {fold: str(place) for place, fold in enumerate(sorted({key for one in overrides for key in one}, key=int))}
+    if "k" in small.get("folds", {}):
+        _limit(small["folds"], {"k": max(_K, len(places))})
+        for one in overrides:
+            moved = {places[fold]: section for fold, section in one.items()}
+            one.clear()
+            one.update(moved)
+        if small.get("base_models", ["all"]) != ["all"]:
+            small["base_models"] = list(range(small["folds"]["k"]))
 
 
 def _small_model(model: dict[str, Any], checked: ModelSection) -> dict[str, Any]:
@@ -115,6 +132,10 @@ def _small_model(model: dict[str, Any], checked: ModelSection) -> dict[str, Any]
     }
     if "warmup_epochs" in small.get("schedule", {}):
         small["schedule"]["warmup_epochs"] = 0
+    if "by_fold" in model:
+        small["by_fold"] = {
+            fold: _small_model(section, checked.of_fold(fold)) for fold, section in model["by_fold"].items()
+        }
     return small
 
 

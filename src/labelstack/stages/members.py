@@ -65,11 +65,6 @@ class Network:
         return self.folder / "run.json"
 
     @property
-    def curve(self) -> Path:
-        """Its scores as `dvc plots` shows them."""
-        return paths.METRICS / "train" / f"{self.model}-{self.fold}.csv"
-
-    @property
     def predictions(self) -> Path:
         """The folder of what it predicts: ``oof``, rows that it did not learn from, ``test`` and ``audit``."""
         return paths.network_predictions(self.model, self.fold)
@@ -103,6 +98,11 @@ class Member:
     def networks(self) -> list[Network]:
         """Of a base model: who predicts for it. New images get the mean of them."""
         return [Network(self.name, fold) for fold in self.folds]
+
+    @property
+    def curves(self) -> Path:
+        """Of a base model: the folder of its networks' scores epoch by epoch, as `dvc plots` shows them."""
+        return paths.METRICS / "train" / self.name
 
     @property
     def learnt(self) -> Path:

@@ -43,7 +43,7 @@ class ScoredModel:
 
 
 def compute(params: Params, name: str) -> ScoredModel:
-    """Write data/predictions/<name>, models/base/<name>/thresholds.json and metrics/score/<name>.json.
+    """Write data/predictions, models/base (the rule), metrics/score and metrics/train of a base model.
 
     Every stacking row has the prediction of the network that did not learn from it; test and audit rows have the mean
     of all networks.
@@ -73,7 +73,18 @@ def compute(params: Params, name: str) -> ScoredModel:
     measured = scores(rows.Y, P, folds, **chosen, fitted=fitted, decision=decision)
     save_decision(own.rule, labels["label_id"].to_numpy(), decision)
     storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
+    _write_curves(own)
     return ScoredModel(rows, labels, fitted, measured)
+
+
+def _write_curves(own: Member) -> None:
+    """For `dvc plots` and git, without the seconds; a stage with files outside of the cache cannot be had from afar."""
+    import pandas as pd
+
+    with storage.replacing_dir(own.curves) as temporary:
+        for network in own.networks:
+            curve = pd.read_csv(network.history, dtype=str, keep_default_na=False).drop(columns="seconds")
+            curve.to_csv(temporary / f"{network.fold}.csv", index=False)
 
 
 def _parts(own: Member, name: str) -> list[Predictions]:

@@ -44,7 +44,7 @@ def compute(
     work: Path,
     on_epoch: Callable[[int, dict[str, float]], None],
 ) -> Trained:
-    """Train a network; write its model.keras, history.csv and metrics/train/<model>-<fold>.csv.
+    """Train a network; write its model.keras and history.csv.
 
     Parameters
     ----------
@@ -87,6 +87,4 @@ def compute(
     save_model(result.model, own.weights)
     with replacing(own.history) as temporary:
         result.history.to_csv(temporary, index=False)
-    with replacing(own.curve) as temporary:
-        result.history.drop(columns="seconds").to_csv(temporary, index=False)
     return Trained(result.history, result.best_epoch, weights_digest(result.model))
