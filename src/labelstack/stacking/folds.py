@@ -53,7 +53,8 @@ def assign_folds(
     if method == "rarest_first":
         if source is not None:
             raise UserError(
-                "folds by rarest_first deal out image by image and cannot keep sources whole: use iterative ones"
+                "folds.method is rarest_first, which deals row by row and keeps no source whole (folds.group_by): "
+                "set folds.method to iterative, or folds.group_by to null"
             )
         rows, columns = np.nonzero(answers)
         ends = np.searchsorted(rows, np.arange(1, len(answers)))
@@ -66,7 +67,7 @@ def assign_folds(
         lower = f"lower folds.k to {n_sources} or less, or " if n_sources > 1 else ""
         raise UserError(
             f"folds.k is {k}: the images come from {n_sources} source{'s' * (n_sources > 1)}, and no source is split; "
-            f"{lower}let folds disregard sources"
+            f"{lower}set folds.group_by to null"
         )
     return deal_sources(answers, codes, np.full(k, 1 / k), np.random.default_rng(seed))
 

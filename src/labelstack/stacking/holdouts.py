@@ -46,7 +46,7 @@ def hold_out(n: int, share: float, most: int, seed: int, source: ArrayLike | Non
     if len(sizes) == 1 and share > 0:
         raise UserError(
             f"training.holdout is {share:g}, and all {n} rows are of one source, which is not split: "
-            "set training.holdout to 0, or let the hold-out disregard sources"
+            "set training.holdout to 0, or folds.group_by to null"
         )
     drawn = rng.permutation(len(sizes))
     held, taken = [], 0
