@@ -176,9 +176,11 @@ def test_sources_that_are_none(source: object, message: str) -> None:
 
 def test_fewer_sources_than_folds_are_the_users_to_mend() -> None:
     Y = np.ones((6, 1), bool)
-    with pytest.raises(UserError, match=r"folds.k is 4: .* from 3 sources, .*; lower folds.k to 3 or less, or let"):
+    with pytest.raises(
+        UserError, match=r"folds.k is 4: .* from 3 sources, .*; lower folds.k to 3 or less, or set folds.group_by"
+    ):
         assign_folds(Y, 4, 0, source=blocks(6, 3))
-    with pytest.raises(UserError, match=r"folds.k is 2: .* from 1 source, and no source is split; let folds"):
+    with pytest.raises(UserError, match=r"folds.k is 2: .* from 1 source, and no source is split; set folds.group_by"):
         assign_folds(Y, 2, 0, source=["one"] * 6)
     with pytest.raises(UserError, match=r"folds.k is 7: 6 images"):
         assign_folds(Y, 7, 0, source=blocks(6, 3))

@@ -109,5 +109,5 @@ def test_what_it_cannot_do() -> None:
     for k in (1, 4):
         with pytest.raises(UserError, match=f"folds.k is {k}: 3 images"):
             rarest_first_folds([[0]] * 3, k, 0)
-    with pytest.raises(UserError, match="rarest_first deal out image by image and cannot keep sources whole"):
+    with pytest.raises(UserError, match="rarest_first, which deals row by row and keeps no source whole"):
         assign_folds(np.eye(4), 2, 0, source=[0, 0, 1, 1], method="rarest_first")
