@@ -121,7 +121,7 @@ def test_two_people_who_register_at_once_make_two_whole_versions(
         typed(folder, team.url, *fetch, MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD="false")
         (blend,) = to.rglob("blend.json")
         assert blend.read_bytes() == (workspace.root / "models/ensemble/blend.json").read_bytes()
-        networks = sorted((workspace.root / "models/base").glob("*/model.keras"))
+        networks = sorted((workspace.root / "models/networks").glob("*/all/model.keras"))
         assert networks
         assert {sha256(file) for file in networks} <= {sha256(file) for file in to.rglob("*.keras")}
         (checksums,) = to.rglob("checksums.json")

@@ -61,7 +61,7 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
     assert len(err.splitlines()) == 1, err
     assert f"of the run train/wide kept in {copied.root}/mlpending/" in err
     assert "labelstack sync" in err
-    assert json.loads((copied.root / "models/base/wide/run.json").read_text())["run_id"] == run_id
+    assert json.loads((copied.root / "models/networks/wide/all/run.json").read_text())["run_id"] == run_id
 
     away = copied.run("labelstack", "sync", ok=False)
     assert away.returncode == 2

@@ -66,8 +66,8 @@ def test_a_folder_of_outputs_changes_with_each_of_them(project: Path) -> None:
 
 
 def test_a_file_inside_an_output(project: Path) -> None:
-    file = project.resolve() / "models/networks/small/all/model.keras"
-    assert lineage_tags(project, [file], "")["dvc.models/networks/small/all/model.keras"] == "ddd.dir"
+    file = project.resolve() / "models/base/small/model.keras"
+    assert lineage_tags(project, [file], "")["dvc.models/base/small/model.keras"] == "ddd.dir"
 
 
 def test_sources_are_hashed_or_looked_up(project: Path) -> None:
