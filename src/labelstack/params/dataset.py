@@ -64,7 +64,6 @@ class TableSection(Section):
     labels: Line = "labels"
     separator: Annotated[str, AfterValidator(_signs)] | None = ";"
     split: Line | None = None
-    group: Line | None = None
     test: Share = 0.15
     validation: Share = 0.2
 
@@ -84,7 +83,7 @@ class TableSection(Section):
             raise ValueError(f"a column or files say what is in which split, not both: {' and '.join(others)}, or this")
         return value
 
-    @field_validator("split", "group")
+    @field_validator("split")
     @classmethod
     def _of_a_file(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("file", "") is None:
