@@ -99,6 +99,7 @@ class DatasetSection(Section):
     task: Literal["multi_label", "single_label"] = "multi_label"
     label_ids: Annotated[tuple[LabelId, LabelId], Strict(False)] | None = None
     answers: str | None = None
+    validation: float = Field(0, ge=0, le=0.5)
     audit: float = Field(0, ge=0, le=0.5)
     table: TableSection = TableSection()
 
@@ -106,6 +107,13 @@ class DatasetSection(Section):
     @classmethod
     def _known_format(cls, value: str) -> str:
         return one_of(value, FORMATS, "format")
+
+    @field_validator("validation")
+    @classmethod
+    def _of_the_table(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("format") == TABLE:
+            raise ValueError(f"must be 0: of the format table it is table.validation that draws a share, not {value:g}")
+        return value
 
     @field_validator("label_ids")
     @classmethod

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labelstack.formats.beside import read_beside
+from labelstack.formats.beside import read_beside, together
+from labelstack.formats.drawn_validation import with_validation
 from labelstack.formats.format import Draw, format_for
 from labelstack.formats.manifest import write_manifest
 from labelstack.formats.single_label import single_label_problems
@@ -19,7 +20,7 @@ from labelstack.stacking.sources import blocks
 from labelstack.stages import paths
 from labelstack.stages.common import done, reachable
 from labelstack.support import storage
-from labelstack.support.errors import InputProblems
+from labelstack.support.errors import InputProblems, UserError
 
 
 def run() -> None:
@@ -31,6 +32,13 @@ def run() -> None:
     least = 0 if params.by_fold else params.folds.k  # validation images
     dataset = competition.read(root, params.dataset.label_ids, least)
     beside = read_beside(root, params.folds, dataset.manifests, dataset.columns)
+    if share := params.dataset.validation:
+        given = beside["split"] == "train"
+        source = together(beside.loc[given, "group"].tolist()) if beside["group"].any() else None
+        dataset, chosen = with_validation(dataset, share, draw, source, least)
+        beside.loc[np.flatnonzero(given)[chosen], "split"] = "validation"
+    if "validation" not in dataset.manifests:
+        raise UserError(f"{root}: has no validation split: dataset.validation draws a share of train, for example 0.2")
     if params.dataset.task == "single_label" and (told := single_label_problems(dataset.manifests, dataset.labels)):
         raise InputProblems(str(root), told)
     answers = dataset.answers
