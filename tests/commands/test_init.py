@@ -122,7 +122,8 @@ def test_what_belongs_together_is_kept_in_folds_too(here: Path) -> None:
 def test_one_label_or_many(here: Path) -> None:
     table({"image": PHOTOS, "labels": ["cat", "dog", "dog"] * 20})
     assert section()["task"] == "single_label"
-    assert load_params().thresholds.at_least_one
+    assert load_params().thresholds.exclusive
+    assert {model.loss for model in load_params().models.values()} == {"cross_entropy"}
     table({"image": PHOTOS, "labels": ["cat", "dog", ""] * 20})
     assert section()["task"] == "multi_label"
     table({"image": PHOTOS, "labels": ["cat", "dog", ""] * 20, "split": ["train", "val", "test"] * 20})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, Strict, ValidationInfo, field_validator
 
 from labelstack.params.messages import one_of
 from labelstack.params.rules import Folder, Line, folder
 from labelstack.params.section import Section
+from labelstack.params.task import Task
 from labelstack.support.catalogue import Catalogue
 
 MAX_LABELS = 100_000
@@ -96,7 +97,7 @@ class DatasetSection(Section):
 
     format: str = "imaterialist2018"
     root: Folder = "data/sample"
-    task: Literal["multi_label", "single_label"] = "multi_label"
+    task: Task = "multi_label"
     label_ids: Annotated[tuple[LabelId, LabelId], Strict(False)] | None = None
     answers: str | None = None
     validation: float = Field(0, ge=0, le=0.5)
