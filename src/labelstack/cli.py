@@ -443,7 +443,11 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.secho(f"labelstack: {error}", fg=typer.colors.RED if sys.stderr.isatty() else None, err=True)
+        from labelstack.stages.image_names import with_names
+
+        typer.secho(
+            f"labelstack: {with_names(str(error))}", fg=typer.colors.RED if sys.stderr.isatty() else None, err=True
+        )
         sys.exit(2)
 
 

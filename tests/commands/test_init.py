@@ -102,7 +102,7 @@ def test_the_usual_table_needs_no_more_than_its_folder(here: Path, capsys: pytes
         ({"image": PHOTOS, "labels": MANY, "Subset": ["train", "val", "test"] * 20},
          {"images": "photos", "split": "Subset"}),
         ({"image": PHOTOS, "labels": MANY, "patient_id": [f"p{i // 2}" for i in range(N)], "age": [1.5] * N},
-         {"images": "photos", "group": "patient_id"}),
+         {"images": "photos"}),
     ],
 )  # fmt: skip
 def test_columns_and_separators_are_recognised(here: Path, rows: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -110,10 +110,20 @@ def test_columns_and_separators_are_recognised(here: Path, rows: dict[str, Any],
     assert section()["table"] == expected
 
 
+def test_what_belongs_together_is_kept_in_folds_too(here: Path) -> None:
+    table({"image": PHOTOS, "labels": MANY, "patient_id": [f"p{i // 2}" for i in range(N)]})
+    section()
+    assert load_params().folds.group_by == "patient_id"
+    table({"image": PHOTOS, "labels": MANY, "patient_id": [f"p{i // 20}" for i in range(N)]})  # too few to be dealt
+    section()
+    assert load_params().folds.group_by is None
+
+
 def test_one_label_or_many(here: Path) -> None:
     table({"image": PHOTOS, "labels": ["cat", "dog", "dog"] * 20})
     assert section()["task"] == "single_label"
-    assert load_params().thresholds.at_least_one
+    assert load_params().thresholds.exclusive
+    assert {model.loss for model in load_params().models.values()} == {"cross_entropy"}
     table({"image": PHOTOS, "labels": ["cat", "dog", ""] * 20})
     assert section()["task"] == "multi_label"
     table({"image": PHOTOS, "labels": ["cat", "dog", ""] * 20, "split": ["train", "val", "test"] * 20})

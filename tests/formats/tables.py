@@ -10,6 +10,7 @@ import pytest
 
 from labelstack.formats.format import CompetitionData, format_for
 from labelstack.params.dataset import DatasetSection
+from labelstack.params.folds import FoldsSection
 from labelstack.stages.ingest import drawing
 from labelstack.support.errors import InputProblems
 
@@ -37,14 +38,15 @@ def put(root: Path, text: str | bytes, file: str = "labels.csv", images: Iterabl
     return root
 
 
-def read(root: Path, task: str = "multi_label", folds: int = 1, **table: Any) -> CompetitionData:
-    dataset = section(root, task, **table)
-    return format_for(dataset, drawing(0)).read(root, None, folds)
+def read(root: Path, task: str = "multi_label", folds: int = 1, by: Any = None, **table: Any) -> CompetitionData:
+    """Read a table; ``by``: keys of the section ``folds``."""
+    dataset, together = section(root, task, **table), FoldsSection.model_validate(by or {})
+    return format_for(dataset, drawing(0, together), together).read(root, None, folds)
 
 
-def problems_of(root: Path, task: str = "multi_label", folds: int = 1, **table: Any) -> list[str]:
+def problems_of(root: Path, task: str = "multi_label", folds: int = 1, by: Any = None, **table: Any) -> list[str]:
     with pytest.raises(InputProblems) as caught:
-        read(root, task, folds, **table)
+        read(root, task, folds, by, **table)
     return caught.value.problems
 
 

@@ -8,18 +8,21 @@ import json
 import random
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 
 from formats.tables import SPLITS, answered, named, problems_of, put, read, section
+from labelstack.formats.beside import read_beside
 from labelstack.formats.format import format_for
 from labelstack.formats.manifest import read_manifest, write_manifest
 from labelstack.formats.submission import read_form, write_form
 from labelstack.formats.table import FORMAT
 from labelstack.params import Params
 from labelstack.params.dataset import DatasetSection
+from labelstack.params.folds import FoldsSection
 from labelstack.stages import ingest, paths
 from labelstack.support.errors import InputProblems
 from tiny import REPOSITORY, merged
@@ -148,10 +151,80 @@ def test_splits_that_nobody_named_are_drawn_and_their_labels_are_the_answers(tmp
     assert order == sorted(order)
 
 
-def test_what_belongs_together_is_not_drawn_apart(tmp_path: Path) -> None:
-    data = read(many(tmp_path), folds=3, group="who")
+@pytest.mark.parametrize("by", ["who", "who.csv", {"blocks": 10}])
+def test_what_belongs_together_is_not_drawn_apart(tmp_path: Path, by: Any) -> None:
+    many(tmp_path)
+    (tmp_path / "who.csv").write_text("id,group\n" + "".join(f"{i}.jpg,{i // 4}\n" for i in range(40)))
+    data = read(tmp_path, folds=3, by={"group_by": by})
     of = [{int(name[:-4]) // 4 for name in split} for split in named(data).values()]
-    assert sum(map(len, of)) == len(set.union(*of)) == 10
+    if isinstance(by, dict):  # of the rows left, runs for validation are others
+        assert of[2].isdisjoint(of[0] | of[1])
+    else:
+        assert sum(map(len, of)) == len(set.union(*of)) == 10
+
+
+def test_an_empty_cell_stands_alone(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.jpg,cat,{'same' if i < 30 else ''}\n" for i in range(40))
+    data = read(
+        put(tmp_path, f"image,labels,who\n{rows}", images=[f"{i}.jpg" for i in range(40)]), by={"group_by": "who"}
+    )
+    of = {split for split, images in named(data).items() if any(int(name[:-4]) < 30 for name in images)}
+    assert len(of) == 1
+    beside = read_beside(tmp_path, FoldsSection(group_by="who"), data.manifests, data.columns)
+    assert set(beside["group"]) == {"", "same"}
+
+
+def test_columns_are_handed_on_where_folds_name_them_and_only_then(tmp_path: Path) -> None:
+    table = "image,labels,split,who,dealt\n" + "".join(
+        f"{name},cat,{split}, {split} {i} ,{i}\n"
+        for i, (name, split) in enumerate(
+            zip(["a.jpg", "b.jpg", "c/d.jpg", "e.jpg"], ["train", "train", "val", "test"], strict=True)
+        )
+    )
+    put(tmp_path, table)
+    assert read(tmp_path, split="split").columns == {}
+    by = {"group_by": "who", "column": "dealt"}
+    data = read(tmp_path, split="split", by=by)
+    assert data.columns == {
+        "train": {"who": ["train 0", "train 1"], "dealt": ["0", "1"]},
+        "validation": {"who": ["val 2"], "dealt": ["2"]},
+    }
+    beside = read_beside(tmp_path, FoldsSection.model_validate(by), data.manifests, data.columns)
+    assert beside["group"].tolist() == ["train 0", "train 1", "val 2"]
+    assert beside["fold"].tolist() == [0, 1, 2]
+    assert beside["row_id"].tolist() == [i for s in ("train", "validation") for i in data.manifests[s]["image_id"]]
+
+
+def test_columns_of_parquet_files_and_of_one_of_two_files(tmp_path: Path) -> None:
+    put(tmp_path, "", ".x")
+    pd.DataFrame({"image": ["a.jpg", "b.jpg"], "labels": ["x", "y"]}).to_parquet(tmp_path / "t.parquet")
+    pd.DataFrame({"image": ["c/d.jpg"], "labels": ["x"], "dealt": [3]}).to_parquet(tmp_path / "v.parquet")
+    put(tmp_path, "image\ne.jpg\n", "u.csv", images=[])
+    files = {"file": "t.parquet", "validation_file": "v.parquet", "test_file": "u.csv"}
+    data = read(tmp_path, by={"column": "dealt"}, **files)
+    assert data.columns == {"train": {"dealt": ["", ""]}, "validation": {"dealt": ["3"]}}
+    assert problems_of(tmp_path, by={"group_by": "who"}, **files) == [
+        'folds.group_by: expected a column "who" in t.parquet or v.parquet, found none'
+    ]
+
+
+def test_a_column_that_is_not_there_or_holds_no_folds_is_named(tmp_path: Path) -> None:
+    assert problems_of(many(tmp_path), by={"group_by": "whom"}) == [
+        'labels.csv: expected a column "whom" (folds.group_by), found "image", "labels", "who"'
+    ]
+    by = FoldsSection(column="labels")
+    data = read(tmp_path, by=by.model_dump(exclude_defaults=True))
+    with pytest.raises(
+        InputProblems, match="train: labels: fold: expected a number from 0, found something else 27 times"
+    ):
+        read_beside(tmp_path, by, data.manifests, data.columns)
+    (tmp_path / "f.csv").write_text("id,fold\n" + "".join(f"{i}.jpg,{i % 3}\n" for i in range(40)))
+    beside = read_beside(tmp_path, FoldsSection(column="f.csv"), data.manifests)  # of test images too
+    assert len(beside) == 34
+    number = dict(
+        zip(pd.concat([data.manifests[s] for s in ("train", "validation")])["name"], beside["fold"], strict=True)
+    )
+    assert all(fold == int(name[:-4]) % 3 for name, fold in number.items())
 
 
 def test_another_seed_draws_others(tmp_path: Path) -> None:
@@ -242,7 +315,9 @@ def test_single_label_is_a_rule_for_other_formats_too(here: Path) -> None:
     with pytest.raises(InputProblems, match="single_label") as caught:
         ingest.run()
     assert len(caught.value.problems) == 6
-    assert "train: image 2: expected exactly one label (dataset.task: single_label), found 2: 1, 2" in str(caught.value)
+    assert "train: image 2: expected exactly one label (dataset.task: single_label), found 2: label 1, label 2" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize(
@@ -252,7 +327,7 @@ def test_single_label_is_a_rule_for_other_formats_too(here: Path) -> None:
         ({"label_ids": [0, 3]}, "dataset.label_ids: must be null"),
         ({"table": {"split": "s", "test_file": "t.csv"}}, "dataset.table.split: a column or files say"),
         ({"table": {"file": None, "test_file": "t.csv"}}, "dataset.table.file: must name the file of the train rows"),
-        ({"table": {"file": None, "group": "g"}}, "dataset.table.group: names a column, and file: null has none"),
+        ({"table": {"file": None, "split": "s"}}, "dataset.table.split: names a column, and file: null has none"),
         ({"table": {"file": "../t.csv"}}, "dataset.table.file: must be a path below dataset.root"),
         ({"table": {"images": "/srv"}}, "dataset.table.images: must be a path below dataset.root"),
         ({"table": {"separator": "and"}}, "dataset.table.separator: must be 1 to 8 signs"),

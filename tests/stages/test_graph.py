@@ -77,6 +77,7 @@ PARAMS: dict[str, set[str]] = {
     "blend": {"blend"},
     "metric": SECOND_LEVEL | {"train", "evaluate", "register", "report"},
     "thresholds": SECOND_LEVEL | {"register"},
+    "thresholds.strategy": SECOND_LEVEL | {"evaluate", "submit", "register"},
     "thresholds.fixed": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
     "submission": {"submit", "register"},
     "submission.missing": {"evaluate", "submit", "register"},
@@ -174,7 +175,6 @@ OTHERS: dict[str, list[Any]] = {
     "dataset.root": ["data"],
     "dataset.answers": [None],
     "dataset.label_ids": [[0, 9]],
-    "dataset.task": ["single_label"],
     "dataset.table.separator": ["|"],
     "engine.scheduler": ["tcp://127.0.0.1:1"],
     "engine.workspace": ["/somewhere"],
@@ -274,13 +274,25 @@ def test_every_param_reruns_what_the_table_says() -> None:
     table = graph.stages(REPOSITORY / "dvc.yaml")
     before = settings(load_params(REPOSITORY / "params.yaml"))
     for key, value in list(leaves(stated)):
-        if key in ("dataset.format", "training.monitor") or (key.startswith("stackers.") and key.endswith(".kind")):
+        if key in ("dataset.format", "dataset.task", "training.monitor") or (
+            key.startswith("stackers.") and key.endswith(".kind")
+        ):
             continue  # those decide what is valid beside them; the other takes its section's keys with it
         after = changed_settings(stated, key, value)
         if any(key == name or key.startswith(f"{name}.") for name in UNDECIDING):
             assert after == before, key
             continue
         assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected_for(key), key
+
+
+def test_another_task_reruns_all_that_learns_decides_or_answers() -> None:
+    stated = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    stated["thresholds"]["calibration"] = "none"  # fits both
+    before = settings(Params.model_validate(stated))
+    stated["dataset"]["task"] = "single_label"
+    after, table = settings(Params.model_validate(stated)), graph.stages(REPOSITORY / "dvc.yaml")
+    reran = {stage for stage in table if keys_changed(table[stage], before, after)}
+    assert reran == SECOND_LEVEL | {"ingest", "train", "evaluate", "submit", "register"}
 
 
 def keys_changed(stage: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> bool:

@@ -13,7 +13,8 @@ import pytest
 from labelstack.formats.manifest import read_manifest
 from labelstack.params.sample import SampleSection
 from labelstack.sample import draw_dataset
-from tiny import Workspace
+from labelstack.stages.paths import SPLITS
+from tiny import Workspace, typed
 
 pytestmark = pytest.mark.long
 TINY_MODELS = {
@@ -63,7 +64,7 @@ def test_a_table_runs_to_the_end_and_is_called_by_its_texts(tmp_path: Path) -> N
     assert '<span class="id">photo ' in (workspace.root / "report/index.html").read_text()
     for called in (test["name"][0], str(test["image_id"][0])):
         shown = workspace.run("labelstack", "images", "show", called, "--to", "shown.jpg").stdout
-        assert f"image: {called} (test)" in shown
+        assert f"image: {test['name'][0]} (test)" in shown
     assert json.loads(workspace.run("dvc", "status", "--json").stdout) == {}
     rebuilt = workspace.run("labelstack", "rebuild", "1", "--to", "../rebuilt", "--submit").stdout
     assert "SHA-256 as recorded" in rebuilt
@@ -73,3 +74,25 @@ def test_a_table_runs_to_the_end_and_is_called_by_its_texts(tmp_path: Path) -> N
     changed = set(json.loads(workspace.run("dvc", "status", "--json").stdout))
     assert changed == {"ingest"}  # which tells of the changed picture
     assert {"ingest", "download@test"} <= workspace.repro("download") <= {"ingest", "download@test", "settings"}
+
+
+def test_what_a_column_says_belongs_together_stays_on_one_side_of_everything(tmp_path: Path) -> None:
+    change = TINY_MODELS | {"folds": {"k": 3, "group_by": "sender"}, "training": {"holdout": 0.2}}
+    workspace = Workspace(tmp_path / "work", change)
+    file = garments(workspace.root / "data/mine", tmp_path / "drawn") / "labels.csv"
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table["sender"] = [f"sender {row // 5}" for row in range(len(table))]
+    table.to_csv(file, index=False)
+    downloads = [f"stage download {split}" for split in ("train", "validation", "test")]
+    said = workspace.run(*typed("stage ingest", *downloads, "stage split")).stdout
+    assert "sources kept together" in said
+    sender = table.set_index("image")["sender"]
+    data = {split: read_manifest(workspace.root / f"data/manifest/{split}.parquet") for split in SPLITS}
+    sides = {split: set(sender[manifest["name"]]) for split, manifest in data.items()}
+    assert sum(map(len, sides.values())) == len(set.union(*sides.values())) == len(set(sender))
+    of = {row: sender[name] for m in data.values() for row, name in zip(m["image_id"], m["name"], strict=True)}
+    for name, column in (("stacking", "fold"), ("fit/all", "part")):
+        dealt = pd.read_parquet(workspace.root / f"data/folds/{name}.parquet")
+        pairs = set(zip(dealt["row_id"].map(of), dealt[column], strict=True))
+        assert len({side for _, side in pairs}) > 1
+        assert len(pairs) == len({each for each, _ in pairs})

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from labelstack.params.messages import explain
 from labelstack.params.second_level_file import SecondLevel, default_second_level
+from labelstack.params.task import with_usual
 from labelstack.support import storage
 from labelstack.support.errors import InputProblems, UserError
 from labelstack.support.yaml_file import read_yaml
@@ -76,6 +77,7 @@ def read_settings(path: str | None) -> tuple[SecondLevel, str]:
         raise UserError(f"{file}: not found") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected a mapping with sections such as stackers and thresholds")
+    content = with_usual(content)
     found = {name: content[name] for name in SecondLevel.model_fields if name in content}
     none = f"{file}: has none of the sections {', '.join(SecondLevel.model_fields)}"
     if not found and path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -123,14 +124,15 @@ def show(image: str, split: str | None, to: Path | None) -> None:
         raise UserError(f"{image}: in {', '.join(name for name, _, _ in places)}; choose one with --split")
     name, path, row = places[0]
     shard = read_shard(path)
-    facts: dict[str, Any] = {"image": f"{image} ({name})", "status": shard.status[row]}
+    called, urls = _manifest_row(name, image_id)
+    facts: dict[str, Any] = {"image": f"{called or image} ({name})", "status": shard.status[row]}
     data = shard.bytes[row]
     if data is not None:
-        file = to or SHOWN / f"{name}-{image_id}.jpg"
+        file = to or SHOWN / f"{name}-{_file_name(called) or image_id}.jpg"
         with storage.replacing(file) as temporary:
             temporary.write_bytes(data)
         facts |= {"size": f"{shard.width[row]} × {shard.height[row]} pixels, {len(data):,} bytes", "file": file}
-    facts |= {"shard": f"{path}, row {row}", "url": _urls(name, image_id)}
+    facts |= {"shard": f"{path}, row {row}", "url": urls}
     for key, value in facts.items():
         print(f"{key:>7}: {value}")
     if data is not None and to is None and sys.stdout.isatty() and _has_display():
@@ -155,16 +157,23 @@ def _places(split: str, image_id: int) -> list[tuple[Path, int]]:
     return found
 
 
-def _urls(split: str, image_id: int) -> str:
-    """The image's URLs without what may be secret in them: user, password and signature."""
+def _file_name(called: str | None) -> str:
+    """The name without its ending, with nothing in it that a file system or a shell takes for more."""
+    stem, dot, ending = (called or "").rpartition(".")
+    return re.sub(r"[^\w-]+", "_", stem if dot and "/" not in ending else ending)[-80:].strip("_")
+
+
+def _manifest_row(split: str, image_id: int) -> tuple[str | None, str]:
+    """What people call an image, if not by its id; its URLs without user, password and signature."""
     from labelstack.formats.manifest import read_manifest
     from labelstack.support.credentials import without_credentials
 
     if not paths.manifest(split).exists():
-        return "(no manifest)"
+        return None, "(no manifest)"
     manifest: pd.DataFrame = read_manifest(paths.manifest(split))
-    rows = manifest.loc[manifest["image_id"] == image_id, "url"]
-    return ", ".join(without_credentials(url) for urls in rows for url in urls) or "(none)"
+    rows = manifest[manifest["image_id"] == image_id]
+    called = without_credentials(rows["name"].iloc[0]) if "name" in rows and len(rows) else None
+    return called, ", ".join(without_credentials(url) for urls in rows["url"] for url in urls) or "(none)"
 
 
 def _has_display() -> bool:

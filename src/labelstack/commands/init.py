@@ -39,6 +39,7 @@ def run(images: Path, labels: Path | None, to: Path, *, force: bool = False) -> 
     """
     from labelstack.formats.format import CompetitionData, format_for
     from labelstack.params.dataset import DatasetSection
+    from labelstack.params.folds import FoldsSection
     from labelstack.stages.ingest import drawing
 
     to, target = to.resolve(), to.resolve() / "params.yaml"
@@ -59,9 +60,12 @@ def run(images: Path, labels: Path | None, to: Path, *, force: bool = False) -> 
         found.table |= _beside(labels, root)
     dataset: dict[str, Any] = {"format": "table", "root": shown, "task": found.task, "table": found.table}
 
+    folds = {"group_by": found.group_by} if found.group_by else {}
+
     def read() -> CompetitionData:
-        section = DatasetSection.model_validate(dataset)
-        return format_for(section, drawing(init_params.SEED)).read(root, None, init_params.folds(0))
+        section, together = DatasetSection.model_validate(dataset), FoldsSection.model_validate(folds)
+        draw = drawing(init_params.SEED, together)
+        return format_for(section, draw, together).read(root, None, init_params.folds(0))
 
     dataset["table"] = found.table | init_params.shares(sum(read().counts["images"].values()))
     data = read()
@@ -69,6 +73,7 @@ def run(images: Path, labels: Path | None, to: Path, *, force: bool = False) -> 
     size = DataSize(sizes["train"], len(data.labels), _side(root, data.manifests["train"]["url"]))
     machine = this_machine()
     content = init_params.content(init_params.plain_name(root.name), dataset, size, sizes["validation"], machine)
+    content["folds"] |= _whole_groups(data, content["folds"]["k"], found.group_by)
     kept = _write(content, target)
     told = {
         "data": f"{sum(sizes.values()):,} images in {shown}, {len(data.labels):,} labels",
@@ -182,6 +187,14 @@ def _per_image(data: Any) -> str:
     if counts.min() == counts.max():
         return f"{counts.min()} on every image"
     return f"{counts.min()} … {counts.max()} on an image, {counts.mean():.1f} in the mean"
+
+
+def _whole_groups(data: Any, k: int, column: str | None) -> dict[str, Any]:
+    """What ``folds`` says of a column of groups: no more folds than validation has of them."""
+    if column is None:
+        return {}
+    different = len(set(data.columns["validation"][column]) - {""}) or k
+    return {"k": max(2, min(k, different)), "group_by": column}
 
 
 def _drawn(split: str, drawn: list[str]) -> str:

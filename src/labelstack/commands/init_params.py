@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labelstack.params.second_level_file import SHIPPED_STACKERS
+from labelstack.params.task import SINGLE
 
 # An image, once through one of the small networks below, forward and backward: 28 minutes of processor time for the 9
 # networks of recipes/photos.yaml, 700 images and 40 to 60 epochs (docs/benchmarks.md).
@@ -59,7 +60,7 @@ def content(name: str, dataset: dict[str, Any], size: DataSize, validation: int,
     validation : images
     """
     few = size.images < _FEW
-    single = dataset["task"] == "single_label"
+    single = dataset["task"] == SINGLE
     training = {"holdout": 0 if few else 0.1, "patience": None if few else 5}
     if machine.gpu:
         training["mixed_precision"] = True
@@ -76,7 +77,7 @@ def content(name: str, dataset: dict[str, Any], size: DataSize, validation: int,
         "stackers": _stackers(size.labels, validation),
         "blend": {"members": [], "method": "log_loss"},
         "metric": {"primary": "samples", "beta": 1},
-        "thresholds": {"strategy": "auto", "calibration": "platt", "fixed": 0.3, "at_least_one": single},
+        "thresholds": _ONE_LABEL if single else {"strategy": "auto", "calibration": "platt", "fixed": 0.3},
         "submission": {"directory": "submission", "filename": "submission.csv", "missing": "prior"},
         "tracking": {"uri": "sqlite:///mlflow.db", "experiment": name, "registered_model": name},
     }
@@ -93,6 +94,7 @@ def plain_name(text: str) -> str:
     return re.sub(r"[^\w -]+", "_", text, flags=re.ASCII).strip(" _.-") or "labelstack"
 
 
+_ONE_LABEL = {"strategy": "argmax", "calibration": "temperature"}
 _AUGMENT: dict[str, Any] = {  # shapes may move a little; colours stay, since labels may name them
     "flip": 0.5,
     "rotate": [-10, 10],

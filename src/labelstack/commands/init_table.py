@@ -18,6 +18,7 @@ _ENOUGH = 0.5  # share of the cells of a column of images that must be files or 
 _LABELS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category", "target", "attributes")
 _SPLIT = ("split", "subset", "set", "partition", "phase", "usage")
 _GROUP = ("group", "group_id", "patient", "patient_id", "person", "person_id", "subject", "subject_id", "product_id")
+_FEWEST_GROUPS = 20  # enough for test, validation and folds of whole ones
 _SIGNS = (";", "|", ",", " ")
 
 
@@ -28,6 +29,7 @@ class TableLook:
     Attributes
     ----------
     table : keys of ``dataset.table`` that are not the defaults
+    group_by : ``folds.group_by``, a column or None
     task : ``dataset.task``
     told : what was found, in words
     """
@@ -35,6 +37,7 @@ class TableLook:
     table: dict[str, Any]
     task: str
     told: list[str] = field(default_factory=list)
+    group_by: str | None = None
 
 
 def look(root: Path, labels: str, images: str | None, problems: list[str]) -> TableLook | None:
@@ -64,7 +67,7 @@ def look(root: Path, labels: str, images: str | None, problems: list[str]) -> Ta
             f"{', '.join(map(found, columns))} (the first row begins {found(first)})"
         )
     split = _named(columns, _SPLIT, _says_splits)
-    group = _named(columns, _GROUP, lambda cells: len(set(cells)) < len(cells))
+    group = _named(columns, _GROUP, lambda cells: _FEWEST_GROUPS <= len(set(cells)) < len(cells))
     label = _label_column(columns, {image, split, group})
     if label is None:
         problems.append(
@@ -74,7 +77,7 @@ def look(root: Path, labels: str, images: str | None, problems: list[str]) -> Ta
         )
     if image is None or label is None:
         return None
-    named = {"image": image, "labels": label, "split": split, "group": group}
+    named = {"image": image, "labels": label, "split": split}
     defaults = TableSection().model_dump()
     table |= {key: name for key, name in named.items() if name != defaults[key]}
     separator = _separator(columns[label])
@@ -83,14 +86,15 @@ def look(root: Path, labels: str, images: str | None, problems: list[str]) -> Ta
     single = bool(counts) and set(counts) == {1}
     if separator != ";":
         table["separator"] = separator
-    return TableLook(table, "single_label" if single else "multi_label", _told(image, label, split, group, separator))
+    task = "single_label" if single else "multi_label"
+    return TableLook(table, task, _told(image, label, split, group, separator), group)
 
 
 def _told(image: str, label: str, split: str | None, group: str | None, separator: str | None) -> list[str]:
     between = {None: "one in a cell", "json": "lists in JSON"}.get(separator, f"with {found(separator)} between two")
     told = [f"images in the column {found(image)}, labels in {found(label)}, {between}"]
     told += [f"splits in the column {found(split)}"] if split else []
-    return told + ([f"what belongs together in {found(group)}: never drawn apart"] if group else [])
+    return told + ([f"what belongs together in {found(group)}: stays on one side"] if group else [])
 
 
 def _columns(path: Path, file: str, header: Sequence[str], problems: list[str]) -> dict[str, Cells] | None:

@@ -86,7 +86,7 @@ def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> 
         if len(absent) or len(added):
             problems.append(
                 f"{images}: not the images of that day, {len(absent)} are absent and {len(added)} are new "
-                f"(ids {', '.join(str(i) for i in [*absent, *added][:5])})"
+                f"({_called(ensemble, written, [*absent.tolist(), *added.tolist()][:5])})"
             )
     labels = pd.read_parquet(workspace / paths.LABELS)
     decision = load_decision(workspace / THE_BLEND.rule)
@@ -101,6 +101,16 @@ def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> 
     if storage.sha256(path) != written["sha256"]:
         problems.append(f"{path.name}: SHA-256 {storage.sha256(path)}, recorded is {written['sha256']}")
     return path, problems
+
+
+def _called(ensemble: Path, written: Mapping[str, object], image_id: Sequence[int]) -> str:
+    """Some images as a message names them: by what people call them where the version keeps that, else by ids."""
+    names: dict[int, str] = {}
+    if "separator" in written:
+        test = record.read_test_id(ensemble).tolist()
+        names = dict(zip(test, map(repr, record.read_test_name(ensemble)), strict=True))
+    shown = ", ".join(names.get(number, f"id {number}") for number in image_id)
+    return shown if names else f"ids {', '.join(map(str, image_id))}"
 
 
 def note(version: ModelVersion, told: Sequence[str], workspace: Path) -> None:

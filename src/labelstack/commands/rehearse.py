@@ -53,7 +53,10 @@ def run(name: str, keep: Path | None = None) -> None:
         with ExitStack() as stack:
             if root.rstrip("/") != SAMPLE:  # that one the pipeline draws itself
                 pictures, url = stack.enter_context(_reachable_pictures(folder, root, params, small))
-                data.write(name, folder / root, data.draw(pictures, params.dataset.label_ids), url)
+                single = params.dataset.task == "single_label"
+                data.write(name, folder / root, data.draw(pictures, params.dataset.label_ids, single=single), url)
+                if params.dataset.validation:  # drawn from train
+                    (folder / root / "validation.json").unlink()
             copy.copy_project(project, folder, small)
             outcome = copy.reproduce(folder, lambda stage: _say(f"stage {stage}"))
     if outcome.message:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class Rooms:
     blend : predictions by member, weights by member → float32 [n, n_labels]
     decide : float32 [n, n_labels] → bool [n, n_labels]
     store : any image file's bytes → bytes as the shards store them; raises on what is no image
+    shown : blended probabilities float32 [n, n_labels] → as they are told; where every image has one label, calibrated
     """
 
     decode: Callable[[bytes, View], Images]
@@ -52,6 +54,7 @@ class Rooms:
     blend: Callable[[Mapping[str, Floats], Mapping[str, float]], Floats]
     decide: Callable[[Floats], NDArray[np.bool_]]
     store: Callable[[bytes], bytes] = bytes
+    shown: Callable[[Floats], Floats] = np.asarray
 
 
 class Ensemble:
@@ -155,7 +158,7 @@ class Ensemble:
         pixels = {view: np.stack(seen) for view, seen in zip(self._views, zip(*decoded, strict=True), strict=True)}
         with self._turn:
             P = self.probabilities(pixels)
-            found = iter(zip(P, self.rooms.decide(P), strict=True))
+            found = iter(zip(self.rooms.shown(P), self.rooms.decide(P), strict=True))
         return [_row(error) if error else self._labelled(*next(found)) for error in errors]
 
     def _labelled(self, probability: Floats, chosen: NDArray[np.bool_]) -> dict[str, Any]:
@@ -183,7 +186,7 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
     from labelstack.stacking.stackers.averaging import mean_of
     from labelstack.stacking.stackers.construction import load_fold_ensemble
 
-    settings = spec.settings
+    settings, decision = spec.settings, Decision.from_dict(spec.decision)
     transforms = [TRANSFORMS[name] for name in settings.tta]
 
     def network(name: str, fold: str) -> Callable[[Images], Floats]:
@@ -199,6 +202,7 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
         decode=lambda stored, view: decode(stored, view.image_size, view.resize),
         models={name: base_model(name) for name in spec.needed_models},
         stackers={name: load_fold_ensemble(folder / "stackers" / name).predict_proba for name in spec.needed_stackers},
-        blend=blend,
-        decide=Decision.from_dict(spec.decision).decide,
+        blend=partial(blend, exclusive=settings.exclusive),
+        decide=decision.decide,
+        shown=decision.calibration if settings.exclusive else np.asarray,
     )

@@ -28,6 +28,7 @@ import labelstack
 from labelstack.ensemble.record import Record, write_checksums, write_record
 from labelstack.params.images import Damaged
 from labelstack.params.models import Resize
+from labelstack.params.task import MULTI, SINGLE, Task
 from labelstack.predictions import other_columns
 from labelstack.support.errors import InputProblems
 from labelstack.support.storage import read_json, write_json
@@ -39,7 +40,8 @@ ONLY = "all"  # in place of a fold's number: the one network of a base model
 class EnsembleSettings:
     """How images are fetched, read and predicted: ``prediction`` and part of ``images`` in params.yaml.
 
-    What a version does not name takes the default here: versions from before ``damaged`` refuse damaged images too.
+    What a version does not name takes the default here: versions from before ``damaged`` refuse damaged images too,
+    those from before ``task`` give any number of labels.
     """
 
     tta: tuple[str, ...] = ("identity", "hflip")
@@ -48,6 +50,12 @@ class EnsembleSettings:
     jpeg_quality: int = 90
     damaged: Damaged = "refuse"
     fetch: Mapping[str, Any] = field(default_factory=dict)  # from sources.fetch_settings
+    task: Task = MULTI
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether every image gets exactly one label."""
+        return self.task == SINGLE
 
 
 @dataclass(frozen=True)

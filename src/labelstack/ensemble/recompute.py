@@ -106,7 +106,8 @@ def ensemble_predictions(members: Members, spec: Spec, base: Mapping[str, Predic
 
 def blended(spec: Spec, members: Mapping[str, Floats]) -> Floats:
     """The blend of base models and stackers, in the order in which the stage `blend` adds them up."""
-    return blend({name: members[name] for name in spec.blended}, spec.blended)
+    parts = {name: members[name] for name in spec.blended}
+    return blend(parts, spec.blended, exclusive=spec.settings.exclusive)
 
 
 def _network(file: Path, tta: Iterable[str]) -> Callable[[Batches], tuple[Ids, Floats]]:

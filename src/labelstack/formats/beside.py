@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from labelstack.formats.csv_file import read_csv
 from labelstack.formats.problems import FileProblems
-from labelstack.params.folds import FoldsSection
+from labelstack.params.folds import FoldsSection, is_file
 from labelstack.support.errors import InputProblems
 
 _SPLITS = ("train", "validation")
-_FILE = ".csv"
 
 
 def read_beside(
@@ -27,7 +27,7 @@ def read_beside(
     """What ``folds.group_by`` and ``folds.column`` name, a file or a column, for every row of train and validation.
 
     A file has the columns ``id`` and ``group`` (or ``fold``) and, where an id is in both splits, ``split``. Rows that a
-    file of groups does not name stand alone.
+    file of groups does not name stand alone; test images that it names are passed over, since no fold has them.
 
     Parameters
     ----------
@@ -56,19 +56,40 @@ def read_beside(
     for key, name, column in (("folds.group_by", by, "group"), ("folds.column", folds.column, "fold")):
         if name is None:
             continue
-        if name.lower().endswith(_FILE):
+        if is_file(name):
             _from_file(root / name, key, column, manifests, found, problems)
         else:
-            _from_column(key, name, column, columns or {}, found, problems)
+            _from_column(key, name, column, manifests, columns or {}, found, problems)
     if problems:
         raise InputProblems(str(root), problems)
     return found
+
+
+def groups_in(path: Path, names: Sequence[str]) -> list[str]:
+    """The groups that a file (id,group) gives images, "" where it names none, before any split is drawn.
+
+    What is wrong with the file is passed over here: ``read_beside`` tells of it.
+    """
+    rows = read_csv(path, [])
+    header = [name.strip().lower() for name in rows[0][1]] if rows else []
+    if rows is None or not {"id", "group"} <= set(header):
+        return [""] * len(names)
+    of = [dict(zip(header, map(str.strip, cells), strict=False)) for _, cells in rows[1:]]
+    group = {row.get("id", ""): row.get("group", "") for row in of}
+    return [group.get(name, "") for name in names]
+
+
+def together(groups: Sequence[str]) -> NDArray[np.str_]:
+    """What belongs together, str [n]: equal where groups are, and of its own where one is empty."""
+    # No cell of a file holds a line end at its start.
+    return np.array([group or f"\n{row}" for row, group in enumerate(groups)], dtype=np.str_)
 
 
 def _from_column(
     key: str,
     name: str,
     column: str,
+    manifests: Mapping[str, pd.DataFrame],
     columns: Mapping[str, Mapping[str, Any]],
     found: pd.DataFrame,
     problems: list[str],
@@ -80,9 +101,9 @@ def _from_column(
         return
     for split, of_split in columns.items():
         if split in _SPLITS and name in of_split:
-            told = FileProblems(split)
-            values = [_value(column, text, str(row), told) for row, text in enumerate(of_split[name], 1)]
-            found.loc[found["split"] == split, column] = values
+            told = FileProblems(f"{split}: {name}")
+            pairs = zip(_called(manifests[split]), of_split[name], strict=True)
+            found.loc[found["split"] == split, column] = [_value(column, cell, image, told) for image, cell in pairs]
             problems += told.sentences()
 
 
@@ -109,6 +130,7 @@ def _from_file(
         return
     told = FileProblems(path.name)
     places = _places(manifests)
+    test = set(_called(manifests["test"])) if "test" in manifests else set[str]()
     at = {split: found.index[found["split"] == split].to_numpy() for split in manifests if split in _SPLITS}
     values = found[column].tolist()
     seen: set[tuple[str, str]] = set()
@@ -116,6 +138,8 @@ def _from_file(
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         place, name, split = f"line {line}", row.get("id", ""), row.get("split", "")
         in_splits = [one for one in places if name in places[one] and split in ("", one)]
+        if not in_splits and name in test and split in ("", "test"):
+            continue
         if not in_splits:
             told.add("", place, "id", "an image of train or validation", repr(name))
         elif len(in_splits) > 1:
@@ -132,12 +156,17 @@ def _from_file(
 
 def _places(manifests: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, int]]:
     """By split: what an image is called → its place in the manifest."""
-    names = {
-        split: manifest["name"] if "name" in manifest else manifest["image_id"].astype(str)
+    return {
+        split: {name: place for place, name in enumerate(_called(manifest))}
         for split, manifest in manifests.items()
         if split in _SPLITS
     }
-    return {split: {name: place for place, name in enumerate(of_split)} for split, of_split in names.items()}
+
+
+def _called(manifest: pd.DataFrame) -> list[str]:
+    """What people call the images of a manifest."""
+    called: list[str] = (manifest["name"] if "name" in manifest else manifest["image_id"].astype(str)).tolist()
+    return called
 
 
 def _value(column: str, text: Any, place: str, told: FileProblems) -> str | int:

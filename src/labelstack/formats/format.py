@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from labelstack.params.dataset import FORMATS, DatasetSection
+from labelstack.params.folds import FoldsSection
 from labelstack.support.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class CompetitionData:
     counts : what was read, for metrics
     answers : true labels of test images that the data set itself holds, DataFrame[image_id int64, label_id list of
         int]; None: only ``dataset.answers`` may name some
+    columns : split -> column -> cells in the manifest's order: what ``folds`` names of a format with further columns
     """
 
     manifests: dict[str, pd.DataFrame]
@@ -38,6 +40,7 @@ class CompetitionData:
     submission: Form
     counts: dict[str, Any]
     answers: pd.DataFrame | None = None
+    columns: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
 
 class Draw(Protocol):
@@ -60,8 +63,9 @@ class Draw(Protocol):
 class Format(Protocol):
     """A module with these functions, or an object with these methods.
 
-    A format with params of its own or with splits to draw has ``configured(dataset, draw)`` besides, which gives the
-    format for these params: the section ``dataset``, and a ``Draw`` where it is to read.
+    A format with params of its own, splits to draw or further columns has ``configured(dataset, draw, folds)`` besides,
+    which gives the format for these params: the section ``dataset``, and where it is to read a ``Draw`` and the
+    section ``folds``, whose ``columns`` it hands on.
 
     Attributes
     ----------
@@ -112,8 +116,8 @@ def format_of(name: str) -> Format:
     return found
 
 
-def format_for(dataset: DatasetSection, draw: Draw | None = None) -> Format:
+def format_for(dataset: DatasetSection, draw: Draw | None = None, folds: FoldsSection | None = None) -> Format:
     """The format of a data set, told its params where it has some of its own."""
     found = format_of(dataset.format)
     configured = getattr(found, "configured", None)
-    return found if configured is None else configured(dataset, draw)
+    return found if configured is None else configured(dataset, draw, folds or FoldsSection())

@@ -6,21 +6,25 @@ same, but not in the same file. Ids may be integers or strings of digits, ``url`
 one; keys beside these are ignored. Ids are unique inside one split only. Annotations in ``test.json`` are never used:
 they are counted and left unread.
 
+Without ``validation.json`` a share of train can be drawn (``dataset.validation``): ``configured`` is for that.
+
 ``labels.csv`` (the published label map, or ``label_id,name``) and ``sample_submission.csv`` are optional.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from labelstack.formats.collector import collector_paused
-from labelstack.formats.format import CompetitionData
+from labelstack.formats.format import CompetitionData, Draw, Format
 from labelstack.formats.json_file import load_list, load_object, records_of
 from labelstack.formats.label_table import LabelName, read_label_table
 from labelstack.formats.problems import FileProblems
@@ -33,6 +37,8 @@ from labelstack.formats.sample_submission import read_sample
 from labelstack.formats.shared import shared_counts
 from labelstack.formats.spelling import Spelling
 from labelstack.formats.submission import write_submission as write_submission
+from labelstack.params.dataset import DatasetSection
+from labelstack.params.folds import FoldsSection
 from labelstack.support.errors import InputProblems, UserError
 
 SPLITS = ("train", "validation", "test")
@@ -40,7 +46,9 @@ ANNOTATED = ("train", "validation")
 
 
 @collector_paused()
-def read(root: str | Path, label_ids: tuple[int, int] | None = None, folds: int = 0) -> CompetitionData:
+def read(
+    root: str | Path, label_ids: tuple[int, int] | None = None, folds: int = 0, *, given: Sequence[str] = ANNOTATED
+) -> CompetitionData:
     """Read and check all files of a data set.
 
     Parameters
@@ -48,6 +56,7 @@ def read(root: str | Path, label_ids: tuple[int, int] | None = None, folds: int 
     root : folder with train.json, validation.json, test.json and, optionally, labels.csv and sample_submission.csv
     label_ids : first and last label id (inclusive) that may occur; ``None`` when labels.csv or the data decide
     folds : so many folds the validation images will be dealt to, at least one to each
+    given : splits with answers that have a file; others must have none
 
     Raises
     ------
@@ -62,12 +71,13 @@ def read(root: str | Path, label_ids: tuple[int, int] | None = None, folds: int 
     names = read_label_table(root / LABEL_TABLE, declared, problems)
     allowed = _allowed(names, declared)
     manifests, repeated, ignored = {}, 0, 0
-    for split in ANNOTATED:
+    for split in given:
         content = load_object(root / f"{split}.json", problems)
         if content is not None:
             least = folds if split == "validation" else 0
             manifests[split], repeated_here = _read_split(content, f"{split}.json", allowed, least, problems)
             repeated += repeated_here
+    problems += [_two_ways(root / f"{split}.json") for split in ANNOTATED if split not in given and _there(root, split)]
     before = len(problems)
     content = load_object(root / "test.json", problems)
     if content is not None:
@@ -111,6 +121,39 @@ def answers(path: str | Path, labels: pd.DataFrame) -> pd.DataFrame:
     if problems:
         raise InputProblems(str(path), problems)
     return _frame(list(annotations.index), label_id=annotations.label_id)
+
+
+class _WithoutValidation:
+    """The same files without validation.json, whose images somebody draws from train."""
+
+    REQUIRED = tuple(name for name in REQUIRED if not name.startswith("validation"))
+    OPTIONAL = OPTIONAL
+    answers = staticmethod(answers)
+    write_submission = staticmethod(write_submission)
+
+    def missing_files(self, root: str | Path) -> list[str]:
+        """As of the module."""
+        return missing_files(root, self.REQUIRED)
+
+    def read(self, root: str | Path, label_ids: tuple[int, int] | None = None, folds: int = 0) -> CompetitionData:
+        """As of the module, with manifests of train and test alone."""
+        return read(root, label_ids, folds, given=("train",))
+
+
+def configured(dataset: DatasetSection, draw: Draw | None = None, folds: FoldsSection | None = None) -> Format:
+    """The format for other params: ``dataset.validation`` says whether there is a file of validation images."""
+    return cast(Format, _WithoutValidation() if dataset.validation else sys.modules[__name__])
+
+
+def _there(root: Path, split: str) -> bool:
+    return (root / f"{split}.json").exists()
+
+
+def _two_ways(path: Path) -> str:
+    return (
+        f"{path.name}: is there, and dataset.validation draws such a split from train: set it to 0, or move the file "
+        "away"
+    )
 
 
 def _declared(label_ids: tuple[int, int] | None) -> range | None:
@@ -199,7 +242,7 @@ def _label_table(
     manifests: dict[str, pd.DataFrame], names: dict[int, LabelName] | None, declared: range | None
 ) -> pd.DataFrame:
     """Labels of labels.csv, else of the declared range, else those that occur, with their frequencies."""
-    counted = {split: Counter(chain.from_iterable(manifests[split]["label_id"])) for split in ANNOTATED}
+    counted = {split: Counter(chain.from_iterable(_labels(manifests, split))) for split in ANNOTATED}
     if names is not None:
         ids = sorted(names)
     elif declared is not None:
@@ -218,12 +261,18 @@ def _label_table(
     )
 
 
+def _labels(manifests: dict[str, pd.DataFrame], split: str) -> Iterable[list[int]]:
+    return manifests[split]["label_id"] if split in manifests else []
+
+
 def _counts(manifests: dict[str, pd.DataFrame], labels: pd.DataFrame, repeated: int, ignored: int) -> dict[str, Any]:
     assigned = {"train": int(labels["n_train"].sum()), "validation": int(labels["n_validation"].sum())}
     return {
-        "images": {split: len(manifests[split]) for split in SPLITS},
+        "images": {split: len(manifests[split]) for split in SPLITS if split in manifests},
         "labels": len(labels),
-        "labels_per_image": {split: round(assigned[split] / len(manifests[split]), 4) for split in ANNOTATED},
+        "labels_per_image": {
+            split: round(assigned[split] / len(manifests[split]), 4) for split in ANNOTATED if split in manifests
+        },
         "labels_without_train_image": int((labels["n_train"] == 0).sum()),
         "labels_without_validation_image": int((labels["n_validation"] == 0).sum()),
         "repeated_labels_dropped": repeated,

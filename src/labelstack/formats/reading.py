@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 REQUIRED = ("train.json", "validation.json", "test.json")
@@ -23,18 +24,19 @@ OPTIONAL = {
 _PACKED = (".zip", ".gz", ".7z", ".tar", ".tgz", ".bz2", ".xz")
 
 
-def missing_files(root: str | Path) -> list[str]:
+def missing_files(root: str | Path, required: Sequence[str] = REQUIRED) -> list[str]:
     """A sentence for each file of a data set that is not in its folder; nothing is read.
 
     Parameters
     ----------
     root : folder of train.json, validation.json, test.json and, optionally, labels.csv and sample_submission.csv
+    required : those of them that must be there
     """
     root = Path(root)
     if not root.is_dir():
         what = "is a file" if root.exists() else "there is no such folder yet"
-        return [f"{root}: {what}; it is to hold {', '.join(REQUIRED)}"]
-    missing = [name for name in (*REQUIRED, *OPTIONAL) if not (root / name).exists()]
+        return [f"{root}: {what}; it is to hold {', '.join(required)}"]
+    missing = [name for name in (*required, *OPTIONAL) if not (root / name).exists()]
     told = {name: f" ({OPTIONAL[name]})" if name in OPTIONAL else "" for name in missing}
     return [f"{root / name}: missing{told[name]}{hint(root / name)}" for name in missing]
 

@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from labelstack.formats.beside import groups_in, together
 from labelstack.formats.class_folders import read_folders
 from labelstack.formats.collector import collector_paused
 from labelstack.formats.format import CompetitionData, Draw
+from labelstack.formats.json_file import found
 from labelstack.formats.manifest import label_matrix
 from labelstack.formats.problems import FileProblems
 from labelstack.formats.submission import Form
@@ -32,6 +34,7 @@ from labelstack.formats.table_splits import TEST, VALIDATION, drawn, split_numbe
 from labelstack.formats.text_id import text_ids
 from labelstack.formats.text_submission import write_texts
 from labelstack.params.dataset import TABLE, DatasetSection
+from labelstack.params.folds import FoldsSection, is_file
 from labelstack.support.errors import InputProblems, UserError
 
 
@@ -42,14 +45,18 @@ class TableFormat:
     ----------
     dataset : the section ``dataset``
     draw : how rows are chosen for splits that the table does not name; needed for reading
+    folds : the section ``folds``: columns that it names are read too, and rows of one group are drawn together
     """
 
-    def __init__(self, dataset: DatasetSection, draw: Draw | None = None) -> None:
+    def __init__(self, dataset: DatasetSection, draw: Draw | None = None, folds: FoldsSection | None = None) -> None:
         self._dataset, self._table, self._draw = dataset, dataset.table, draw
+        self._folds = folds or FoldsSection()
 
-    def configured(self, dataset: DatasetSection, draw: Draw | None = None) -> TableFormat:
-        """The format for another section."""
-        return TableFormat(dataset, draw)
+    def configured(
+        self, dataset: DatasetSection, draw: Draw | None = None, folds: FoldsSection | None = None
+    ) -> TableFormat:
+        """The format for other sections."""
+        return TableFormat(dataset, draw, folds)
 
     @property
     def files(self) -> dict[str, str]:
@@ -94,6 +101,8 @@ class TableFormat:
         rows = TableRows(TableImages(root, self._table), TableLabels(self._dataset))
         for split, columns in self._parts(root, rows.images, problems):
             self._take(columns, split, rows, problems)
+        further = {key: name for key, name in self._folds.columns.items() if key in rows.further}
+        problems += self._absent(further, problems)
         if folder := rows.images.folder_problem():
             problems.insert(0, folder)
         problems += rows.labels.problems()
@@ -105,11 +114,11 @@ class TableFormat:
         place = np.argsort(order).tolist()
         known = {labels: sorted([place[number] for number in labels]) for labels in set(rows.labels.sets)}
         sets = [known[labels] for labels in rows.labels.sets]
-        splits = self._drawn(rows, sets, len(names))
+        splits = self._drawn(root, rows, sets, len(names))
         if told := too_few(rows, splits, sets, folds):
             raise InputProblems(str(root), told)
         header = (self._table.image, self._table.labels)
-        return competition_data(rows, image_id, splits, sets, names, header, rows.labels.joined)
+        return competition_data(rows, image_id, splits, sets, names, header, rows.labels.joined, further)
 
     def answers(self, path: str | Path, labels: pd.DataFrame) -> pd.DataFrame:
         """None but those in the table: params.yaml refuses ``dataset.answers``."""
@@ -129,12 +138,23 @@ class TableFormat:
         for split, name in self.files.items():
             wanted = {"image": table.image}
             wanted |= {"split": table.split} if table.split and split == "train" else {}
-            wanted |= {"group": table.group} if table.group and split == "train" else {}
             of_labels = {"labels": table.labels}
             must, may = (wanted, of_labels) if split == "test" else (wanted | of_labels, {})
+            if split != "test" and table.validation_file is None:
+                must |= self._folds.columns
+            elif split != "test":  # folds may be of one of the two
+                may = may | self._folds.columns
             columns = read_columns(root / name, name, must, may, problems)
             if columns is not None:
                 yield split, columns
+
+    def _absent(self, further: Mapping[str, str], problems: list[str]) -> list[str]:
+        """A sentence for each column of ``folds`` that is in neither of two files; of one file reading tells."""
+        if problems or self._table.validation_file is None:
+            return []
+        files = f"{self._table.file} or {self._table.validation_file}"
+        lacking = {key: name for key, name in self._folds.columns.items() if key not in further}
+        return [f"{key}: expected a column {found(name)} in {files}, found none" for key, name in lacking.items()]
 
     def _take(self, columns: Columns, given: str, rows: TableRows, problems: list[str]) -> None:
         told = FileProblems(columns.file)
@@ -144,13 +164,13 @@ class TableFormat:
         rows.splits.append(split)
         rows.images.take(columns, self._table.image, told)
         rows.labels.take(columns, (split != TEST).tolist(), told)
-        if self._table.group:
-            cells = columns.cells.get("group", [""] * len(split))
-            alone = len(rows.groups)
-            rows.groups += [cell.strip() or f"\n{alone + row}" for row, cell in enumerate(cells)]
+        for key in self._folds.columns:
+            if key in columns.cells or key in rows.further:
+                before = rows.further.setdefault(key, [""] * (len(rows.images.names) - len(split)))
+                before += map(str.strip, columns.cells.get(key, [""] * len(split)))
         problems += told.sentences()
 
-    def _drawn(self, rows: TableRows, sets: list[list[int]], n_labels: int) -> NDArray[np.int8]:
+    def _drawn(self, root: Path, rows: TableRows, sets: list[list[int]], n_labels: int) -> NDArray[np.int8]:
         split = rows.split
         if (split == VALIDATION).any() and (split == TEST).any():
             return split
@@ -158,7 +178,10 @@ class TableFormat:
             raise ValueError("a format that is to read must be told how rows are drawn")
         Y = label_matrix(sets, np.arange(n_labels)).view(np.bool_)
         shares = {TEST: self._table.test, VALIDATION: self._table.validation}
-        return drawn(split, Y, shares, rows.group, self._draw)
+        by, groups = self._folds.group_by, rows.further.get("folds.group_by")
+        if isinstance(by, str) and is_file(by):
+            groups = groups_in(root / by, rows.images.names)
+        return drawn(split, Y, shares, None if groups is None else together(groups), self._draw)
 
 
 FORMAT = TableFormat(DatasetSection(format=TABLE))

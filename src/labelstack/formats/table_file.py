@@ -136,9 +136,8 @@ def _places(
             places[role] = header.index(name)
         elif role in wanted:
             there = ", ".join(found(column) for column in header[:20]) + (", …" if len(header) > 20 else "")
-            problems.append(
-                f"{file}: expected a column {found(name)} (dataset.table.{role}), found {there or 'an empty header'}"
-            )
+            key = role if "." in role else f"dataset.table.{role}"
+            problems.append(f"{file}: expected a column {found(name)} ({key}), found {there or 'an empty header'}")
     return places if len(problems) == before else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,22 +20,23 @@ from labelstack.formats.table_splits import SPLITS, TEST, VALIDATION
 
 @dataclass
 class TableRows:
-    """Rows of all files, one file after another; ``splits`` has an array for each."""
+    """Rows of all files, one file after another.
+
+    Attributes
+    ----------
+    splits : an array for each file
+    further : key of ``folds`` -> cells of the column that it names
+    """
 
     images: TableImages
     labels: TableLabels
     splits: list[NDArray[np.int8]] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
+    further: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def split(self) -> NDArray[np.int8]:
         """int8 [n], places in ``SPLITS``."""
         return np.concatenate(self.splits) if self.splits else np.zeros(0, np.int8)
-
-    @property
-    def group(self) -> NDArray[np.str_] | None:
-        """What belongs together, str [n]; None without such a column."""
-        return np.array(self.groups, dtype=np.str_) if self.groups else None
 
 
 def competition_data(
@@ -45,6 +47,7 @@ def competition_data(
     names: list[str],
     header: tuple[str, str],
     separator: str,
+    further: Mapping[str, str],
 ) -> CompetitionData:
     """The data set of rows in which nothing is wrong.
 
@@ -55,6 +58,7 @@ def competition_data(
     sets : ascending label ids of each row, places in ``names``
     names : of the labels, ascending
     header, separator : of the submission
+    further : key of ``folds`` -> the column that it names
     """
     whole = {
         "image_id": image_id,
@@ -75,7 +79,12 @@ def competition_data(
     labels = _label_table(manifests, names)
     form = Form(test["image_id"].to_numpy(), header, Texts(test["name"].tolist(), dict(enumerate(names)), separator))
     counts = _counts(manifests, labels, answers, rows)
-    return CompetitionData(manifests, labels, form, counts, answers)
+    columns = {
+        name: {column: _objects(rows.further[key])[split == number].tolist() for key, column in further.items()}
+        for number, name in enumerate(SPLITS)
+        if number != TEST
+    }
+    return CompetitionData(manifests, labels, form, counts, answers, columns if further else {})
 
 
 def _objects(values: list[Any]) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from labelstack.params.loss_names import LOSSES
 from labelstack.params.models import ModelSection
+from labelstack.scoring.metrics import most_probable
 
 # A label that no training image carries, or that all carry, still gets a finite bias.
 _RAREST = 1e-4
@@ -24,7 +25,7 @@ class LossFunction(Protocol):
     """What a name of ``params.loss_names`` or the entry point of a plug-in stands for."""
 
     def __call__(self, targets: Any, logits: Any, known: Any, frequency: NDArray[np.floating[Any]] | None) -> Any:
-        """Loss of each row, float32 [n], the mean over its outputs; TensorFlow operations, traced once.
+        """Loss of each row, float32 [n], of labels on their own the mean over them; TensorFlow operations, traced once.
 
         Parameters
         ----------
@@ -46,6 +47,8 @@ class Task:
     activation : name of the Keras activation that makes the answer of the logits
     first_bias : float32 [outputs], of the layer of logits when training starts; None: zeros
     monitor : callable (targets bool [n, outputs], answers float32 [n, outputs]) → the loss of rows that are held out
+    label_sets : callable (answers [n, outputs]) → bool [n, outputs], what held-out rows are given while the network is
+        trained; None: what the best single threshold gives
     """
 
     outputs: int
@@ -53,6 +56,7 @@ class Task:
     activation: str
     first_bias: NDArray[np.float32] | None
     monitor: Monitor
+    label_sets: Callable[[NDArray[np.float32]], NDArray[np.bool_]] | None = None
 
 
 def multi_label(params: ModelSection, n_labels: int, prior: NDArray[np.floating[Any]] | None = None) -> Task:
@@ -72,6 +76,34 @@ def multi_label(params: ModelSection, n_labels: int, prior: NDArray[np.floating[
         return function(targets, tf.cast(logits, tf.float32), known, prior)
 
     return Task(n_labels, loss, "sigmoid", None if prior is None else _logit(prior), cross_entropy)
+
+
+def single_label(params: ModelSection, n_labels: int, prior: NDArray[np.floating[Any]] | None = None) -> Task:
+    """Exactly one label is true: a softmax, with ``params.loss`` on targets smoothed to y·(1 − s) + s/n_labels.
+
+    Parameters
+    ----------
+    prior : float [n_labels], optional
+        Share of training images with each label; its logarithm becomes the first bias.
+    """
+    function: LossFunction = LOSSES.load(params.loss)
+
+    def loss(targets: Any, logits: Any, known: Any) -> Any:
+        smoothing = params.label_smoothing
+        targets = tf.cast(targets, tf.float32) * (1 - smoothing) + smoothing / n_labels
+        return function(targets, tf.cast(logits, tf.float32), known, prior)
+
+    bias = None if prior is None else np.log(np.maximum(np.asarray(prior, np.float64), _RAREST)).astype(np.float32)
+    return Task(n_labels, loss, "softmax", bias, categorical_cross_entropy, most_probable)
+
+
+# By the value of ``dataset.task``.
+TASKS: dict[str, Callable[..., Task]] = {"multi_label": multi_label, "single_label": single_label}
+
+
+def categorical_cross_entropy(targets: NDArray[np.bool_], probability: NDArray[np.float32]) -> float:
+    """Mean over rows of −ln of the true label's probability [n, n_labels], kept 1e-7 from 0."""
+    return float(-np.log(np.maximum(probability.astype(np.float64)[targets], 1e-7)).mean())
 
 
 def cross_entropy(targets: NDArray[np.bool_], probability: NDArray[np.float32]) -> float:

@@ -24,7 +24,7 @@ from labelstack.networks.inference import compile_predict
 from labelstack.networks.learner import Learner, make_optimizer
 from labelstack.networks.model import build_model
 from labelstack.networks.schedules import best_epoch, learning_rate, stopped
-from labelstack.networks.tasks import Monitor, multi_label
+from labelstack.networks.tasks import TASKS, Task
 from labelstack.params import digest
 from labelstack.params.metric import MetricSection
 from labelstack.params.models import ModelSection
@@ -70,6 +70,7 @@ def train(
     prior: NDArray[np.floating[Any]] | None,
     seed: int,
     work: Path,
+    task: str = "multi_label",
     metric: MetricSection | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
@@ -91,6 +92,8 @@ def train(
         With params, data and machine it fixes the result, interrupted or not.
     work : Path
         Folder for checkpoints. Those of a training with other params, metric, seed or shape of data are passed over.
+    task : str
+        ``dataset.task``.
     metric : MetricSection, optional
         What is measured on the holdout; default: samples F1.
     on_epoch : callable (epoch from 1, record), optional
@@ -104,14 +107,16 @@ def train(
     metric = metric or MetricSection()
     make_deterministic(seed)
     strategy = tf.distribute.MirroredStrategy() if training.multi_gpu else None
-    task = multi_label(params, n_labels, prior)
+    asked = TASKS[task](params, n_labels, prior)
     with strategy.scope() if strategy else nullcontext():
-        model = build_model(params, task, mixed_precision=training.mixed_precision)
-        learner = Learner(model, make_optimizer(params, training.mixed_precision), task.loss, params.ema)
+        model = build_model(params, asked, mixed_precision=training.mixed_precision)
+        learner = Learner(model, make_optimizer(params, training.mixed_precision), asked.loss, params.ema)
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    folder = CheckpointFolder(work, _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas))
+    folder = CheckpointFolder(
+        work, _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task)
+    )
     history, best = _resumed(folder, learner)
-    judge = _Judge(model, holdout, metric, task.monitor, params.batch_size) if holdout is not None else None
+    judge = _Judge(model, holdout, metric, asked, params.batch_size) if holdout is not None else None
     while len(history) < params.epochs and not stopped(history, training.patience):
         record = _epoch(params, learner, batches, seed, history)
         with learner.averaged():
@@ -126,7 +131,7 @@ def train(
         final = list(best.values()) if best else model.get_weights()
     if strategy:  # variables of the result shall not be spread over devices
         blank = params.model_copy(update={"weights": "none"})
-        model = build_model(blank, task, mixed_precision=training.mixed_precision)
+        model = build_model(blank, asked, mixed_precision=training.mixed_precision)
     model.set_weights(final)
     return TrainResult(model, pd.DataFrame(history).astype({"epoch": int} if history else {}), best_epoch(history))
 
@@ -176,24 +181,32 @@ def _epoch(params: ModelSection, learner: Learner, batches: EpochBatches, seed: 
 
 
 class _Judge:
-    """Scores the model on the holdout: the task's loss, and the metric, of label sets at the best single threshold."""
+    """Scores the model on the holdout: the task's loss, and the metric.
+
+    Label sets are those of the task, or those at the best single threshold.
+    """
 
     def __init__(
-        self, model: keras.Model, holdout: Holdout, metric: MetricSection, monitor: Monitor, batch_size: int
+        self, model: keras.Model, holdout: Holdout, metric: MetricSection, task: Task, batch_size: int
     ) -> None:
         self._predict = compile_predict(model)
         self._images, targets = holdout
         self._targets = np.asarray(targets).astype(bool)
-        self._metric, self._monitor = metric_of(metric), monitor
+        self._metric, self._task = metric_of(metric), task
         self._batch_size = batch_size
 
     def __call__(self) -> Record:
         probability = np.concatenate([self._predict(batch) for batch in self._batches()])
         if len(probability) != len(self._targets):
             raise ValueError(f"the holdout gives {len(probability)} images for {len(self._targets)} rows of targets")
-        score, threshold = self._metric.on_holdout(self._targets, probability)
-        found = {"holdout_loss": self._monitor(self._targets, probability), holdout_column(self._metric): score}
+        score, threshold = self._score(probability)
+        found = {"holdout_loss": self._task.monitor(self._targets, probability), holdout_column(self._metric): score}
         return found if threshold is None else found | {"holdout_threshold": threshold}
+
+    def _score(self, probability: NDArray[np.float32]) -> tuple[float, float | None]:
+        if self._task.label_sets is None or self._metric.wants != "label_sets":
+            return self._metric.on_holdout(self._targets, probability)
+        return self._metric.score(self._targets, self._task.label_sets(probability)), None
 
     def _batches(self) -> Iterable[NDArray[np.uint8]]:
         if callable(self._images):
@@ -215,6 +228,7 @@ def _fingerprint(
     prior: NDArray[np.floating[Any]] | None,
     seed: int,
     replicas: int,
+    task: str,
 ) -> str:
     """Digest of what decides the result; the number of worker processes does not."""
     return digest(
@@ -227,5 +241,6 @@ def _fingerprint(
             "prior": None if prior is None else np.asarray(prior, dtype=np.float64).tolist(),
             "seed": seed,
             "replicas": replicas,
+            "task": task,
         }
     )

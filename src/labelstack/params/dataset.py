@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, Strict, ValidationInfo, field_validator
 
 from labelstack.params.messages import one_of
 from labelstack.params.rules import Folder, Line, folder
 from labelstack.params.section import Section
+from labelstack.params.task import Task
 from labelstack.support.catalogue import Catalogue
 
 MAX_LABELS = 100_000
@@ -64,7 +65,6 @@ class TableSection(Section):
     labels: Line = "labels"
     separator: Annotated[str, AfterValidator(_signs)] | None = ";"
     split: Line | None = None
-    group: Line | None = None
     test: Share = 0.15
     validation: Share = 0.2
 
@@ -84,7 +84,7 @@ class TableSection(Section):
             raise ValueError(f"a column or files say what is in which split, not both: {' and '.join(others)}, or this")
         return value
 
-    @field_validator("split", "group")
+    @field_validator("split")
     @classmethod
     def _of_a_file(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("file", "") is None:
@@ -97,9 +97,10 @@ class DatasetSection(Section):
 
     format: str = "imaterialist2018"
     root: Folder = "data/sample"
-    task: Literal["multi_label", "single_label"] = "multi_label"
+    task: Task = "multi_label"
     label_ids: Annotated[tuple[LabelId, LabelId], Strict(False)] | None = None
     answers: str | None = None
+    validation: float = Field(0, ge=0, le=0.5)
     audit: float = Field(0, ge=0, le=0.5)
     table: TableSection = TableSection()
 
@@ -107,6 +108,13 @@ class DatasetSection(Section):
     @classmethod
     def _known_format(cls, value: str) -> str:
         return one_of(value, FORMATS, "format")
+
+    @field_validator("validation")
+    @classmethod
+    def _of_the_table(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("format") == TABLE:
+            raise ValueError(f"must be 0: of the format table it is table.validation that draws a share, not {value:g}")
+        return value
 
     @field_validator("label_ids")
     @classmethod

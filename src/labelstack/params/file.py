@@ -22,6 +22,7 @@ from labelstack.params.sample import SampleSection
 from labelstack.params.second_level_file import SecondLevel
 from labelstack.params.section import Seed
 from labelstack.params.submission import SubmissionSection
+from labelstack.params.task import stated_losses, task_problems, with_usual
 from labelstack.params.tracking import TrackingSection
 from labelstack.params.training import TrainingSection
 from labelstack.support.credentials import cleaned, credential_problems
@@ -45,10 +46,16 @@ class Params(SecondLevel):
     tracking: TrackingSection = TrackingSection()
     engine: EngineSection = EngineSection()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, content: Any) -> Any:
+        return with_usual(content)
+
     @model_validator(mode="after")
     def _names(self) -> Params:
         problems = name_problems(self.models, self.stackers, self.blend.members)
         problems += [*self._fold_problems(), *self._override_problems()]
+        problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models))
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -25,3 +25,14 @@ class FoldsSection(Section):
     method: Literal["iterative", "rarest_first"] = "iterative"
     column: Line | None = None
     group_by: Line | BlocksSection | None = None
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Key of this section → the column of the data set that it names, for those that name one and not a file."""
+        named = {"folds.group_by": self.group_by, "folds.column": self.column}
+        return {key: name for key, name in named.items() if isinstance(name, str) and not is_file(name)}
+
+
+def is_file(name: str) -> bool:
+    """Whether what ``group_by`` or ``column`` names is a CSV file below ``dataset.root``, and not a column."""
+    return name.lower().endswith(".csv")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 DIGEST_TAG = "labelstack.ensemble_digest"
+TASK_TAG = "labelstack.task"  # dataset.task
 DATA_TAG = "labelstack.data_digest"
 FILES_TAG = "labelstack.files_digest"
 SUBMISSION_TAG = "labelstack.submission_sha256"

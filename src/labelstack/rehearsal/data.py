@@ -40,7 +40,7 @@ Url = Callable[[str], str]
 Writer = Callable[[Path, DrawnData, Url], None]
 
 
-def draw(pictures: Path, label_ids: tuple[int, int] | None) -> DrawnData:
+def draw(pictures: Path, label_ids: tuple[int, int] | None, *, single: bool = False) -> DrawnData:
     """Draw the pictures into a new folder.
 
     Parameters
@@ -49,6 +49,8 @@ def draw(pictures: Path, label_ids: tuple[int, int] | None) -> DrawnData:
         Folder for ``train``, ``validation`` and ``test``, beside which the drawing works.
     label_ids : (first, last) or None
         Declared range: the labels are spread over it, from its first to its last; other ids have no image.
+    single : bool
+        One label for each image: its first.
     """
     sizes = {f"n_{split}": n for split, n in N_IMAGES.items()}
     work = pictures.parent / f".{pictures.name}.drawn"
@@ -65,7 +67,11 @@ def draw(pictures: Path, label_ids: tuple[int, int] | None) -> DrawnData:
     for split in N_IMAGES:
         content = json.loads((work / ("test_answers.json" if split == "test" else f"{split}.json")).read_text())
         rows[split] = [
-            Image(row["image_id"], f"{split}/{row['image_id']}", sorted({new[label] for label in row["label_id"]}))
+            Image(
+                row["image_id"],
+                f"{split}/{row['image_id']}",
+                sorted({new[label] for label in row["label_id"]})[: 1 if single else None],
+            )
             for row in content["annotations"]
         ]
     shutil.rmtree(work)

@@ -12,18 +12,23 @@ from threadpoolctl import threadpool_limits
 from labelstack.params.blend import BlendSection
 from labelstack.params.metric import MetricSection
 from labelstack.scoring.metric import FMetric, Metric, metric_of
+from labelstack.scoring.metrics import most_probable
 from labelstack.stacking.array_checks import check_answers, check_members
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
 
 
-def blend(members: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> NDArray[np.float32]:
+def blend(
+    members: Mapping[str, ArrayLike], weights: Mapping[str, float], *, exclusive: bool = False
+) -> NDArray[np.float32]:
     """Weighted mean of the members' probabilities.
 
     Parameters
     ----------
     members : name → float [n, n_labels]; those without a weight are left out
     weights : name → weight ≥ 0; they sum to 1
+    exclusive : labels exclude each other: every member's rows are divided by their sums first, as stackers, which see
+        each label on its own, do not keep them at 1
 
     Raises
     ------
@@ -36,8 +41,16 @@ def blend(members: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> NDA
     if any(not weight >= 0 for weight in weights.values()) or abs(sum(weights.values()) - 1) > 1e-6:
         raise UserError(f"blend weights must be ≥ 0 and sum to 1: {dict(weights)}")
     used = check_members({name: members[name] for name, weight in weights.items() if weight})
+    if exclusive:
+        used = {name: of_sum_1(p) for name, p in used.items()}
     total = sum(weights[name] * p.astype(np.float64) for name, p in used.items())
     return np.clip(total, 0, 1).astype(np.float32)
+
+
+def of_sum_1(P: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities [n, n_labels] divided by the sum of their row; equal ones where that is 0."""
+    total = P.sum(axis=1, keepdims=True, dtype=np.float64)
+    return np.where(total > 0, P / np.where(total > 0, total, 1), 1 / P.shape[1]).astype(np.float32)
 
 
 def fit_weights(
@@ -47,6 +60,7 @@ def fit_weights(
     metric: MetricSection,
     *,
     folds: NDArray[np.int64] | None = None,
+    exclusive: bool = False,
     progress: str = "",
 ) -> dict[str, float]:
     """Weights by the method that ``blend.method`` names; see ``search_weights``, ``likelihood_weights``.
@@ -55,21 +69,25 @@ def fit_weights(
     ----------
     members : name → float [n, n_labels] in 0 … 1, out-of-fold
     Y : 0/1 [n, n_labels]
+    exclusive : as of ``blend``; then what counts is each row's one label
     """
     if len(members) == 1:
         return {next(iter(members)): 1.0}
     if settings.method == "equal":
         return {name: 1 / len(members) for name in members}
     if settings.method == "log_loss":
-        return likelihood_weights(members, Y)
-    return search_weights(members, Y, step=settings.step, metric=metric_of(metric), progress=progress)
+        return likelihood_weights(members, Y, exclusive=exclusive)
+    judge = metric_of(metric)
+    return search_weights(members, Y, step=settings.step, metric=judge, exclusive=exclusive, progress=progress)
 
 
-def likelihood_weights(members: Mapping[str, ArrayLike], Y: ArrayLike, *, smallest: float = 0.02) -> dict[str, float]:
+def likelihood_weights(
+    members: Mapping[str, ArrayLike], Y: ArrayLike, *, smallest: float = 0.02, exclusive: bool = False
+) -> dict[str, float]:
     """Convex weights with the largest likelihood of the answers, the optimum of a concave problem.
 
-    The weights of a mixture, each image and label being one observation. Members that end below ``smallest`` are
-    dropped and the rest is fitted again.
+    The weights of a mixture, each image and label being one observation, or, of labels that are ``exclusive``, each
+    image with its true label. Members that end below ``smallest`` are dropped and the rest is fitted again.
 
     Returns
     -------
@@ -77,6 +95,9 @@ def likelihood_weights(members: Mapping[str, ArrayLike], Y: ArrayLike, *, smalle
     """
     checked = check_members(members)
     answers = check_answers(Y, next(iter(checked.values())).shape, of="members")  # type: ignore[arg-type]
+    if exclusive:
+        checked = {name: of_sum_1(p)[answers] for name, p in checked.items()}
+        answers = np.ones(int(answers.sum()), bool)
     kept = list(checked)
     while True:
         weights = likeliest_weights([checked[name] for name in kept], answers)
@@ -139,6 +160,7 @@ def search_weights(
     *,
     step: float = 0.05,
     metric: Metric | None = None,
+    exclusive: bool = False,
     progress: str = "",
 ) -> dict[str, float]:
     """Weights with a large score of the blend: of an F-score that at the best single threshold of 0, 0.01, …, 0.99.
@@ -153,18 +175,22 @@ def search_weights(
     Y : 0/1 [n, n_labels]
     step : weights are multiples of 1 / round(1 / step)
     metric : None: samples F1
+    exclusive : as of ``blend``; label sets are then the most probable labels, and no threshold is looked for
 
     Returns
     -------
     name → weight, in the members' order; they sum to 1, some may be 0
     """
     checked = check_members(members)
-    stack = list(checked.values())
+    stack = [of_sum_1(p) for p in checked.values()] if exclusive else list(checked.values())
     n, n_labels = stack[0].shape
     answers = check_answers(Y, (n, n_labels), of="members")
     if not 0 < step <= 1:
         raise ValueError(f"step must be in 0 … 1, not {step}")
-    score = (metric or FMetric()).objective(answers)
+    judge = metric or FMetric()
+    score = judge.objective(answers)
+    if exclusive and judge.wants == "label_sets":
+        score = lambda P: judge.score(answers, most_probable(P))  # noqa: E731
     picks = range(max(1, round(1 / step)))
     counts = _greedy(stack, score, bar(picks, desc=f"blend weights {progress}".strip(), unit="pick"))
     return {name: float(count / counts.sum()) for name, count in zip(checked, counts, strict=True)}

@@ -16,8 +16,7 @@ from labelstack.scoring import bootstrap
 from labelstack.scoring.metric import Metric, metric_of
 from labelstack.stacking.array_checks import check_answers, check_folds, check_probability
 from labelstack.stacking.blending import blend, fit_weights
-from labelstack.stacking.deciding.decisions import STRATEGIES, Decision, fit_decision
-from labelstack.stacking.deciding.thresholds import apply
+from labelstack.stacking.deciding.decisions import Decision, fit_decision, fixed_labels, strategies_of
 from labelstack.stacking.fold_predictions import FoldPredictions
 
 
@@ -95,8 +94,9 @@ def fit_blend(
     assigned = _folds(folds, checked)
     honest = _cross_fit(checked, answers, assigned, blend_params, metric, thresholds, groups)
     rows = {name: member.like_new(assigned) for name, member in checked.items()}
-    weights = fit_weights(rows, answers, blend_params, metric, folds=assigned, progress="all rows")
-    probability = blend(rows, weights)
+    exclusive = thresholds.exclusive
+    weights = fit_weights(rows, answers, blend_params, metric, folds=assigned, exclusive=exclusive, progress="all rows")
+    probability = blend(rows, weights, exclusive=exclusive)
     decision = fit_decision(answers, probability, thresholds, metric, groups=groups, folds=assigned)
     return Blended(weights, decision, probability, honest)
 
@@ -138,7 +138,7 @@ def scores(
 
     Returns
     -------
-    ``<key>_at_fixed`` (of label sets), ``…_cross_fitted`` and ``…_in_sample`` for every metric of the primary one's
+    ``<key>_at_fixed`` (``fixed_labels``), ``…_cross_fitted`` and ``…_in_sample`` for every metric of the primary one's
     family, and of the cross-fitted primary ``…_low`` and ``…_high``, its 95 % bootstrap interval over images.
     """
     checked = _members({"P": P})
@@ -152,7 +152,7 @@ def scores(
         decision = fit_decision(answers, rows, thresholds, metric, groups=groups, folds=assigned)
     primary = metric_of(metric)
     label_sets = {
-        "at_fixed": apply(fitted.probability, thresholds.fixed),
+        "at_fixed": fixed_labels(fitted.probability, thresholds),
         "cross_fitted": fitted.labels,
         "in_sample": decision.decide(rows),
     }
@@ -175,9 +175,9 @@ def strategy_scores(
     metric: MetricSection,
     thresholds: ThresholdsSection,
     groups: Sequence[str] | None = None,
-    strategies: Sequence[str] = STRATEGIES,
+    strategies: Sequence[str] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Every way of deciding on the same cross-fitted blend, side by side.
+    """Every way of deciding on the same cross-fitted blend, side by side; ``strategies`` None: ``strategies_of``.
 
     Returns
     -------
@@ -188,14 +188,14 @@ def strategy_scores(
     checked = _members(members)
     answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
-    fixed = apply(fitted.probability, thresholds.fixed)
+    fixed = fixed_labels(fitted.probability, thresholds)
     judge = metric_of(metric).decides
     table: dict[str, dict[str, float]] = {}
     blended = [
-        blend({name: member.without(fold) for name, member in checked.items()}, weights)
+        blend({name: member.without(fold) for name, member in checked.items()}, weights, exclusive=thresholds.exclusive)
         for fold, weights in enumerate(fitted.weights)
     ]
-    for strategy in strategies:
+    for strategy in strategies_of(thresholds) if strategies is None else strategies:
         labels = np.empty_like(answers)
         for fold, P in enumerate(blended):
             scored = assigned == fold
@@ -235,9 +235,10 @@ def _cross_fit(
             blend_params,
             metric,
             folds=_without(folds, fold),
+            exclusive=thresholds.exclusive,
             progress=f"fold {fold + 1}/{k}",
         )
-        P = blend(rows, weights)
+        P = blend(rows, weights, exclusive=thresholds.exclusive)
         rule = _decide_without(answers, P, folds, fold, thresholds, metric, groups, None)
         probability[scored], labels[scored] = P[scored], rule.decide(P[scored])
         all_weights.append(weights)

@@ -141,7 +141,8 @@ class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
                 parts[name] = self.ensembles_[name].predict_proba(values)
             elif weight:
                 parts[name] = values[:, self.names_.index(name)]
-        return blend(parts, {name: self.blended_.weights[name] for name in parts})
+        weights = {name: self.blended_.weights[name] for name in parts}
+        return blend(parts, weights, exclusive=self._thresholds.exclusive)
 
     def predict(self, cube: ArrayLike) -> NDArray[np.bool_]:
         """Labels bool [n, n_labels]."""

@@ -6,28 +6,40 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labelstack.formats.beside import read_beside
+from labelstack.formats.beside import read_beside, together
+from labelstack.formats.drawn_validation import with_validation
 from labelstack.formats.format import Draw, format_for
 from labelstack.formats.manifest import write_manifest
 from labelstack.formats.single_label import single_label_problems
 from labelstack.formats.submission import write_form
 from labelstack.images.fetching.local_files import local_digest
 from labelstack.params import load_params
+from labelstack.params.folds import BlocksSection, FoldsSection
 from labelstack.stacking.shares import choose_share
+from labelstack.stacking.sources import blocks
 from labelstack.stages import paths
 from labelstack.stages.common import done, reachable
 from labelstack.support import storage
-from labelstack.support.errors import InputProblems
+from labelstack.support.errors import InputProblems, UserError
 
 
 def run() -> None:
     """Write data/manifest and metrics/ingest.json, or refuse with every problem of every file."""
     params = load_params()
     reachable(params)
-    competition, root = format_for(params.dataset, drawing(params.seed)), Path(params.dataset.root)
+    draw, root = drawing(params.seed, params.folds), Path(params.dataset.root)
+    competition = format_for(params.dataset, draw, params.folds)
     least = 0 if params.by_fold else params.folds.k  # validation images
     dataset = competition.read(root, params.dataset.label_ids, least)
-    if params.dataset.task == "single_label" and (told := single_label_problems(dataset.manifests)):
+    beside = read_beside(root, params.folds, dataset.manifests, dataset.columns)
+    if share := params.dataset.validation:
+        given = beside["split"] == "train"
+        source = together(beside.loc[given, "group"].tolist()) if beside["group"].any() else None
+        dataset, chosen = with_validation(dataset, share, draw, source, least)
+        beside.loc[np.flatnonzero(given)[chosen], "split"] = "validation"
+    if "validation" not in dataset.manifests:
+        raise UserError(f"{root}: has no validation split: dataset.validation draws a share of train, for example 0.2")
+    if params.dataset.task == "single_label" and (told := single_label_problems(dataset.manifests, dataset.labels)):
         raise InputProblems(str(root), told)
     answers = dataset.answers
     if params.dataset.answers:
@@ -39,7 +51,6 @@ def run() -> None:
     storage.write_json(paths.LOCAL_FILES, local)
     for split, manifest in dataset.manifests.items():
         write_manifest(paths.manifest(split), manifest)
-    beside = read_beside(root, params.folds, dataset.manifests)
     with storage.replacing(paths.BESIDE) as temporary:
         beside.to_parquet(temporary, index=False)
     frequency = dataset.labels["n_train"] / len(dataset.manifests["train"])
@@ -51,10 +62,16 @@ def run() -> None:
     done("ingest", f"{sizes} images, {len(dataset.labels)} labels", paths.manifest("train").parent)
 
 
-def drawing(seed: int) -> Draw:
-    """How rows are chosen for splits that a data set does not name: every draw by a seed of its own."""
+def drawing(seed: int, folds: FoldsSection | None = None) -> Draw:
+    """How rows are chosen for splits that a data set does not name: every draw by a seed of its own.
+
+    Where ``folds.group_by`` says blocks, whole runs of the rows that are drawn from are chosen.
+    """
+    by = None if folds is None else folds.group_by
 
     def draw(Y: NDArray[np.bool_], share: float, number: int, source: NDArray[np.str_] | None) -> NDArray[np.bool_]:
+        if source is None and isinstance(by, BlocksSection):
+            return choose_share(Y, share, seed + number, blocks(len(Y), by.blocks))
         return choose_share(Y, share, seed + number, source)
 
     return draw

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 def prior_labels(params: Params, labels: pd.DataFrame | None = None) -> NDArray[np.bool_]:
     """The answer for an image that nobody could download: labels at least as frequent in train as the fixed threshold.
 
-    The most frequent label alone when none is that frequent; no label with ``submission.missing: blank``. ``labels``
-    is the label table, by default the one that lies here.
+    The most frequent label alone when none is that frequent or an image has exactly one; no label with
+    ``submission.missing: blank``. ``labels`` is the label table, by default the one that lies here.
     """
     labels = label_table() if labels is None else labels
     if params.submission.missing == "blank":
         return np.zeros(len(labels), bool)
     counts = labels["n_train"].to_numpy(float)
     frequency = labels["train_frequency"].to_numpy(float)
-    chosen = frequency >= params.thresholds.fixed
+    chosen = (frequency >= params.thresholds.fixed) & (not params.thresholds.exclusive)
     if not chosen.any():
         chosen[np.argmax(counts)] = True
     return chosen

@@ -13,6 +13,7 @@ from labelstack.ensemble.log import log_ensemble
 from labelstack.ensemble.record import Record
 from labelstack.params import Params, digest, load_params
 from labelstack.params.blend import BLEND
+from labelstack.params.task import MULTI
 from labelstack.registry.card import LIMIT, card
 from labelstack.registry.promotion import promote_if_better
 from labelstack.registry.versions import (
@@ -20,6 +21,7 @@ from labelstack.registry.versions import (
     METRIC_TAG,
     SCORE_TAG,
     SUBMISSION_TAG,
+    TASK_TAG,
     describe,
     ensemble_digest,
     read_version,
@@ -57,6 +59,7 @@ def parts(params: Params) -> Parts:
             jpeg_quality=params.images.jpeg_quality,
             damaged=params.images.damaged,
             fetch=fetch_settings(params.images),
+            task=params.dataset.task,
         ),
         files={name: Path(name) for name in FILES if Path(name).exists()},
     )
@@ -74,7 +77,9 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     found = {one.name: read_run_json(one.run_file)[one.digest_key] for one in members}
     found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
     views = {name: _views(networks) for name, networks in ensemble.models.items()}
-    settings = {key: value for key, value in asdict(ensemble.settings).items() if key not in ("batch_size", "fetch")}
+    # A task that is not stated is multi_label, as ensembles from before there were two had it: the same digest.
+    left_out = ["batch_size", "fetch", *(["task"] if ensemble.settings.task == MULTI else [])]
+    settings = {key: value for key, value in asdict(ensemble.settings).items() if key not in left_out}
     return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
 
 
@@ -84,14 +89,15 @@ def _views(networks: Sequence[NetworkPart]) -> Any:
     return views[ALL] if list(views) == [ALL] else views
 
 
-def version_tags(blended: Mapping[str, str], kept: Record) -> dict[str, str]:
-    """Tags of a version: where it comes from, what it was scored on, its score, the submission it stands for.
+def version_tags(blended: Mapping[str, str], kept: Record, task: str) -> dict[str, str]:
+    """Tags of a version: where it comes from, its task, what it was scored on, its score, the submission it stands for.
 
     ``blended`` are the tags of the blend's run.
     """
     primary, scores = kept.evaluation["primary"], kept.evaluation["scores"][BLEND]
     kept_keys = ("git.", "params.", EXPERIMENT)  # the DVC hashes stand on the run and on the card
     return {key: value for key, value in blended.items() if key.startswith(kept_keys)} | {
+        TASK_TAG: task,
         DATA_TAG: kept.scored.digest,
         SUBMISSION_TAG: str(kept.submission["sha256"]),
         METRIC_TAG: primary,
@@ -114,7 +120,7 @@ def run() -> None:
             params.tracking.registered_model,
             whole,
             lambda: log_ensemble(run_, replace(ensemble, record=kept), requirements=Path("requirements.lock")),
-            tags=version_tags(blended["tags"] | run_.tags, kept),
+            tags=version_tags(blended["tags"] | run_.tags, kept, params.dataset.task),
         )
         run_.set_tags({"labelstack.registry_version": f"{version.name}/{version.version}"})
         flattered = params.training.monitor == "fold"

@@ -24,7 +24,7 @@ from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.bench.cubes import Cube
 from labelstack.stacking.bench.generator import generate
 from labelstack.stacking.crossfit import cross_fit, strategy_scores
-from labelstack.stacking.deciding.decisions import STRATEGIES, Decision, fit_decision
+from labelstack.stacking.deciding.decisions import Decision, fit_decision, strategies_of
 from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
 from labelstack.stacking.second_level import StackedEnsemble
 from labelstack.stacking.stackers.construction import make_stacker
@@ -186,7 +186,8 @@ class Bench:
         seconds, new = _timed(ensemble.predict_proba, self.new)
         more, test = _timed(blended.decision.decide, new)
         row.predict_seconds = seconds + more
-        strategies = [name for name in STRATEGIES if name != "per_group"]  # a cube knows no groups of labels
+        every = strategies_of(settings.thresholds)
+        strategies = [name for name in every if name != "per_group"]  # a cube knows no groups of labels
         members = {name: ensemble.predictions_[name] for name in blended.weights}
         honest = (blended.cross_fitted, data.labels, self.folds)
         decisions = strategy_scores(members, *honest, strategies=strategies, **self.common)

@@ -4,6 +4,9 @@
 Slopes are one for all labels. Each label also has an offset of its own, drawn towards 0; how strongly is learnt from
 the data (empirical Bayes): where the labels' offsets are noise they vanish. ``isotonic`` is one rising function for all
 labels and one of its own for each label, weighted by the label's number of positives.
+
+``temperature`` is for labels that exclude each other: p' = softmax(ln p / T) (Guo et al. 2017), one number, which keeps
+an image's probabilities in their order and their sum at 1; what is fitted to each label on its own does neither.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_probability, check_targets
 
-Method = Literal["none", "platt", "isotonic", "beta"]
-METHODS: tuple[Method, ...] = ("none", "platt", "isotonic", "beta")
+Method = Literal["none", "platt", "isotonic", "beta", "temperature"]
+METHODS: tuple[Method, ...] = ("none", "platt", "isotonic", "beta", "temperature")
 _EDGE = 1e-6  # probabilities are held this far from 0 and 1 before logarithms are taken
 _POOLED_ROWS = 1024
 _ROUNDS, _STEPS = 20, 25
+_LEAST = 1e-20  # of exclusive labels, whose small probabilities a temperature may raise: 0 alone is taken for it
+_HOTTEST = 20.0  # and its inverse the coldest: beyond, a few rows that happen to be separable would decide
 _TRUST = 50.0  # positives at which a label's own step function has half the weight
 
 
@@ -31,20 +36,24 @@ class Calibration:
 
     Attributes
     ----------
-    method : none, platt, isotonic or beta
-    coefficients : float64 [3, n_labels], of ln p, of −ln (1 − p), and 1; empty for none and isotonic
+    method : none, platt, isotonic, beta or temperature
+    coefficients : float64 [3, n_labels], of ln p, of −ln (1 − p), and 1; platt and beta only
     steps : isotonic only: for each label the (x, y) knots and the weight of its own function, the shared one first
+    temperature : of the method of this name
     """
 
     method: Method = "none"
     coefficients: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 0)))
     steps: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], float]] = ()
+    temperature: float = 1.0
 
     def __call__(self, P: ArrayLike) -> NDArray[np.float32]:
         """Calibrated probabilities float32 [n, n_labels]."""
         probability = check_probability(P)
         if self.method == "none":
             return probability
+        if self.method == "temperature":
+            return _softmax(_logs(probability) / self.temperature).astype(np.float32)
         n_labels = self.coefficients.shape[1] if self.method != "isotonic" else len(self.steps) - 1
         if probability.shape[1] != n_labels:
             raise ValueError(f"P has {probability.shape[1]} labels, the calibration was fitted with {n_labels}")
@@ -74,18 +83,18 @@ class Calibration:
             found["coefficients"] = self.coefficients.tolist()
         if self.steps:
             found["steps"] = [[x.tolist(), y.tolist(), weight] for x, y, weight in self.steps]
-        return found
+        return found | ({"temperature": self.temperature} if self.method == "temperature" else {})
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Calibration:
         """What ``to_dict`` gave."""
         coefficients = np.array(kept.get("coefficients", np.zeros((3, 0))), np.float64)
         steps = [(np.array(x, np.float64), np.array(y, np.float64), float(w)) for x, y, w in kept.get("steps", ())]
-        return cls(kept["method"], coefficients, steps)
+        return cls(kept["method"], coefficients, steps, float(kept.get("temperature", 1.0)))
 
 
 def fit_calibration(Y: ArrayLike, P: ArrayLike, method: Method = "platt") -> Calibration:
-    """Fit a calibration by cross-entropy (``platt``, ``beta``) or least squares (``isotonic``).
+    """Fit a calibration by cross-entropy (``platt``, ``beta``, ``temperature``) or least squares (``isotonic``).
 
     Parameters
     ----------
@@ -106,6 +115,8 @@ def fit_calibration(Y: ArrayLike, P: ArrayLike, method: Method = "platt") -> Cal
         return Calibration()
     if method == "isotonic":
         return _fit_isotonic(targets, probability)
+    if method == "temperature":
+        return Calibration(method, temperature=_fit_temperature(targets, probability))
     return Calibration(method, _fit_curve(targets, probability, slopes=1 if method == "platt" else 2))
 
 
@@ -200,6 +211,28 @@ def _newton(
     return shared, own, hessian[-1, -1]
 
 
+def _fit_temperature(Y: NDArray[np.float32], P: NDArray[np.float32]) -> float:
+    """The temperature with the least cross-entropy, convex in 1 / T; rows without a label count for nothing."""
+    from scipy.optimize import minimize_scalar  # here, because it takes half a second to import
+
+    logs, y = _logs(P), Y.astype(np.float64)
+    y /= np.maximum(y.sum(axis=1, keepdims=True), _EDGE)
+    right, mass = float((y * logs).sum()), y.sum(axis=1)
+    if not mass.any():
+        return 1.0
+
+    def loss(log_scale: float) -> float:
+        scale = float(np.exp(log_scale))
+        scaled = scale * logs
+        top = scaled.max(axis=1)
+        norm = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
+        return (float(norm @ mass) - scale * right) / len(logs)
+
+    widest = float(np.log(_HOTTEST))
+    found = minimize_scalar(loss, bounds=(-widest, widest), method="bounded", options={"xatol": 1e-7})
+    return float(np.exp(-found.x))
+
+
 def _fit_isotonic(Y: NDArray[np.float32], P: NDArray[np.float32]) -> Calibration:
     steps = [(*_rising_steps(P.ravel(), Y.ravel()), 1.0)]
     for label in range(P.shape[1]):
@@ -215,6 +248,17 @@ def _rising_steps(p: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArr
 
     fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p.astype(np.float64), y)
     return cast(NDArray[np.float64], fitted.X_thresholds_), cast(NDArray[np.float64], fitted.y_thresholds_)
+
+
+def _logs(P: NDArray[np.float32]) -> NDArray[np.float64]:
+    logs: NDArray[np.float64] = np.log(np.maximum(P.astype(np.float64), _LEAST))
+    return logs
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = raised / raised.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _logarithms(P: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

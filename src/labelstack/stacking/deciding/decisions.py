@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.params.metric import MetricSection
-from labelstack.params.thresholds import Strategy, ThresholdsSection
+from labelstack.params.thresholds import ARGMAX, TEMPERATURE, Strategy, ThresholdsSection
 from labelstack.scoring.metric import metric_of
+from labelstack.scoring.metrics import most_probable
 from labelstack.stacking.array_checks import check_answers, check_probability
 from labelstack.stacking.deciding import thresholds as limits
 from labelstack.stacking.deciding.calibration import Calibration, fit_calibration
@@ -21,6 +22,7 @@ from labelstack.stacking.deciding.label_counts import count_distribution, fit_co
 from labelstack.stacking.folds import assign_folds
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+Rule = Strategy | Literal["argmax"]
 _MARGIN = 1.0  # standard errors
 
 
@@ -30,7 +32,7 @@ class Decision:
 
     Attributes
     ----------
-    strategy : one of ``STRATEGIES``; ``auto`` never, but what it chose
+    strategy : one of ``STRATEGIES``, or ``argmax``: the most probable label; ``auto`` never, but what it chose
     calibration : applied first
     thresholds : float32 [n_labels], for calibrated probabilities; None where the rule has none
     ratio, floor : of ``context``
@@ -39,7 +41,7 @@ class Decision:
     scores : of ``auto``: strategy → cross-fitted score by the metric that decides
     """
 
-    strategy: Strategy
+    strategy: Rule
     calibration: Calibration = field(default_factory=Calibration)
     thresholds: NDArray[np.float32] | None = None
     ratio: float = 0.0
@@ -51,7 +53,11 @@ class Decision:
 
     def decide(self, P: ArrayLike) -> NDArray[np.bool_]:
         """Labels bool [n, n_labels] of probabilities float [n, n_labels]."""
+        if self.strategy == ARGMAX and self.calibration.method == TEMPERATURE:
+            return most_probable(check_probability(P))  # their order before the last bits are rounded
         probability = self.calibration(P)
+        if self.strategy == ARGMAX:
+            return most_probable(probability)
         if self.strategy == "expected_f":
             given = decode(probability, self.beta, self.log_weights)
         elif self.strategy == "context":
@@ -117,11 +123,11 @@ def fit_decision(
     probability = check_probability(P)
     check_answers(Y, (probability.shape[0], probability.shape[1]), of="P")
     name = strategy or settings.strategy
-    if name not in (*STRATEGIES, "auto"):
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)} or auto, not {name!r}")
+    if name not in (*STRATEGIES, ARGMAX, "auto"):
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, {ARGMAX} or auto, not {name!r}")
     if name == "auto":
         return _auto(np.asarray(Y), probability, settings, metric, groups, folds)
-    return _fit(cast(Strategy, name), np.asarray(Y), probability, settings, metric, groups)
+    return _fit(cast(Rule, name), np.asarray(Y), probability, settings, metric, groups)
 
 
 def cross_fitted(
@@ -151,8 +157,18 @@ def cross_fitted(
     return labels
 
 
+def strategies_of(settings: ThresholdsSection) -> tuple[Rule, ...]:
+    """The strategies that may be compared: where labels exclude each other there is one."""
+    return (ARGMAX,) if settings.exclusive else STRATEGIES
+
+
+def fixed_labels(P: ArrayLike, settings: ThresholdsSection) -> NDArray[np.bool_]:
+    """Labels bool [n, n_labels] by nothing that was chosen on any row: one threshold, or the most probable label."""
+    return most_probable(P) if settings.exclusive else limits.apply(P, settings.fixed)
+
+
 def _fit(
-    strategy: Strategy,
+    strategy: Rule,
     Y: NDArray[Any],
     P: NDArray[np.float32],
     settings: ThresholdsSection,
@@ -166,6 +182,8 @@ def _fit(
     method = "none" if strategy == "fixed" else settings.calibration
     known = {} if known is None else known
     calibration = known.setdefault(method, known.get(method) or fit_calibration(Y, P, method))
+    if strategy == ARGMAX:
+        return Decision(strategy, calibration)
     probability = calibration(P)
     f = metric_of(metric).fits
     rule = Decision(strategy, calibration, beta=f.beta, at_least_one=settings.at_least_one)

@@ -115,9 +115,9 @@ def compute(params: Params) -> Mixed:
         paths.METRICS / "decisions.json",
         {name: {key: round(value, 6) for key, value in row.items()} for name, row in strategies.items()},
     )
-    _write_blend(THE_BLEND.test, test, weights)
+    _write_blend(THE_BLEND.test, test, weights, params.thresholds.exclusive)
     if audit := new_predictions(params, "audit"):
-        _write_blend(THE_BLEND.audit, audit, weights)
+        _write_blend(THE_BLEND.audit, audit, weights, params.thresholds.exclusive)
     else:
         THE_BLEND.audit.unlink(missing_ok=True)  # of other params
     storage.write_json(THE_BLEND.scores, {k: round(v, 6) for k, v in measured.items()})
@@ -126,6 +126,7 @@ def compute(params: Params) -> Mixed:
     return Mixed(rows, labels, fitted, measured, weights, strategy, strategies, curve, test_id)
 
 
-def _write_blend(file: Path, members: Mapping[str, Predictions], weights: Mapping[str, float]) -> None:
+def _write_blend(file: Path, members: Mapping[str, Predictions], weights: Mapping[str, float], exclusive: bool) -> None:
     row_id = next(iter(members.values())).image_id
-    write_predictions(file, row_id, blend({name: p.rows_of(row_id) for name, p in members.items()}, weights))
+    rows = {name: p.rows_of(row_id) for name, p in members.items()}
+    write_predictions(file, row_id, blend(rows, weights, exclusive=exclusive))

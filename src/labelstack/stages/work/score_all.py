@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from labelstack.params import Params
 from labelstack.params.blend import BLEND
 from labelstack.params.metric import MetricSection
+from labelstack.params.thresholds import ARGMAX
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.scoring import bootstrap, metrics
 from labelstack.scoring.mean_average_precision import MeanAveragePrecision
@@ -78,8 +79,13 @@ def compute(params: Params) -> Evaluated:
 
 
 def caveats(params: Params) -> list[str]:
-    """What flatters the scores, in sentences for whoever shows them."""
+    """What must be known of the scores, such as what flatters them, in sentences for whoever shows them."""
     said = []
+    if params.thresholds.exclusive:
+        said.append(
+            "Exactly one label: every image is given its most probable one, at no threshold; samples and micro F are "
+            "the accuracy."
+        )
     if params.by_fold:
         said.append(
             "Out of fold: every image is predicted by the networks that did not learn from it; what is stacked for one "
@@ -128,7 +134,9 @@ def audit_scores(params: Params, member: Member, audit: Rows) -> dict[str, float
 
 
 def fixed_threshold(params: Params, n_labels: int) -> Decision:
-    """The rule that tuned ones are compared with."""
+    """The rule that tuned ones are compared with; where every image has exactly one label there is but one rule."""
+    if params.thresholds.exclusive:
+        return Decision(ARGMAX)
     return Decision("fixed", thresholds=np.full(n_labels, params.thresholds.fixed, np.float32))
 
 

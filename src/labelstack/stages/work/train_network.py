@@ -81,6 +81,7 @@ def compute(
             prior=rows.Y.mean(0, dtype=np.float32),
             seed=params.seed + model.seed,
             work=work,
+            task=params.dataset.task,
             metric=params.metric,
             on_epoch=on_epoch,
         )

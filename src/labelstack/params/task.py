@@ -1,0 +1,69 @@
+"""What `dataset.task` means to other sections: the losses, decision rules and calibrations that fit it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from labelstack.params.loss_names import LOSS_TASKS
+from labelstack.params.thresholds import ARGMAX, TEMPERATURE, ThresholdsSection
+
+Task = Literal["multi_label", "single_label"]
+MULTI: Task = "multi_label"
+SINGLE: Task = "single_label"
+CROSS_ENTROPY = "cross_entropy"
+
+
+def with_usual(content: Any) -> Any:
+    """The content of a params file with what is usual for its task in the place of what is not stated.
+
+    Only `single_label` has anything of the kind: networks learn by cross-entropy, the most probable label is given
+    (which `auto` means then), and a temperature calibrates.
+    """
+    dataset = content.get("dataset") if isinstance(content, dict) else None
+    if not isinstance(dataset, dict) or dataset.get("task") != SINGLE:
+        return content
+    content = dict(content)
+    thresholds, models = content.get("thresholds", {}), content.get("models")
+    if isinstance(thresholds, dict):
+        content["thresholds"] = {"calibration": TEMPERATURE} | thresholds
+        if thresholds.get("strategy", "auto") == "auto":
+            content["thresholds"]["strategy"] = ARGMAX
+    if isinstance(models, dict):
+        content["models"] = {
+            name: {"loss": CROSS_ENTROPY} | model if isinstance(model, dict) else model
+            for name, model in models.items()
+        }
+    return content
+
+
+def task_problems(task: Task, thresholds: ThresholdsSection, losses: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """A sentence for each section that does not fit the task.
+
+    Parameters
+    ----------
+    losses : key of a network's loss in params.yaml, and its name
+    """
+    single = task == SINGLE
+    if thresholds.exclusive != single:
+        what = "exactly one label" if thresholds.exclusive else "any number of labels"
+        use = f"{ARGMAX} (or auto, which means it)" if single else "another, such as auto"
+        yield f"thresholds.strategy: {thresholds.strategy} gives {what}, and dataset.task is {task}: use {use}"
+    fits = thresholds.calibration in ("none", TEMPERATURE) if single else thresholds.calibration != TEMPERATURE
+    if not fits:
+        why = "would not keep the sum of an image's probabilities at 1" if single else "is for labels that sum to 1"
+        use = f"{TEMPERATURE} or none" if single else "platt, isotonic, beta or none"
+        yield f"thresholds.calibration: {thresholds.calibration} {why}, and dataset.task is {task}: use {use}"
+    for key, loss in losses:
+        if LOSS_TASKS.get(loss, task) != task:
+            fitting = ", ".join(name for name, of in LOSS_TASKS.items() if of == task)
+            yield f"{key}: {loss} is for {LOSS_TASKS[loss]}, and dataset.task is {task}: use {fitting}"
+
+
+def stated_losses(models: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and name of the loss of every model, and of folds that have one of their own."""
+    for name, model in models.items():
+        yield f"models.{name}.loss", model.loss
+        for fold, own in model.by_fold.items():
+            if isinstance(own.get("loss"), str):
+                yield f"models.{name}.by_fold.{fold}.loss", own["loss"]
