@@ -24,6 +24,7 @@ from labelstack.networks.inference import compile_predict
 from labelstack.networks.learner import Learner, make_optimizer
 from labelstack.networks.model import build_model
 from labelstack.networks.schedules import best_epoch, learning_rate, stopped
+from labelstack.networks.start import begin_with
 from labelstack.networks.tasks import Monitor, multi_label
 from labelstack.params import digest
 from labelstack.params.metric import MetricSection
@@ -32,6 +33,7 @@ from labelstack.params.training import TrainingSection
 from labelstack.scoring.metric import holdout_column, metric_of
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
+from labelstack.support.storage import sha256
 
 Holdout = tuple[NDArray[np.uint8] | Callable[[], Iterable[NDArray[np.uint8]]], NDArray[Any]]
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -72,6 +74,7 @@ def train(
     work: Path,
     metric: MetricSection | None = None,
     on_epoch: OnEpoch | None = None,
+    start: Path | None = None,
 ) -> TrainResult:
     """Train a base model, or go on from the last finished epoch found in ``work``.
 
@@ -95,6 +98,8 @@ def train(
         What is measured on the holdout; default: samples F1.
     on_epoch : callable (epoch from 1, record), optional
         Called after each epoch's checkpoint is on disk; not again for epochs found in ``work``.
+    start : Path, optional
+        A ``.keras`` file of the same layers whose weights are begun with.
 
     Raises
     ------
@@ -107,9 +112,12 @@ def train(
     task = multi_label(params, n_labels, prior)
     with strategy.scope() if strategy else nullcontext():
         model = build_model(params, task, mixed_precision=training.mixed_precision)
+        if start is not None:
+            begin_with(model, start)
         learner = Learner(model, make_optimizer(params, training.mixed_precision), task.loss, params.ema)
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    folder = CheckpointFolder(work, _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas))
+    fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, start)
+    folder = CheckpointFolder(work, fingerprint)
     history, best = _resumed(folder, learner)
     judge = _Judge(model, holdout, metric, task.monitor, params.batch_size) if holdout is not None else None
     while len(history) < params.epochs and not stopped(history, training.patience):
@@ -215,6 +223,7 @@ def _fingerprint(
     prior: NDArray[np.floating[Any]] | None,
     seed: int,
     replicas: int,
+    start: Path | None,
 ) -> str:
     """Digest of what decides the result; the number of worker processes does not."""
     return digest(
@@ -227,5 +236,6 @@ def _fingerprint(
             "prior": None if prior is None else np.asarray(prior, dtype=np.float64).tolist(),
             "seed": seed,
             "replicas": replicas,
+            **({} if start is None else {"start": sha256(start)}),
         }
     )

@@ -26,11 +26,13 @@ class SecondRoundSection(LearningSection, KindSection):
 
     Attributes
     ----------
-    work : ``module:class`` of the ``SecondKind`` that does the work
+    work : ``module:class`` of the ``SecondKind`` that says what is learned and begun with
+    view : ``module:function``, a ``View`` of stages/second_kinds/kind.py: which part of each image is seen
     takes : what it takes of each base model in ``after``, aspects of stages/members.py: another one reruns it
     """
 
     work: ClassVar[str]
+    view: ClassVar[str] = f"{_ROOM}.kind:whole"
     takes: ClassVar[tuple[str, ...]]
     kind: str
     after: list[str] = Field(min_length=1)
@@ -75,6 +77,7 @@ class CropSection(SecondRoundSection):
     """The first network, taught further on images that are cut to a box each."""
 
     work: ClassVar[str] = f"{_ROOM}.crop:Crop"
+    view: ClassVar[str] = f"{_ROOM}.crop_view:boxes"
     takes: ClassVar[tuple[str, ...]] = ("weights",)
     kind: Literal["crop"] = "crop"
     boxes: Inside

@@ -1,4 +1,4 @@
-"""One base model: from shards to weights and history."""
+"""One network: from shards to weights and history."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelstack.images.loader import TrainingBatches, evaluation_batches
 from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.stages.members import Network
 from labelstack.stages.rows import Rows
+from labelstack.support.box import Boxes
 from labelstack.support.storage import replacing
 
 if TYPE_CHECKING:
@@ -43,14 +45,21 @@ def compute(
     held_out: Rows,
     work: Path,
     on_epoch: Callable[[int, dict[str, float]], None],
+    *,
+    targets: NDArray[np.float32] | None = None,
+    boxes: Boxes | None = None,
+    start: Path | None = None,
 ) -> Trained:
-    """Train a network; write its model.keras, history.csv and metrics/train/<model>-<fold>.csv.
+    """Train a network; write its model.keras and history.csv, and its curve for `dvc plots`.
 
     Parameters
     ----------
     rows, held_out : of train, learned from and kept for early stopping
     work : folder of the checkpoints, from which a killed attempt goes on
     on_epoch : called after each epoch with its number and scores
+    targets : float32 [n, n_labels], what is learned of the rows; None: their labels
+    boxes : the part of an image that is seen, by row id; None: all images whole
+    start : weights to begin with; None: as the model's params say
     """
     from labelstack.networks.inference import save_model, weights_digest
     from labelstack.networks.training import train
@@ -58,12 +67,13 @@ def compute(
     model = params.network(own.model, own.fold)
     holdout = None
     if len(held_out):
-        batches = evaluation_batches(paths.shards("train"), held_out.image_id, model.image_size, 256, model.resize)
+        size, shards = model.image_size, paths.shards("train")
+        batches = evaluation_batches(shards, held_out.image_id, size, 256, model.resize, boxes)
         holdout = (np.concatenate([images for _, images in batches]), held_out.Y)
     with TrainingBatches(
         paths.shards("train"),
         rows.image_id,
-        rows.Y.astype(np.float32),
+        rows.Y.astype(np.float32) if targets is None else targets,
         size=model.image_size,
         batch_size=model.batch_size,
         seed=params.seed + model.seed,
@@ -71,6 +81,7 @@ def compute(
         resize=model.resize,
         workers=params.training.workers,
         shuffle_shards=params.training.shuffle_shards,
+        boxes=boxes,
     ) as train_batches:
         result = train(
             model,
@@ -83,10 +94,16 @@ def compute(
             work=work,
             metric=params.metric,
             on_epoch=on_epoch,
+            start=start,
         )
     save_model(result.model, own.weights)
     with replacing(own.history) as temporary:
         result.history.to_csv(temporary, index=False)
-    with replacing(own.curve) as temporary:
-        result.history.drop(columns="seconds").to_csv(temporary, index=False)
+    write_curve(own, result.history)
     return Trained(result.history, result.best_epoch, weights_digest(result.model))
+
+
+def write_curve(own: Network, history: pd.DataFrame) -> None:
+    """Write a history as `dvc plots` shows it."""
+    with replacing(own.curve) as temporary:
+        history.drop(columns="seconds").to_csv(temporary, index=False)
