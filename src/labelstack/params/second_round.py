@@ -59,6 +59,10 @@ class SecondRoundSection(LearningSection, KindSection):
         """Keys of the kind itself, defaults resolved."""
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in _GENERAL}
 
+    def files(self) -> list[str]:
+        """Files below dataset.root that it reads."""
+        return []
+
     def _named(self) -> dict[str, Any]:
         return {key: _as_named(getattr(self, key)) for key in sorted(_LEARNING & self.model_fields_set)}
 
@@ -83,6 +87,10 @@ class CropSection(SecondRoundSection):
     boxes: Inside
     units: Units = "share"
     margin: float = Field(0, ge=0, le=1)
+
+    def files(self) -> list[str]:
+        """The file of boxes."""
+        return [self.boxes]
 
     @field_validator("after")
     @classmethod

@@ -28,7 +28,7 @@ def run(name: str) -> None:
     section = known(name, params.second_round, "second-round model")
     own, boxes = second_round_model(name, params.networks), read_boxes_seen(name)
     deciding = {
-        "second_round": section,
+        "second": section,
         "networks": {fold: params.network(name, fold) for fold in own.folds},
         "augment": params.augment,
         "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
@@ -40,7 +40,7 @@ def run(name: str) -> None:
     code = digest([kept_code_digest("second", *chosen(params, "second", name, fold)) for fold in own.folds])
     work = work_folder("second", name, tags, code)
     tracker = connect(params.tracking)
-    logged = {key: deciding[key] for key in ("second_round", "training", "seed")}
+    logged = {key: deciding[key] for key in ("second", "training", "seed")}
     for network in own.networks:
         _train(params, network, boxes, work / network.fold, tracker, logged, tags)
         predict(params, network, boxes, code, work / network.fold)
@@ -67,7 +67,7 @@ def _train(
         return
     model = params.network(own.model, own.fold)
     work.mkdir(parents=True, exist_ok=True)
-    logged = flat({"model": model, **sections})
+    logged = flat({"network": model, **sections})
     with tracker.run(*own.run_name, params=logged, tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
         asked = read_fitted(own.fold)

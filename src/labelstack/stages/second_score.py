@@ -13,5 +13,5 @@ def run(name: str) -> None:
     params = load_params()
     section = known(name, params.second_round, "second-round model")
     own = second_round_model(name, params.networks)
-    score(params, own, {"second_round": section}, "second_score")
+    score(params, own, {"second": section}, "second_score")
     write_digests(own)

@@ -66,7 +66,7 @@ def settings(params: Params) -> dict[str, Any]:
     content["members"] = {
         "base_models": list(params.models),
         "second_round": list(params.second_round),
-        "needs": {name: [section.after, section.takes] for name, section in params.second_round.items()},
+        "needs": {name: [section.after, list(section.takes)] for name, section in params.second_round.items()},
         "stackers": list(params.stackers),
         "blend": params.blend_members(),
         "views": [

@@ -65,10 +65,11 @@ def keep(own: Network, work: Path) -> None:
 
 def restored(own: Network, work: Path) -> bool:
     """Put a network that ``keep`` kept into its place; false where there is none."""
-    if not (work / _FINISHED).is_dir():
+    kept = [work / _FINISHED / file.name for file in (own.weights, own.history, own.run_file)]
+    if not all(file.exists() for file in kept):  # none, or a kill while the work folder was cleared
         return False
     with storage.replacing_dir(own.folder) as folder:
-        for file in (work / _FINISHED).iterdir():
+        for file in kept:
             shutil.copyfile(file, folder / file.name)
     train_network.write_curve(own, pd.read_csv(own.history))
     return True
