@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from labelstack.cli import app
 from labelstack.params import Params, load_params
 from labelstack.params.backbone_names import OWN
-from labelstack.params.models import ModelSection
+from labelstack.params.models import LearningSection, ModelSection
+from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
 from labelstack.params.stackers import STACKERS, section_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,9 +31,15 @@ def sections_in(kind: Any) -> list[type[BaseModel]]:
 
 
 def fields_of(section: type[BaseModel]) -> dict[str, Any]:
-    """Keys of a section and of the sections in it, dotted; an own augmentation is that of the file."""
+    """Keys of a section and of the sections in it, dotted; an own augmentation is that of the file.
+
+    What a second-round model learns by are the keys of models.
+    """
     found: dict[str, Any] = {}
+    known = LearningSection.model_fields if issubclass(section, SecondRoundSection) else {}
     for name, field in section.model_fields.items():
+        if name in known:
+            continue
         found[name] = field.get_default(call_default_factory=True)
         if name != "augment":
             for inner in sections_in(field.annotation):
@@ -44,12 +51,13 @@ SECTIONS = (
     {
         f"## {name}": sections_in(field.annotation)[0]
         for name, field in Params.model_fields.items()
-        if name not in {"seed", "base_models", "models", "stackers"}
+        if name not in {"seed", "base_models", "models", "second_round", "stackers"}
     }
     | {
         "## models.&lt;name&gt;": ModelSection,
     }
     | {f"### `kind: {kind}`": section_of(kind) for kind in STACKERS.own}
+    | {f"### `kind: {kind}`": second_section_of(kind) for kind in SECOND_ROUND.own}
 )
 
 
@@ -112,7 +120,7 @@ def test_the_default_file_states_every_tunable():
     stated = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert set(stated) == set(Params.model_fields)
     for name, section in stated.items():
-        if name not in {"seed", "base_models", "models", "stackers"}:
+        if name not in {"seed", "base_models", "models", "second_round", "stackers"}:
             (kind,) = sections_in(Params.model_fields[name].annotation)
             assert set(section) == set(kind.model_fields), name
 

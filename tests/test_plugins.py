@@ -29,6 +29,8 @@ fern = garden:FERN
 moss = garden:MOSS
 [labelstack.stackers]
 sharpened = garden:SharpenedStackerSection
+[labelstack.second_round]
+gentle = garden.round:GentleSection
 [labelstack.losses]
 squared = garden.loss:squared
 [labelstack.formats]
@@ -103,6 +105,33 @@ FILES = {
 
             def _answer(self, cube, arrays):
                 return cube.mean(1) ** self.power * arrays["scale"]
+        """,
+    "round.py": """
+        from typing import ClassVar, Literal
+
+        from labelstack.params.second_round import SecondRoundSection
+
+
+        class GentleSection(SecondRoundSection):
+            work: ClassVar[str] = "garden.gentle:Gentle"
+            takes: ClassVar[tuple[str, ...]] = ("weights",)
+            kind: Literal["gentle"] = "gentle"
+            softness: float = 0.1
+        """,
+    "gentle.py": """
+        import numpy as np
+
+        from labelstack.stages.members import Network
+        from labelstack.stages.second_kinds.kind import SecondKind
+
+
+        class Gentle(SecondKind):
+            def start(self, fold):
+                return Network(self.section.after[0], fold).weights
+
+            def targets(self, rows):
+                soft = self.section.softness
+                return np.clip(rows.Y.astype(np.float32), soft, 1 - soft)
         """,
     "pairs.py": """
         from pathlib import Path
@@ -291,6 +320,30 @@ def test_the_format_is_read_by_ingest_and_writes_the_submission(params: Params) 
     form = read_form(paths.SUBMISSION_FORM)
     format_of(params.dataset.format).write_submission("out/s.txt", form, [[2, 7], []])
     assert Path("out/s.txt").read_text() == "7=2|7\n8=\n"
+
+
+def test_a_kind_of_second_round_says_what_is_learned_begun_with_and_seen(params: Params) -> None:
+    from labelstack.stages import code
+    from labelstack.stages.rows import Rows
+    from labelstack.stages.second_kinds.kind import kind_of, view_of
+    from labelstack.stages.settings import settings
+
+    section = {"kind": "gentle", "after": ["fern"], "softness": 0.25, "epochs": 2}
+    seconded = load_params(written(PARAMS | {"second_round": {"softer": section}}))
+    softer, ids = seconded.second_round["softer"], np.arange(2)
+    kind = kind_of(seconded, softer)
+    rows = Rows("train", ids, ids, np.array([[True, False], [False, False]]))
+    assert kind.targets(rows).tolist() == [[0.75, 0.25], [0.25, 0.25]]
+    assert kind.start("all") == Path("models/networks/fern/all/model.keras")
+    assert view_of(softer)(seconded, softer, {}) == {}
+    network = seconded.network("softer", "all")
+    assert (network.backbone, network.loss, network.epochs) == ("fern", "squared", 2)
+    stated = settings(seconded)
+    assert stated["second_round"]["softer"]["own"] == {"softness": 0.25}
+    assert stated["members"]["needs"] == {"softer": [["fern"], ["weights"]]}
+    reached = code.modules("second", *code.chosen(seconded, "second", "softer", "all"))
+    assert "labelstack.stages.second_kinds.kind" in reached
+    assert "labelstack.stages.second_kinds.crop" not in reached
 
 
 DIGESTS = """

@@ -37,7 +37,7 @@ app = typer.Typer(
 stages = typer.Typer(help="Run one stage of dvc.yaml as `dvc repro` would.", no_args_is_help=True)
 LOOK = "Look at results"
 USE = "Use, rebuild and share ensembles"
-Name = Annotated[str, typer.Argument(help="A name under models: or stackers: in params.yaml.")]
+Name = Annotated[str, typer.Argument(help="A name under models:, second_round: or stackers: in params.yaml.")]
 Fold = Annotated[str | None, typer.Argument(help="A number of base_models: in params.yaml, or all; default: each.")]
 
 
@@ -58,8 +58,8 @@ def sample() -> None:
 
 
 @stages.command()
-def members(kind: Annotated[str, typer.Argument(help="base_models or stackers")]) -> None:
-    """List what the next level is told of base models or stackers."""
+def members(kind: Annotated[str, typer.Argument(help="base_models, second_round or stackers")]) -> None:
+    """List what the next level is told of base models, second-round models or stackers."""
     from labelstack.stages import members as stage
 
     stage.run(kind)
@@ -129,6 +129,38 @@ def predict(
     from labelstack.commands import predict_images as command
 
     command.run(images or [], model, all_probabilities=all_probabilities, as_json=json, out=out)
+
+
+@stages.command()
+def views(model: Name) -> None:
+    """Say which part of each image a second-round model sees."""
+    from labelstack.stages import views as stage
+
+    stage.run(model)
+
+
+@stages.command()
+def needs() -> None:
+    """List what second-round models take of base models."""
+    from labelstack.stages import needs as stage
+
+    stage.run()
+
+
+@stages.command()
+def second(model: Name) -> None:
+    """Train and predict with the networks of a second-round model, fold by fold."""
+    from labelstack.stages import second as stage
+
+    stage.run(model)
+
+
+@stages.command(name="second_score")
+def second_score(model: Name) -> None:
+    """Put together what the networks of a second-round model predict, choose its decision rule and score it."""
+    from labelstack.stages import second_score as stage
+
+    stage.run(model)
 
 
 @stages.command()

@@ -21,53 +21,63 @@ from labelstack.stages.settings import UNDECIDING, settings
 from labelstack.support.closure import Sources, sources
 from tiny import REPOSITORY, Workspace, environment
 
-SECOND_LEVEL = {"score", "stack", "blend"}
+SECOND_LEVEL = {"score", "second_score", "stack", "blend"}
+NETWORKS = {"train", "second"}
 ALL = set(code.ROOTS)
 # Room → stages that a line in one of its files may rerun.
 ROOMS: dict[str, set[str]] = {
     "ensemble": {"register"},
-    "formats": ALL - {"sample", "members"},
-    "images": {"train", "predict"},
-    "images/fetching": {"ingest", "download", "train", "predict", "register"},
-    "images/pixels": {"download", "train", "predict"},
-    "images/shards": ALL - {"sample", "ingest", "members"},
-    "networks": {"train", "predict"},
-    "networks/backbones": {"train", "predict"},
-    "networks/losses": {"train"},
-    "predictions.py": SECOND_LEVEL | {"predict", "evaluate", "submit", "register", "report"},
+    "formats": ALL - {"sample", "members", "needs"},
+    "images": NETWORKS | {"views", "predict", "register"},
+    "images/fetching": NETWORKS | {"ingest", "download", "predict", "register"},
+    "images/pixels": NETWORKS | {"download", "predict"},
+    "images/shards": ALL - {"sample", "ingest", "members", "needs"},
+    "networks": NETWORKS | {"predict"},
+    "networks/backbones": NETWORKS | {"predict"},
+    "networks/losses": NETWORKS,
+    "predictions.py": SECOND_LEVEL | {"predict", "second", "evaluate", "submit", "register", "report"},
     "registry": {"register"},
     "report": {"report"},
     "sample": {"sample"},
-    "scoring": SECOND_LEVEL | {"train", "evaluate", "submit", "register", "report"},
+    "scoring": SECOND_LEVEL | NETWORKS | {"evaluate", "submit", "register", "report"},
     "stacking": SECOND_LEVEL | {"ingest", "split", "evaluate", "submit", "report"},
     "stacking/deciding": SECOND_LEVEL | {"evaluate", "submit", "report"},
     "stacking/stackers": SECOND_LEVEL,
     "stages": ALL,
-    "stages/work": SECOND_LEVEL | {"split", "train", "predict", "evaluate"},
+    "stages/second_kinds": {"views", "second"},
+    "stages/work": SECOND_LEVEL | NETWORKS | {"split", "predict", "evaluate"},
     "support": ALL,
     "tracking": {"register"},
 }
 # Key of params.yaml → stages that depend on it; a section stands for all its keys that are not named.
 PARAMS: dict[str, set[str]] = {
-    "seed": {"sample", "ingest", "split", "train", "register", "report"},
+    "seed": NETWORKS | {"sample", "ingest", "split", "register", "report"},
     "dataset": {"ingest"},
     "dataset.audit": {"split"},
-    "dataset.root": {"sample", "ingest", "download", "register", "report"},
+    "dataset.root": {"sample", "ingest", "download", "views", "register", "report"},
     "sample": {"sample"},
     "images": {"download"},
     "images.store_size": {"download", "register"},
     "images.jpeg_quality": {"download", "register"},
     "images.damaged": {"download", "register"},
     "augment": {"train"},
-    "training": {"train"},
-    "training.holdout": {"split", "train"},
-    "training.holdout_max": {"split", "train"},
-    "base_models": ALL - {"sample", "download", "members", "submit"},
+    "training": NETWORKS,
+    "training.holdout": NETWORKS | {"split"},
+    "training.holdout_max": NETWORKS | {"split"},
+    "base_models": ALL - {"sample", "download", "views", "second", "members", "submit"},
     "models": {"train"},
     "models.*.backbone": {"train", "predict"},
     "models.*.image_size": {"train", "predict", "register"},
     "models.*.resize": {"train", "predict", "register"},
-    "prediction": {"predict", "register"},
+    "second_round": {"needs", "members", "blend", "register"},  # and what is made for the names in it
+    "second_round.closer": {"second"},
+    "second_round.closer.after": {"needs", "second"},
+    "second_round.closer.boxes": {"views", "second"},
+    "second_round.closer.units": {"views", "second"},
+    "second_round.closer.margin": {"views", "second"},
+    "second_round.closer.image_size": {"second", "register"},
+    "second_round.closer.resize": {"second", "register"},
+    "prediction": {"predict", "second", "register"},
     "folds": {"split"},
     "folds.k": {"ingest", "split", "blend"},
     "folds.nested": {"stack", "blend"},
@@ -75,7 +85,7 @@ PARAMS: dict[str, set[str]] = {
     "folds.group_by": {"ingest", "split"},
     "stackers": {"stack"},
     "blend": {"blend"},
-    "metric": SECOND_LEVEL | {"train", "evaluate", "register", "report"},
+    "metric": SECOND_LEVEL | {"train", "evaluate", "register", "report"},  # with a second round `second` as `train`
     "thresholds": SECOND_LEVEL | {"register"},
     "thresholds.strategy": SECOND_LEVEL | {"evaluate", "submit", "register"},
     "thresholds.fixed": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
@@ -169,7 +179,32 @@ def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, content
 
 
+CLOSER: dict[str, Any] = {
+    "kind": "crop",
+    "after": ["mobilenet"],
+    "boxes": "boxes.csv",
+    "units": "share",
+    "margin": 0.1,
+    "image_size": 96,
+    "resize": "stretch",
+    "batch_size": 16,
+    "epochs": 3,
+    "optimizer": "adam",
+    "learning_rate": 0.001,
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "mixup": 0.0,
+    "ema": None,
+    "schedule": {"kind": "cosine", "warmup_epochs": 1},
+    "loss": "bce",
+    "augment": False,
+    "seed": 3,
+}
 OTHERS: dict[str, list[Any]] = {
+    "second_round": [{"closer": CLOSER}],
+    "second_round.closer.after": [["plain_cnn"]],
+    "second_round.closer.boxes": ["other.csv"],
+    "second_round.closer.units": ["pixels"],
     "base_models": [[0, 1, 2, 3, 4]],
     "folds.method": ["rarest_first"],
     "dataset.root": ["data"],
@@ -266,7 +301,7 @@ def changed_settings(stated: dict[str, Any], key: str, value: Any) -> dict[str, 
 def expected_for(key: str) -> set[str]:
     parts = key.split(".")
     general = ".".join([parts[0], "*", *parts[2:]]) if parts[0] in ("models", "stackers") else key
-    return next(PARAMS[name] for name in (general, key, parts[0]) if name in PARAMS)
+    return next(PARAMS[name] for name in (general, key, ".".join(parts[:2]), parts[0]) if name in PARAMS)
 
 
 def test_every_param_reruns_what_the_table_says() -> None:
@@ -292,13 +327,27 @@ def test_another_task_reruns_all_that_learns_decides_or_answers() -> None:
     stated["dataset"]["task"] = "single_label"
     after, table = settings(Params.model_validate(stated)), graph.stages(REPOSITORY / "dvc.yaml")
     reran = {stage for stage in table if keys_changed(table[stage], before, after)}
-    assert reran == SECOND_LEVEL | {"ingest", "train", "evaluate", "submit", "register"}
+    assert reran == SECOND_LEVEL | {"ingest", "train", "second", "evaluate", "submit", "register"}
+
+
+def test_every_key_of_a_second_round_reruns_what_the_table_says() -> None:
+    stated = yaml.safe_load((REPOSITORY / "params.yaml").read_text()) | {"second_round": {"closer": dict(CLOSER)}}
+    table = graph.stages(REPOSITORY / "dvc.yaml")
+    before = settings(Params.model_validate(stated))
+    for key, value in [leaf for leaf in leaves(stated) if leaf[0].startswith("second_round.closer.")]:
+        if key.endswith("closer.kind"):
+            continue
+        after = changed_settings(stated, key, value)
+        assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected_for(key), key
+    for name, expected in (("mobilenet", {"train", "second"}), ("plain_cnn", {"train"})):
+        after = changed_settings(stated, f"models.{name}.head.dropout", 0.4)
+        assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected, name
 
 
 def keys_changed(stage: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Whether a key that a stage (or one of its `foreach`) takes of the settings differs."""
     keys = graph.params_of(stage).get("data/settings.json", [])
-    names = [*before["models"], *before["stackers"], "base_models"]
+    names = [*before["models"], *before["stackers"], *before["second_round"], "base_models", "second_round"]
     networks = {
         key.replace("${item.model}", m).replace("${item.fold}", "all") for key in keys for m in before["models"]
     }

@@ -107,7 +107,7 @@ def read_source(cube: str | None = None, generate: str | None = None, seed: int 
 
 
 def pipeline_cube() -> Cube:
-    """Predictions of the base models for validation, and for test where its answers are known."""
+    """Predictions of base and second-round models for validation, and for test where its answers are known."""
     import numpy as np
 
     from labelstack.params import load_params
@@ -115,7 +115,7 @@ def pipeline_cube() -> Cube:
     from labelstack.stacking.bench.cubes import Cube
     from labelstack.stages import paths
     from labelstack.stages.fold_files import stacking_rows
-    from labelstack.stages.members import base_models
+    from labelstack.stages.members import cube_members
     from labelstack.stages.rows import label_table
     from labelstack.stages.work.score_all import read_test_answers
 
@@ -125,7 +125,7 @@ def pipeline_cube() -> Cube:
             "try `labelstack bench CUBE.npz` or `labelstack bench --generate 2000,5,40`"
         )
     params = load_params()
-    rows, members = stacking_rows(params), base_models(params)
+    rows, members = stacking_rows(params), cube_members(params)
     parts = {one.name: read_predictions(one.oof) for one in members}
     cube, labels = assemble_cube(parts, rows.row_id), rows.Y.astype(np.float32)
     answers = read_test_answers(label_table()) if paths.ANSWERS.exists() else None

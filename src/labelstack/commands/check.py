@@ -33,11 +33,12 @@ def run(recipe: str | None = None) -> None:
             faults.append(str(error))
             continue
         print(
-            f"{file} is valid: {len(params.models)} base models, {len(params.stackers)} stackers, "
+            f"{file} is valid: {len(params.models)} base models, {_second(params)}{len(params.stackers)} stackers, "
             f"data set {params.dataset.root}"
         )
         if recipe is None:
-            print("".join(f"{line}\n" for line in missing_files(params.dataset)), end="")
+            lines = missing_files(params.dataset) + missing_of_second_round(params)
+            print("".join(f"{line}\n" for line in lines), end="")
     if faults:
         raise UserError("\n".join(faults))
     if not DVC.exists():
@@ -48,6 +49,21 @@ def missing_files(dataset: DatasetSection) -> list[str]:
     """A sentence for each file of the data set that is not in its folder; none of what the pipeline draws itself."""
     drawn = Path(dataset.root) == Path(DatasetSection().root)
     return [] if drawn else format_for(dataset).missing_files(dataset.root)
+
+
+def missing_of_second_round(params: Params) -> list[str]:
+    """A sentence for each file that a second-round model wants and that is not in the data set's folder."""
+    root = Path(params.dataset.root)
+    return [
+        f"{root / file}: not there yet, and second_round.{name} wants it"
+        for name, section in params.second_round.items()
+        for file in section.files()
+        if not (root / file).exists()
+    ]
+
+
+def _second(params: Params) -> str:
+    return f"{len(params.second_round)} of a second round, " if params.second_round else ""
 
 
 def recipes(name: str) -> list[Path]:

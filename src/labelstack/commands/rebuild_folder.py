@@ -17,7 +17,7 @@ from labelstack.params import load_params
 from labelstack.predictions import read_predictions
 from labelstack.stages import paths
 from labelstack.stages.label_sets import load_decision
-from labelstack.stages.members import THE_BLEND, Network, base_model, stacker
+from labelstack.stages.members import THE_BLEND, Network, base_model, second_round_model, stacker
 from labelstack.stages.submit import write_labels
 from labelstack.support import storage
 from labelstack.support.errors import UserError
@@ -48,9 +48,13 @@ def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
     for file in sorted((ensemble / "files").glob("*")):
         yield file, Path(file.name)
     for name, networks in spec.views.items():
+        second = name in spec.second_round
         for fold in networks:
-            yield ensemble / network_file(name, fold), Network(name, fold).weights
-        yield record.predictions_file(ensemble, name), base_model(name).test
+            own = Network(name, fold, "second round" if second else "base model")
+            yield ensemble / network_file(name, fold), own.weights
+        member = second_round_model(name) if second else base_model(name)
+        yield record.predictions_file(ensemble, name), member.test
+        yield record.boxes_file(ensemble, name), record.boxes_file(Path(), name)
     for name in spec.stackers:
         yield ensemble / "stackers" / name, stacker(name).learnt
         yield record.predictions_file(ensemble, name), stacker(name).test
@@ -79,7 +83,8 @@ def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> 
     kept = {name: read_predictions(record.predictions_file(ensemble, name)) for name in spec.needed_models}
     base, problems = kept, []
     if images is not None:
-        base = {name: shard_predictions(members, spec, images, name) for name in spec.needed_models}
+        boxes = {name: record.read_boxes(ensemble, name) for name in spec.needed_models}
+        base = {name: shard_predictions(members, spec, images, name, boxes[name]) for name in spec.needed_models}
         first = spec.needed_models[0]
         absent = np.setdiff1d(kept[first].image_id, base[first].image_id)
         added = np.setdiff1d(base[first].image_id, kept[first].image_id)

@@ -47,6 +47,7 @@ def run(name: str, keep: Path | None = None) -> None:
         _say(
             f"{name}: {len(small['models'])} of {len(params.models)} models, each by a small twin, "
             f"{len(small['stackers'])} of {len(params.stackers)} stackers, "
+            f"{'no second round, ' if params.second_round else ''}"
             f"{'/'.join(map(str, N_IMAGES.values()))} made-up images of {PICTURE} px → {folder}"
         )
         root = small["dataset"].get("root", params.dataset.root)

@@ -199,7 +199,7 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
 
     return Rooms(
         store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality, settings.damaged)[0],
-        decode=lambda stored, view: decode(stored, view.image_size, view.resize),
+        decode=lambda stored, view: decode(stored, view.image_size, view.resize, view.box),
         models={name: base_model(name) for name in spec.needed_models},
         stackers={name: load_fold_ensemble(folder / "stackers" / name).predict_proba for name in spec.needed_stackers},
         blend=partial(blend, exclusive=settings.exclusive),

@@ -3,7 +3,7 @@
 It holds everything that prediction needs::
 
     ensemble.json                   models with their views (in the cube's order), stackers, settings
-    members/<model>/model.keras     base models; those with a network a fold: <model>/<fold>/model.keras
+    members/<model>/model.keras     base, second-round models; with a network a fold: <model>/<fold>/model.keras
     stackers/<stacker>/             fold models of each stacker
     blend.json                      {"weights": {member: weight}}
     thresholds.json                 the decision rule: {"strategy", "thresholds": {label_id: …} or null, "decision"}
@@ -30,6 +30,7 @@ from labelstack.params.images import Damaged
 from labelstack.params.models import Resize
 from labelstack.params.task import MULTI, SINGLE, Task
 from labelstack.predictions import other_columns
+from labelstack.support.box import Box
 from labelstack.support.errors import InputProblems
 from labelstack.support.storage import read_json, write_json
 
@@ -60,10 +61,14 @@ class EnsembleSettings:
 
 @dataclass(frozen=True)
 class View:
-    """How a base model sees an image: side in pixels, and ``stretch`` or ``letterbox``."""
+    """How a network sees an image: side in pixels, ``stretch`` or ``letterbox``, and of which part; None: the whole.
+
+    A network that learnt from parts sees new images whole, which have no box.
+    """
 
     image_size: int
     resize: Resize = "stretch"
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,13 @@ class Parts:
 
     Attributes
     ----------
-    models : mapping of name to its networks, in the order of the cube
+    models : mapping of name to its networks, base and second-round models in the order of the cube
     stackers : mapping of name to the folder that ``FoldEnsemble.save`` wrote
     blend, thresholds : the JSON files of the stage ``blend``
     labels : sequence of (label_id, name), in the order of the probability columns
     files : mapping of file name to file, kept for rebuilding
     record : what the ensemble predicted, kept for comparing and rebuilding
+    second_round : names of those models that are second-round ones
     """
 
     models: Mapping[str, Sequence[NetworkPart]]
@@ -97,6 +103,7 @@ class Parts:
     settings: EnsembleSettings = EnsembleSettings()
     files: Mapping[str, Path] = field(default_factory=dict)
     record: Record | None = None
+    second_round: Sequence[str] = ()
 
 
 def assemble_folder(folder: Path, parts: Parts) -> None:
@@ -123,6 +130,7 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
         "models": {name: _described(networks_) for name, networks_ in parts.models.items()},
         "stackers": list(parts.stackers),
         "settings": asdict(parts.settings),
+        **({"second_round": list(parts.second_round)} if parts.second_round else {}),
     }
     write_json(folder / "ensemble.json", description)
     if parts.record:
@@ -139,8 +147,12 @@ def network_file(name: str, fold: str) -> str:
 def _described(networks: Sequence[NetworkPart]) -> dict[str, Any]:
     """A base model in ensemble.json: its view, of several networks one for each fold."""
     if [network.fold for network in networks] == [ONLY]:
-        return asdict(networks[0].view)
-    return {"networks": {network.fold: asdict(network.view) for network in networks}}
+        return _described_view(networks[0].view)
+    return {"networks": {network.fold: _described_view(network.view) for network in networks}}
+
+
+def _described_view(view: View) -> dict[str, Any]:
+    return {"image_size": view.image_size, "resize": view.resize}
 
 
 def _views(entry: Mapping[str, Any]) -> dict[str, View]:
@@ -165,6 +177,7 @@ class Spec:
     label_id: list[int]
     labels: list[str]
     settings: EnsembleSettings
+    second_round: list[str] = field(default_factory=list)
 
     @property
     def blended(self) -> dict[str, float]:
@@ -212,6 +225,7 @@ def read_spec(folder: Path) -> Spec:
         label_id=label_id,
         labels=[str(entry["name"]) for entry in labels],
         settings=EnsembleSettings(**{**settings, "tta": tuple(settings["tta"])}),
+        second_round=list(content.get("second_round", [])),
     )
 
 

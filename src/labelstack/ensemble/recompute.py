@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from labelstack.ensemble.record import ProbeImages
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.stacking.blending import blend
 from labelstack.stacking.stackers.averaging import mean_of
+from labelstack.support.box import Boxes
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
 
@@ -47,23 +48,31 @@ class Members:
         return cls(
             network=lambda name, fold: _network(folder / network_file(name, fold), spec.settings.tta),
             stacker=lambda name: load_fold_ensemble(folder / "stackers" / name).predict_proba,
-            decode=lambda jpeg, view: decode(jpeg, view.image_size, view.resize),
+            decode=lambda jpeg, view: decode(jpeg, view.image_size, view.resize, view.box),
         )
 
 
-def probe_predictions(members: Members, spec: Spec, probe: ProbeImages, name: str) -> Floats:
-    """What a base model says of the probe images, in the batches in which the pipeline predicted them."""
+def probe_predictions(
+    members: Members, spec: Spec, probe: ProbeImages, name: str, boxes: Boxes | None = None
+) -> Floats:
+    """What a model says of the probe images, in the batches in which the pipeline predicted them.
+
+    ``boxes`` are the parts of images that a second-round model saw, by id.
+    """
 
     def batches(view: View) -> Iterator[tuple[Ids, Images]]:
         for number in np.unique(probe.batch):
             rows = np.flatnonzero(probe.batch == number)
-            yield probe.image_id[rows], np.stack([members.decode(probe.jpeg[row], view) for row in rows.tolist()])
+            ids = probe.image_id[rows]
+            views = [replace(view, box=(boxes or {}).get(int(i))) for i in ids]
+            jpegs = [probe.jpeg[row] for row in rows.tolist()]
+            yield ids, np.stack([members.decode(*seen) for seen in zip(jpegs, views, strict=True)])
 
     return mean_of([members.network(name, fold)(batches(view))[1] for fold, view in spec.views[name].items()])
 
 
-def shard_predictions(members: Members, spec: Spec, folder: Path, name: str) -> Predictions:
-    """What a base model says of all images in a folder of shards; batches end with the shard.
+def shard_predictions(members: Members, spec: Spec, folder: Path, name: str, boxes: Boxes | None = None) -> Predictions:
+    """What a model says of all images in a folder of shards, cut to their ``boxes``; batches end with the shard.
 
     Raises
     ------
@@ -80,7 +89,7 @@ def shard_predictions(members: Members, spec: Spec, folder: Path, name: str) -> 
     for fold, view in spec.views[name].items():
         predict, parts = members.network(name, fold), []
         for shard in bar(shards, desc=f"predict {name}" + ("" if fold == ONLY else f"-{fold}"), unit="shard"):
-            batches = evaluation_batches(shard, None, view.image_size, spec.settings.batch_size, view.resize)
+            batches = evaluation_batches(shard, None, view.image_size, spec.settings.batch_size, view.resize, boxes)
             parts.append(predict(batches))
         image_id = np.concatenate([ids for ids, _ in parts])
         networks.append(np.concatenate([rows for _, rows in parts]))

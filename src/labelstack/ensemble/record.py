@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelstack.ensemble.machine import machine
+from labelstack.images.view_table import read_view, write_view
 from labelstack.predictions import Predictions, write_predictions
 from labelstack.scoring.scored import Scored, write_scored
 from labelstack.support import storage
+from labelstack.support.box import Boxes
 from labelstack.support.errors import UserError
 
 FOLDER = "record"
@@ -28,6 +30,7 @@ _PROBE = pa.schema(
         pa.field("batch", pa.int64(), nullable=False),
     ]
 )
+_SPLIT = "test"
 _FIRST_HEADER = ["id", "predicted"]
 _TEST = pa.schema([pa.field("image_id", pa.int64(), nullable=False)])
 _NAME = pa.field("name", pa.string(), nullable=False)
@@ -57,7 +60,7 @@ class Record:
     Attributes
     ----------
     probe : see ``ProbeImages``
-    predictions : by name of every base model, every stacker and ``blend``: of all test images that were downloaded
+    predictions : by name of every model, every stacker and ``blend``: of all test images that were downloaded
     scored : cross-fitted label sets of the same on validation, with the truth
     evaluation : the content of metrics/evaluation.json
     labels : the label table, a parquet file
@@ -66,6 +69,7 @@ class Record:
         called by texts, ``separator``
     machine : see ``labelstack.ensemble.machine``
     test_name : m names of the test images, where the submission has such
+    boxes : of second-round models, the part of each test image that they saw
     """
 
     probe: ProbeImages
@@ -77,6 +81,7 @@ class Record:
     submission: Mapping[str, Any]
     machine: Mapping[str, str] = field(default_factory=machine)
     test_name: Sequence[str] | None = None
+    boxes: Mapping[str, Boxes] = field(default_factory=dict)
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -91,6 +96,8 @@ def write_record(folder: Path, record: Record) -> None:
     pq.write_table(pa.table(test, schema), place / "test.parquet", compression="zstd")
     for name, predictions in record.predictions.items():
         write_predictions(predictions_file(folder, name), predictions.image_id, predictions.probability)
+    for name, boxes in record.boxes.items():
+        write_view(boxes_file(folder, name), {_SPLIT: boxes})
     write_scored(place / "scored.npz", record.scored)
     shutil.copyfile(record.labels, place / "labels.parquet")
     for name, content in (
@@ -149,6 +156,17 @@ def read_machine(folder: Path) -> dict[str, str]:
 def predictions_file(folder: Path, name: str) -> Path:
     """Test predictions of a base model, a stacker or ``blend`` in an ensemble's folder."""
     return folder / FOLDER / "predictions" / f"{name}.npz"
+
+
+def boxes_file(folder: Path, name: str) -> Path:
+    """Which part of each test image a second-round model saw, in an ensemble's folder."""
+    return folder / FOLDER / "boxes" / f"{name}.parquet"
+
+
+def read_boxes(folder: Path, name: str) -> Boxes | None:
+    """What ``boxes_file`` holds; None where there is none, since the model saw whole images."""
+    file = boxes_file(folder, name)
+    return read_view(file, _SPLIT) if file.exists() else None
 
 
 def write_checksums(folder: Path) -> str:

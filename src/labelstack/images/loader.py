@@ -18,6 +18,7 @@ from labelstack.images.shards.shard_files import read_jpegs, shard_paths, status
 from labelstack.images.workers import Augmenter, Buffer, Portion, WorkerPool, make_images
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
+from labelstack.support.box import Boxes, as_rows, of_row
 from labelstack.support.cores import cores
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
@@ -59,6 +60,8 @@ class TrainingBatches:
     shuffle_shards : int
     cache_bytes : int
         Decoded images are kept when all of them fit into this many bytes.
+    boxes : mapping, optional
+        Part of an image that is seen, by id; the others are seen whole.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class TrainingBatches:
         workers: int | None = None,
         shuffle_shards: int = 8,
         cache_bytes: int = CACHE_BYTES,
+        boxes: Boxes | None = None,
     ) -> None:
         if len(image_ids) != len(targets):
             raise ValueError(f"{len(image_ids)} image_ids do not fit {len(targets)} rows of targets")
@@ -88,6 +92,7 @@ class TrainingBatches:
         self.workers = cores() if workers is None else workers
         self._targets = np.asarray(targets, np.float32)
         self._image_ids = np.asarray(image_ids, np.int64)
+        self._boxes = as_rows(boxes, self._image_ids)
         self._shards = _find(Path(shards), self._image_ids)
         self._cached = len(image_ids) * size * size * 3 <= cache_bytes
         self._pixels: Images | None = None
@@ -124,7 +129,8 @@ class TrainingBatches:
         futures = []
         for start in range(0, len(rows), _PIECE):
             part = slice(start, start + _PIECE)
-            portion = Portion(images[part], self._image_ids[rows[part]], seed, decoded=self._pixels is not None)
+            ids, boxes = self._image_ids[rows[part]], None if self._boxes is None else self._boxes[rows[part]]
+            portion = Portion(images[part], ids, seed, decoded=self._pixels is not None, boxes=boxes)
             futures.append(submit(portion, pixels[part]))
         return (pixels, self._targets[rows]), futures
 
@@ -176,19 +182,27 @@ class TrainingBatches:
             pixels = np.empty((len(self._targets), self.size, self.size, 3), np.uint8)
             with ThreadPoolExecutor(cores()) as threads:
                 for shard in bar(self._shards, desc="decode", unit="shard"):
-                    decoded = threads.map(lambda data: decode(data, self.size, self.resize), shard.read())
+                    decoded = threads.map(self._decoded, shard.rows, shard.read())
                     for row, image in zip(shard.rows, decoded, strict=True):
                         pixels[row] = image
             self._pixels = pixels
         return self._pixels
 
+    def _decoded(self, row: int, data: Buffer) -> Images:
+        return decode(data, self.size, self.resize, None if self._boxes is None else of_row(self._boxes[row]))
+
 
 def evaluation_batches(
-    shards: Path, image_ids: NDArray[np.int64] | None, size: int, batch_size: int, resize: Resize = "stretch"
+    shards: Path,
+    image_ids: NDArray[np.int64] | None,
+    size: int,
+    batch_size: int,
+    resize: Resize = "stretch",
+    boxes: Boxes | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Images]]:
     """Images with status ok in the manifest's order, all of them or those in ``image_ids``.
 
-    ``shards`` is a split's folder, or one shard.
+    ``shards`` is a split's folder, or one shard; ``boxes`` are parts of images that are seen, by id.
 
     Yields
     ------
@@ -199,9 +213,13 @@ def evaluation_batches(
     with ThreadPoolExecutor(cores()) as threads:
 
         def start(ids: NDArray[np.int64], jpegs: list[Buffer]) -> tuple[tuple[NDArray[np.int64], Images], list[Any]]:
-            pixels = np.empty((len(ids), size, size, 3), np.uint8)
-            parts = [slice(start, start + _PIECE) for start in range(0, len(ids), _PIECE)]
-            return (ids, pixels), [threads.submit(_decode_into, pixels[part], jpegs[part], resize) for part in parts]
+            pixels, seen = np.empty((len(ids), size, size, 3), np.uint8), as_rows(boxes, ids)
+            futures = []
+            for first in range(0, len(ids), _PIECE):
+                part = slice(first, first + _PIECE)
+                rows = None if seen is None else seen[part]
+                futures.append(threads.submit(_decode_into, pixels[part], jpegs[part], resize, rows))
+            return (ids, pixels), futures
 
         yield from _in_order(starmap(start, _stored_batches(shards, chosen, batch_size)), _EVALUATION_AHEAD)
 
@@ -247,9 +265,9 @@ def _stored_batches(
         yield np.array(ids, np.int64), jpegs
 
 
-def _decode_into(out: Images, jpegs: Sequence[Buffer], resize: Resize) -> None:
-    for row, data in zip(out, jpegs, strict=True):
-        row[:] = decode(data, row.shape[0], resize)
+def _decode_into(out: Images, jpegs: Sequence[Buffer], resize: Resize, boxes: NDArray[np.float64] | None) -> None:
+    for place, (row, data) in enumerate(zip(out, jpegs, strict=True)):
+        row[:] = decode(data, row.shape[0], resize, None if boxes is None else of_row(boxes[place]))
 
 
 _Submit = Callable[[Portion, Images], Future[None]]

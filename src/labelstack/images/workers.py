@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from labelstack.images.pixels.decode import decode
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
+from labelstack.support.box import Box, of_row
 from labelstack.support.errors import UserError
 
 Buffer = bytes | memoryview
@@ -44,19 +45,28 @@ class Portion:
     images : buffers of JPEGs, or of decoded pixels (size² × 3 bytes each) where ``decoded``
     image_id : int64 [n]
     seed : of the augmentation, 0 ≤ seed < 2⁶⁴
+    boxes : float64 [n, 4] or None, of JPEGs as ``box.as_rows`` has them; decoded pixels are cut already
     """
 
     images: Sequence[Buffer]
     image_id: NDArray[np.int64]
     seed: int
     decoded: bool = False
+    boxes: NDArray[np.float64] | None = None
+
+    def box(self, place: int) -> Box | None:
+        """The part of an image that is wanted; None: all of it."""
+        return None if self.boxes is None else of_row(self.boxes[place])
 
 
 def make_images(portion: Portion, size: int, augmenter: Augmenter | None, resize: Resize = "stretch") -> Pixels:
     """The images of a portion, decoded and augmented: uint8 [n, size, size, 3]."""
     pixels = np.empty((len(portion.images), size, size, 3), np.uint8)
-    for row, data in zip(pixels, portion.images, strict=True):
-        row[:] = np.frombuffer(data, np.uint8).reshape(row.shape) if portion.decoded else decode(data, size, resize)
+    for place, (row, data) in enumerate(zip(pixels, portion.images, strict=True)):
+        if portion.decoded:
+            row[:] = np.frombuffer(data, np.uint8).reshape(row.shape)
+        else:
+            row[:] = decode(data, size, resize, portion.box(place))
     return pixels if augmenter is None else augmenter(pixels, portion.seed, portion.image_id)
 
 
@@ -116,6 +126,7 @@ class WorkerPool:
         process = self._idle.get()
         try:
             head = [struct.pack("<Q?", portion.seed, portion.decoded), portion.image_id.astype("<i8").tobytes()]
+            head.append(b"" if portion.boxes is None else portion.boxes.astype("<f8").tobytes())
             _write_frame(_pipe(process.stdin), [*head, *portion.images])
             failure = _read_answer(_pipe(process.stdout), out)
         except (OSError, EOFError):  # a broken pipe
@@ -143,9 +154,10 @@ def main() -> None:
     cv2.setNumThreads(1)
     config = json.loads(sys.argv[2])
     augmenter = None if config["augment"] is None else build_augmenter(AugmentSection(**config["augment"]))
-    for head, ids, *images in _frames(sys.stdin.buffer):
+    for head, ids, rows, *images in _frames(sys.stdin.buffer):
         seed, decoded = struct.unpack("<Q?", head)
-        portion = Portion(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded)
+        boxes = np.frombuffer(rows, "<f8").reshape(-1, 4) if rows else None
+        portion = Portion(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded, boxes)
         try:
             pixels = make_images(portion, config["size"], augmenter, config["resize"])
             answer: list[Buffer] = [b"", np.ascontiguousarray(pixels).data.cast("B")]

@@ -24,6 +24,7 @@ from labelstack.networks.inference import compile_predict
 from labelstack.networks.learner import Learner, make_optimizer
 from labelstack.networks.model import build_model
 from labelstack.networks.schedules import best_epoch, learning_rate, stopped
+from labelstack.networks.start import begin_with
 from labelstack.networks.tasks import TASKS, Task
 from labelstack.params import digest
 from labelstack.params.metric import MetricSection
@@ -32,6 +33,7 @@ from labelstack.params.training import TrainingSection
 from labelstack.scoring.metric import holdout_column, metric_of
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
+from labelstack.support.storage import sha256
 
 Holdout = tuple[NDArray[np.uint8] | Callable[[], Iterable[NDArray[np.uint8]]], NDArray[Any]]
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -73,6 +75,7 @@ def train(
     task: str = "multi_label",
     metric: MetricSection | None = None,
     on_epoch: OnEpoch | None = None,
+    start: Path | None = None,
 ) -> TrainResult:
     """Train a base model, or go on from the last finished epoch found in ``work``.
 
@@ -98,6 +101,8 @@ def train(
         What is measured on the holdout; default: samples F1.
     on_epoch : callable (epoch from 1, record), optional
         Called after each epoch's checkpoint is on disk; not again for epochs found in ``work``.
+    start : Path, optional
+        A ``.keras`` file of the same layers whose weights are begun with.
 
     Raises
     ------
@@ -110,11 +115,12 @@ def train(
     asked = TASKS[task](params, n_labels, prior)
     with strategy.scope() if strategy else nullcontext():
         model = build_model(params, asked, mixed_precision=training.mixed_precision)
+        if start is not None:
+            begin_with(model, start)
         learner = Learner(model, make_optimizer(params, training.mixed_precision), asked.loss, params.ema)
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    folder = CheckpointFolder(
-        work, _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task)
-    )
+    fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task, start)
+    folder = CheckpointFolder(work, fingerprint)
     history, best = _resumed(folder, learner)
     judge = _Judge(model, holdout, metric, asked, params.batch_size) if holdout is not None else None
     while len(history) < params.epochs and not stopped(history, training.patience):
@@ -229,6 +235,7 @@ def _fingerprint(
     seed: int,
     replicas: int,
     task: str,
+    start: Path | None,
 ) -> str:
     """Digest of what decides the result; the number of worker processes does not."""
     return digest(
@@ -242,5 +249,6 @@ def _fingerprint(
             "seed": seed,
             "replicas": replicas,
             "task": task,
+            **({} if start is None else {"start": sha256(start)}),
         }
     )

@@ -71,7 +71,7 @@ def read_pipeline(file: str | Path, params: Mapping[str, Any]) -> Pipeline:
     pipeline = Pipeline()
     values = dict(params)
     for given in content.get("vars") or []:
-        values |= given if isinstance(given, dict) else {}
+        values = _merged(given, values) if isinstance(given, dict) else values
     for name, body in content["stages"].items():
         if not isinstance(body, dict):
             raise UserError(f"{file}: stages.{name}: expected a mapping with the key cmd")
@@ -79,6 +79,15 @@ def read_pipeline(file: str | Path, params: Mapping[str, Any]) -> Pipeline:
             filler = _Filler(values | local, name, pipeline.missing)
             pipeline.stages.append(_stage(full_name, definition, filler, params))
     return pipeline
+
+
+def _merged(given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """``vars`` of a dvc.yaml with params.yaml put in, section by section: they stand in for what it lacks."""
+    result = dict(given)
+    for key, value in values.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
 
 
 class _Filler:

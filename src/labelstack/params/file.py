@@ -8,18 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from labelstack.params.augment import AugmentSection
 from labelstack.params.base_models import ON_ALL, BaseModels, base_models_problem
 from labelstack.params.dataset import DatasetSection
 from labelstack.params.engine import EngineSection
 from labelstack.params.images import ImagesSection
+from labelstack.params.kinds import parsed_by_kind
 from labelstack.params.messages import dotted, explain, name_problems, raw_name_problems
 from labelstack.params.models import ModelSection
 from labelstack.params.prediction import PredictionSection
 from labelstack.params.sample import SampleSection
 from labelstack.params.second_level_file import SecondLevel
+from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
 from labelstack.params.section import Seed
 from labelstack.params.submission import SubmissionSection
 from labelstack.params.task import stated_losses, task_problems, with_usual
@@ -41,6 +43,7 @@ class Params(SecondLevel):
     training: TrainingSection = TrainingSection()
     base_models: BaseModels = ON_ALL
     models: dict[str, ModelSection] = Field(min_length=1)
+    second_round: dict[str, SerializeAsAny[SecondRoundSection]] = {}
     prediction: PredictionSection = PredictionSection()
     submission: SubmissionSection = SubmissionSection()
     tracking: TrackingSection = TrackingSection()
@@ -51,11 +54,18 @@ class Params(SecondLevel):
     def _usual(cls, content: Any) -> Any:
         return with_usual(content)
 
+    @field_validator("second_round", mode="before")
+    @classmethod
+    def _second_by_kind(cls, value: Any) -> Any:
+        return parsed_by_kind(value, "second_round", "second-round kind", SECOND_ROUND, second_section_of)
+
     @model_validator(mode="after")
     def _names(self) -> Params:
-        problems = name_problems(self.models, self.stackers, self.blend.members)
+        second = {name: section.after for name, section in self.second_round.items()}
+        problems = name_problems(self.models, second, self.stackers, self.blend.members)
         problems += [*self._fold_problems(), *self._override_problems()]
         problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models))
+        problems += [] if problems else self._second_problems()
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -81,6 +91,16 @@ class Params(SecondLevel):
                 except ValidationError as error:
                     yield from (f"{dotted(place)}.{problem}" for problem in explain(error, ModelSection))
 
+    def _second_problems(self) -> Iterator[str]:
+        for name in self.second_round:
+            told: list[str] = []
+            for fold in self.networks:
+                try:
+                    self.network(name, fold)
+                except ValidationError as error:
+                    told += explain(error, ModelSection)
+            yield from (f"{dotted(('second_round', name))}.{problem}" for problem in dict.fromkeys(told))
+
     @property
     def by_fold(self) -> bool:
         """Whether a base model is one network for each fold of train, and not one on all of it."""
@@ -97,7 +117,10 @@ class Params(SecondLevel):
         return self.training.monitor == "fold" or self.training.holdout > 0
 
     def network(self, name: str, fold: str) -> ModelSection:
-        """How the network of one fold of a base model is made; ``by_fold`` is put in."""
+        """How the network of one fold of a base model or second-round model is made; ``by_fold`` is put in."""
+        if name in self.second_round:
+            section = self.second_round[name]
+            return section.network([self.models[first].of_fold(fold) for first in section.after])
         return self.models[name].of_fold(fold)
 
     def policy(self, model: ModelSection) -> AugmentSection | None:
@@ -106,9 +129,14 @@ class Params(SecondLevel):
             return model.augment
         return self.augment if model.augment else None
 
+    @property
+    def cube_columns(self) -> list[str]:
+        """Whose predictions stackers learn from, in order: base models, then second-round models."""
+        return [*self.models, *self.second_round]
+
     def blend_members(self) -> list[str]:
-        """Members of the blend in order: as named by ``blend.members``, or every stacker and base model."""
-        return list(self.blend.members) or [*self.stackers, *self.models]
+        """Members of the blend in order: as named by ``blend.members``, or every stacker and every model."""
+        return list(self.blend.members) or [*self.stackers, *self.cube_columns]
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

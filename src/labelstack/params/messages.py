@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import reprlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from labelstack.params.blend import BLEND
-from labelstack.params.stackers import StackerSection
+from labelstack.params.section import KindSection
 from labelstack.support.catalogue import Catalogue
 
 _EXPLAINED = 200  # each takes a search for the nearest name, and no one reads more
@@ -40,24 +41,50 @@ def one_of(value: str, known: Collection[str] | Catalogue, noun: str) -> str:
     return value
 
 
-def name_problems(models: Iterable[str], stackers: Iterable[str], members: Iterable[str]) -> list[str]:
-    """Names that are ill-formed, stand twice, or are blended and not there."""
+def name_problems(
+    models: Iterable[str], second: Mapping[str, Iterable[str]], stackers: Iterable[str], members: Iterable[str]
+) -> list[str]:
+    """Names that are ill-formed, stand twice, or are named and not there.
+
+    Parameters
+    ----------
+    second : second-round models, and the base models that each is after
+    members : of the blend
+    """
     models, stackers = list(models), list(stackers)
+    sections = {"models": models, "second_round": list(second), "stackers": stackers}
     problems = [
         f"{dotted((section, name))}: a name is lower-case letters, digits and _ and starts with a letter"
-        for section, names in (("models", models), ("stackers", stackers))
+        for section, names in sections.items()
         for name in names
         if not _NAME.fullmatch(name)
     ]
-    if BLEND in {*models, *stackers}:
+    if BLEND in {*models, *second, *stackers}:
         problems.append("blend is what the ensemble itself is called in tables and files: rename the model or stacker")
-    both = sorted(set(models) & set(stackers))
-    if both:
-        problems.append(f"the name(s) {', '.join(both)} stand under models and under stackers: rename one")
-    known = [*stackers, *models]
+    for one, other in itertools.combinations(sections, 2):
+        if both := sorted(set(sections[one]) & set(sections[other])):
+            problems.append(f"the name(s) {', '.join(both)} stand under {one} and under {other}: rename one")
+    problems += [
+        f"{dotted(('second_round', name, 'after'))}: {_no_base_model(first, models, sections)}"
+        for name, after in second.items()
+        for first in after
+        if first not in models
+    ]
+    known = [*stackers, *models, *second]
     return problems + [
         f"blend.members: {unknown(member, known, 'member')}" for member in members if member not in known
     ]
+
+
+def _no_base_model(name: str, models: list[str], sections: Mapping[str, list[str]]) -> str:
+    """Say of a name in ``after`` that it is no base model, and what it is where it is something else."""
+    kinds = {"second_round": "a second-round model", "stackers": "a stacker"}
+    for section, kind in kinds.items():
+        if name in sections[section]:
+            return f"must name base models ({', '.join(models)}), and {name} is {kind}"
+    if name == BLEND:
+        return f"must name base models ({', '.join(models)}), and {name} is the ensemble itself"
+    return unknown(name, models, "base model")
 
 
 def raw_name_problems(content: dict[Any, Any]) -> list[str]:
@@ -65,8 +92,14 @@ def raw_name_problems(content: dict[Any, Any]) -> list[str]:
     models, stackers, blend = content.get("models"), content.get("stackers"), content.get("blend")
     if not isinstance(models, dict) or not isinstance(stackers, dict):
         return []
+    second = content.get("second_round")
+    after = {
+        name: _texts(section["after"] if isinstance(section, dict) and isinstance(section.get("after"), list) else [])
+        for name, section in (second.items() if isinstance(second, dict) else [])
+        if isinstance(name, str)
+    }
     members = blend.get("members") if isinstance(blend, dict) else None
-    return name_problems(_texts(models), _texts(stackers), _texts(members if isinstance(members, list) else []))
+    return name_problems(_texts(models), after, _texts(stackers), _texts(members if isinstance(members, list) else []))
 
 
 def _texts(values: Iterable[Any]) -> list[str]:
@@ -78,8 +111,8 @@ def explain(error: ValidationError, root: type[BaseModel], prefix: tuple[str, ..
 
     Parameters
     ----------
-    root : the model of the whole file, whose sections are looked through for names that may be meant; or the section of
-        the stacker that ``prefix`` leads to
+    root : the model of the whole file, whose sections are looked through for names that may be meant; or the section
+        with a kind that ``prefix`` leads to
     prefix : where in the file the findings' places start
     """
     problems: list[str] = []
@@ -99,10 +132,9 @@ def explain(error: ValidationError, root: type[BaseModel], prefix: tuple[str, ..
             cause = item["ctx"]["error"]
             if isinstance(cause, ValidationError):
                 problems += explain(cause, root, where)
-            else:  # those of stackers name their whole place themselves
-                problems += [
-                    f"{key}: {line}" if key not in {"", "stackers"} else line for line in str(cause).split("\n")
-                ]
+            else:  # those of sections with a kind name their whole place themselves
+                lines = str(cause).split("\n")
+                problems += lines if key in {"", "stackers", "second_round"} else [f"{key}: {line}" for line in lines]
         elif where[0] == "models" and where[2:3] == ("options",) and len(where) > 4:  # once, not for every type tried
             line = f"{dotted(where[:4])}: must be a number, a text, true, false or a list of whole numbers"
             problems += [line] if line not in problems else []
@@ -128,7 +160,7 @@ def _shown(value: Any) -> str:
 
 def _siblings(root: type[BaseModel], where: tuple[str, ...]) -> list[str]:
     """Valid keys of the section at a dotted place below ``root``."""
-    section, parts = root, iter(where[2:] if issubclass(root, StackerSection) else where)
+    section, parts = root, iter(where[2:] if issubclass(root, KindSection) else where)
     for part in parts:
         kind: Any = section.model_fields[part].annotation
         if get_origin(kind) is dict:  # of sections by their names

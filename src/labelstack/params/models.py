@@ -35,26 +35,36 @@ class HeadSection(Section):
     dropout: float = Field(0.5, ge=0, lt=1)
 
 
-def _put_in(content: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+def put_in(content: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     """``content`` with ``change``: sections key by key, but for the backbone's options, which are another's."""
     result = dict(content)
     for key, value in change.items():
         whole = key == "options" or not isinstance(value, dict) or not isinstance(result.get(key), dict)
-        result[key] = value if whole else _put_in(result[key], value)
+        result[key] = value if whole else put_in(result[key], value)
     if "backbone" in change and "options" not in change:
         result["options"] = {}
     return result
 
 
-class ModelSection(Section):
-    """One base model: its network, or, one a fold, its networks."""
+class ArchitectureSection(Section):
+    """What a network is: its layers, and the weights that it begins with."""
 
     backbone: str
     weights: Folder = "none"
-    image_size: int = Field(64, ge=16, le=2048, validate_default=True)
-    resize: Resize = "stretch"
     options: dict[str, float | int | str | bool | list[int]] = {}
     head: HeadSection = HeadSection()
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, value: str) -> str:
+        return one_of(value, BACKBONES, "backbone")
+
+
+class LearningSection(Section):
+    """How a network sees images and learns from them."""
+
+    image_size: int = Field(64, ge=16, le=2048, validate_default=True)
+    resize: Resize = "stretch"
     batch_size: int = Field(32, ge=1, le=8192)
     epochs: int = Field(10, ge=1, le=10_000)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -67,23 +77,6 @@ class ModelSection(Section):
     loss: str = "bce"
     augment: bool | AugmentSection = True
     seed: Seed = 0
-    by_fold: dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]?)$")], dict[str, Any]] = {}  # keys in quotes
-
-    def of_fold(self, fold: str) -> ModelSection:
-        """The network of one fold (``all``: of all of train), what ``by_fold`` says of it put in.
-
-        Raises
-        ------
-        ValidationError
-            When what it says is not valid there.
-        """
-        content = self.model_dump(mode="json", exclude={"by_fold"})
-        return ModelSection.model_validate(_put_in(content, self.by_fold.get(fold, {})))
-
-    @field_validator("backbone")
-    @classmethod
-    def _known_backbone(cls, value: str) -> str:
-        return one_of(value, BACKBONES, "backbone")
 
     @field_validator("loss")
     @classmethod
@@ -106,3 +99,20 @@ class ModelSection(Section):
         if not isinstance(value, bool | AugmentSection):
             raise ValueError(f"must be true, false or a section like augment, not {value!r}")
         return value
+
+
+class ModelSection(LearningSection, ArchitectureSection):
+    """One base model: its network, or, one a fold, its networks."""
+
+    by_fold: dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]?)$")], dict[str, Any]] = {}  # keys in quotes
+
+    def of_fold(self, fold: str) -> ModelSection:
+        """The network of one fold (``all``: of all of train), what ``by_fold`` says of it put in.
+
+        Raises
+        ------
+        ValidationError
+            When what it says is not valid there.
+        """
+        content = self.model_dump(mode="json", exclude={"by_fold"})
+        return ModelSection.model_validate(put_in(content, self.by_fold.get(fold, {})))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import Field, SerializeAsAny, field_validator
 
 from labelstack.params.blend import BlendSection
 from labelstack.params.folds import FoldsSection
-from labelstack.params.messages import dotted, explain, one_of
+from labelstack.params.kinds import parsed_by_kind
 from labelstack.params.metric import MetricSection
 from labelstack.params.section import Section
 from labelstack.params.stackers import STACKERS, StackerSection, section_of
@@ -43,29 +43,7 @@ class SecondLevel(Section):
     @field_validator("stackers", mode="before")
     @classmethod
     def _by_kind(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        problems, parsed = [], {}
-        for name, section in value.items():
-            if isinstance(section, StackerSection):
-                parsed[name] = section
-                continue
-            place = ("stackers", str(name))
-            if not isinstance(section, dict) or "kind" not in section:
-                problems.append(f"{dotted(place)}: must be a section with the key kind ({', '.join(STACKERS.names())})")
-                continue
-            try:
-                of_kind = section_of(one_of(str(section["kind"]), STACKERS, "stacker kind"))
-            except ValueError as error:
-                problems.append(f"{dotted(place)}.kind: {error}")
-                continue
-            try:
-                parsed[name] = of_kind.model_validate(section)
-            except ValidationError as error:
-                problems += explain(error, of_kind, place)
-        if problems:
-            raise ValueError("\n".join(problems))
-        return parsed
+        return parsed_by_kind(value, "stackers", "stacker kind", STACKERS, section_of)
 
 
 def default_second_level() -> SecondLevel:

@@ -18,3 +18,9 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class KindSection(Section):
+    """A section under a name of its own whose ``kind`` says which class it is."""
+
+    kind: str

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from labelstack.params.section import Section, Seed
+from labelstack.params.kinds import class_of_kind
+from labelstack.params.section import KindSection, Seed
 from labelstack.support.catalogue import Catalogue
-from labelstack.support.errors import UserError
 
 _ROOM = "labelstack.stacking.stackers"
 
 
-class StackerSection(Section):
+class StackerSection(KindSection):
     """What every section under ``stackers`` has; ``kind`` says which stacker it is.
 
     Its other keys are the arguments of the constructor of the class that ``stacker`` names as ``module:class``. The
@@ -21,7 +21,6 @@ class StackerSection(Section):
     """
 
     stacker: ClassVar[str]
-    kind: str
 
 
 class CNNStackerSection(StackerSection):
@@ -147,16 +146,4 @@ STACKERS = Catalogue(
 
 def section_of(kind: str) -> type[StackerSection]:
     """The section of a kind that is there; raise ``UserError`` when a plug-in's entry point names something else."""
-    found: Any = STACKERS.load(kind)
-    if kind not in STACKERS.own and not _is_of(found, kind):
-        raise UserError(
-            f"plug-in {kind} = {STACKERS.reference(kind)} ({STACKERS.group}): expected a StackerSection of "
-            f"labelstack.params.stackers with this kind as its default and the stacker's module:class, found {found!r}"
-        )
-    section: type[StackerSection] = found
-    return section
-
-
-def _is_of(found: Any, kind: str) -> bool:
-    is_section = isinstance(found, type) and issubclass(found, StackerSection)
-    return is_section and found.model_fields["kind"].default == kind and isinstance(getattr(found, "stacker", 0), str)
+    return class_of_kind(STACKERS, kind, StackerSection, "stacker")

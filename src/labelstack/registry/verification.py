@@ -36,7 +36,7 @@ class AgreementRow:
     Attributes
     ----------
     member : a name or ``blend``
-    kind : ``base model``, ``stacker``, ``blend`` or ``label sets``
+    kind : ``base model``, ``second round``, ``stacker``, ``blend`` or ``label sets``
     images : how many were compared
     difference : the largest absolute one of probabilities; of label sets the number of images that differ. None when
         there is nothing to compare.
@@ -143,6 +143,8 @@ def owner(name: str) -> str:
             return f"base model `{member}`: "
         case ["stackers", member, *_]:
             return f"stacker `{member}`: "
+        case [record.FOLDER, "boxes", file]:
+            return f"second round `{Path(file).stem}`: "
         case [record.FOLDER, "predictions", file]:
             return f"recorded predictions of `{Path(file).stem}`: "
     return ""
@@ -175,8 +177,10 @@ def recompute(folder: Path, members: Members | None = None, here: Mapping[str, s
     probe = record.read_probe(folder)
     other = machine.differences(record.read_machine(folder), here or machine.machine())
     compare = _Compare(folder, exact=not other)
-    for name in bar(list(spec.views), desc="verify base models", unit="model"):
-        compare("base model", name, probe.image_id, partial(probe_predictions, run, spec, probe, name))
+    for name in bar(list(spec.views), desc="verify models", unit="model"):
+        kind = "second round" if name in spec.second_round else "base model"
+        boxes = record.read_boxes(folder, name)
+        compare(kind, name, probe.image_id, partial(probe_predictions, run, spec, probe, name, boxes))
     try:
         image_id, cube = test_cube(spec, {name: compare.recorded(name) for name in spec.views})
     except UserError as error:

@@ -45,7 +45,8 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
     -------
     dict
         Content for a params.yaml. Models: as few as show every backbone, loss, optimizer, pooling, schedule, way of
-        resizing and option of the recipe, at most two of a backbone. Stackers: at most two of a kind.
+        resizing and option of the recipe, at most two of a backbone. Stackers: at most two of a kind. No second
+        round, whose files the made-up data does not have.
     """
     small: dict[str, Any] = json.loads(json.dumps(content))  # no two sections share an anchor's value
     for section, limits in _AT_MOST.items():
@@ -54,6 +55,8 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
     _train_small(small)
     small["models"] = {name: _small_model(small["models"][name], params.models[name]) for name in kept_models(params)}
     _few_folds(small)
+    if "second_round" in small:
+        small["second_round"] = {}  # the made-up data has no such files
     small["stackers"] = {name: _small_stacker(small["stackers"][name]) for name in kept_stackers(params)}
     _blend_small(small)
     _stay_here(small, params)

@@ -214,7 +214,7 @@ def _value(side: Side, key: str) -> str | None:
 def _section(key: str) -> str:
     """``models.<name>`` or ``stackers.<name>`` of a param inside one, else empty."""
     parts = key.split(".")
-    return ".".join(parts[:2]) if parts[0] in ("models", "stackers") and len(parts) > 2 else ""
+    return ".".join(parts[:2]) if parts[0] in ("models", "second_round", "stackers") and len(parts) > 2 else ""
 
 
 def _summary(side: Side, section: str, keys: set[str]) -> str | None:

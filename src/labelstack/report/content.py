@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from labelstack.scoring.metric import FMetric, Metric
 from labelstack.scoring.threshold_curve import ThresholdCurve
 
-Kind = Literal["base model", "stacker", "blend"]
+Kind = Literal["base model", "second round", "stacker", "blend"]
 Scores = Mapping[str, float | None]  # by the metrics' keys; None or NaN where one was not computed
 LABEL_COLUMNS = ("label", "group", "support", "predicted", "precision", "recall", "f1", "threshold")
 

@@ -13,6 +13,7 @@ from labelstack.params.backbone_names import BACKBONES, backbone_of
 from labelstack.params.dataset import FORMATS
 from labelstack.params.loss_names import LOSSES
 from labelstack.params.metric import METRICS, MetricSection
+from labelstack.params.second_round import SECOND_ROUND, second_section_of
 from labelstack.params.stackers import STACKERS, section_of
 from labelstack.stages import paths
 from labelstack.support import storage
@@ -24,10 +25,14 @@ ROOTS: dict[str, str] = {
     "sample": "labelstack.stages.sample",
     "ingest": "labelstack.stages.ingest",
     "download": "labelstack.stages.download",
+    "views": "labelstack.stages.views",
     "split": "labelstack.stages.work.assign_rows",
     "train": "labelstack.stages.work.train_network",
     "predict": "labelstack.stages.work.predict_network",
     "score": "labelstack.stages.work.score_model",
+    "needs": "labelstack.stages.needs",
+    "second": "labelstack.stages.work.second_networks",
+    "second_score": "labelstack.stages.work.score_model",
     "members": "labelstack.stages.members",
     "stack": "labelstack.stages.work.fit_stacker",
     "blend": "labelstack.stages.work.fit_blend",
@@ -42,12 +47,16 @@ NOUNS: dict[str, tuple[Catalogue, Callable[[str], str]]] = {
     "loss": (LOSSES, LOSSES.reference),
     "stacker": (STACKERS, lambda kind: section_of(kind).stacker),
     "format": (FORMATS, FORMATS.reference),
+    "view": (SECOND_ROUND, lambda kind: second_section_of(kind).view),
+    "second-round kind": (SECOND_ROUND, lambda kind: second_section_of(kind).work),
 }
 # Stages whose results the code of what is chosen by name decides too.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "ingest": ("format",),
+    "views": ("view",),
     "train": ("backbone", "loss"),
     "predict": ("backbone",),  # a saved network holds layers of its backbone's
+    "second": ("backbone", "loss", "second-round kind"),
     "stack": ("stacker",),
     "submit": ("format",),
 }
@@ -92,10 +101,13 @@ def chosen(params: Params, stage: str, name: str = "", fold: str = "") -> tuple[
 
     Parameters
     ----------
-    name, fold : of the network (train, predict), or the name of the stacker (stack); "" for a stage that runs once
+    name, fold : of the network (train, predict, second), or the name of the stacker (stack) or second-round model
+        (views); "" for a stage that runs once
     """
     nouns = {"format": params.dataset.format}
-    if stage in ("train", "predict"):
+    if stage in ("views", "second"):
+        nouns |= dict.fromkeys(("view", "second-round kind"), params.second_round[name].kind)
+    if stage in ("train", "predict", "second"):
         network = params.network(name, fold)
         nouns |= {"backbone": network.backbone, "loss": network.loss}
     elif stage == "stack":

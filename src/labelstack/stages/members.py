@@ -18,26 +18,31 @@ from labelstack.stages.common import done
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
-Kind = Literal["base model", "stacker", "blend"]
+NetworksKind = Literal["base model", "second round"]  # members that are networks
+Kind = Literal[NetworksKind, "stacker", "blend"]
 ALL = "all"  # in place of a fold's number: the one network on all of train
 
-_STAGES: dict[Kind, str] = {"base model": "train", "stacker": "stack", "blend": "blend"}  # of their MLflow runs
-_DIGESTS: dict[Kind, str] = {"base model": "weights_digest", "stacker": "digest"}  # of what was learnt, in run.json
+# Of their MLflow runs.
+_STAGES: dict[Kind, str] = {"base model": "train", "second round": "second", "stacker": "stack", "blend": "blend"}
+# The key of run.json with a digest of what was learnt.
+_DIGESTS: dict[Kind, str] = {"base model": "weights_digest", "second round": "weights_digest", "stacker": "digest"}
 KIND_OF_STAGE: dict[str, Kind] = {stage: kind for kind, stage in _STAGES.items()}
 
 
 @dataclass(frozen=True)
 class Network:
-    """One network of a base model; paths are relative to the folder of dvc.yaml or of a rebuilt one.
+    """One network of a base or second-round model; paths are relative to the folder of dvc.yaml or of a rebuilt one.
 
     Attributes
     ----------
-    model : the base model's name
+    model : the model's name
     fold : which fold of train it did not learn from; ``all``: it is the only one, and learnt from all of train
+    kind : of the model
     """
 
     model: str
     fold: str
+    kind: NetworksKind = "base model"
 
     @property
     def name(self) -> str:
@@ -47,7 +52,7 @@ class Network:
     @property
     def folder(self) -> Path:
         """Its weights, history.csv and run.json."""
-        return paths.network(self.model, self.fold)
+        return Path(self._layout.folder.format(self.model, self.fold))
 
     @property
     def weights(self) -> Path:
@@ -67,18 +72,27 @@ class Network:
     @property
     def predictions(self) -> Path:
         """The folder of what it predicts: ``oof``, rows that it did not learn from, ``test`` and ``audit``."""
-        return paths.network_predictions(self.model, self.fold)
+        return Path(self._layout.predictions.format(self.model, self.fold))
+
+    @property
+    def run_name(self) -> tuple[str, str]:
+        """Stage and name of its MLflow run."""
+        return _STAGES[self.kind], self.name
+
+    @property
+    def _layout(self) -> paths.NetworkLayout:
+        return paths.NETWORKS[self.kind]
 
 
 @dataclass(frozen=True)
 class Member:
-    """A base model, a stacker or the blend; paths are relative to the folder of dvc.yaml or of a rebuilt one.
+    """A base or second-round model, a stacker or the blend; paths are relative to dvc.yaml's folder or a rebuilt one.
 
     Attributes
     ----------
     name : its key in params.yaml, which also names its row in tables; the blend is ``blend``
     kind : what it is
-    folds : of a base model, what it has networks for
+    folds : of a base or second-round model, what it has networks for
     """
 
     name: str
@@ -96,13 +110,15 @@ class Member:
 
     @property
     def networks(self) -> list[Network]:
-        """Of a base model: who predicts for it. New images get the mean of them."""
-        return [Network(self.name, fold) for fold in self.folds]
+        """Of a base or second-round model: who predicts for it. New images get the mean of them."""
+        if self.kind not in ("base model", "second round"):
+            return []
+        return [Network(self.name, fold, self.kind) for fold in self.folds]
 
     @property
     def curves(self) -> Path:
-        """Of a base model: the folder of its networks' scores epoch by epoch, as `dvc plots` shows them."""
-        return paths.METRICS / "train" / self.name
+        """Of a base or second-round model: a folder with its networks' scores, epoch by epoch, for `dvc plots`."""
+        return paths.METRICS / self._layout.curves.format(self.name)
 
     @property
     def learnt(self) -> Path:
@@ -160,6 +176,11 @@ class Member:
         return self.predictions / "cross_fitted.npz"
 
     @property
+    def digests(self) -> Path:
+        """Of a second-round model: a digest of every aspect of it."""
+        return self.predictions / "digests.json"
+
+    @property
     def run_name(self) -> tuple[str, str]:
         """Stage and name of its MLflow run."""
         return _STAGES[self.kind], "ensemble" if self.kind == "blend" else self.name
@@ -173,6 +194,11 @@ def base_model(name: str, folds: Sequence[str] = (ALL,)) -> Member:
     return Member(name, "base model", tuple(folds))
 
 
+def second_round_model(name: str, folds: Sequence[str] = (ALL,)) -> Member:
+    """The second-round model of a name."""
+    return Member(name, "second round", tuple(folds))
+
+
 def stacker(name: str) -> Member:
     """The stacker of a name."""
     return Member(name, "stacker")
@@ -183,14 +209,24 @@ def base_models(params: Params) -> list[Member]:
     return [base_model(name, params.networks) for name in params.models]
 
 
+def second_round(params: Params) -> list[Member]:
+    """Second-round models in the order of params.yaml."""
+    return [second_round_model(name, params.networks) for name in params.second_round]
+
+
+def cube_members(params: Params) -> list[Member]:
+    """Whose predictions stackers learn from, in the order of the cube: base models, then second-round models."""
+    return [*base_models(params), *second_round(params)]
+
+
 def stackers(params: Params) -> list[Member]:
     """Stackers in the order of params.yaml."""
     return [stacker(name) for name in params.stackers]
 
 
 def everyone(params: Params) -> list[Member]:
-    """Base models, then stackers, then the blend: the order of every table."""
-    return [*base_models(params), *stackers(params), THE_BLEND]
+    """Base models, then second-round models, then stackers, then the blend: the order of every table."""
+    return [*cube_members(params), *stackers(params), THE_BLEND]
 
 
 def blended(params: Params) -> list[Member]:
@@ -205,17 +241,20 @@ def _cross_fitted(member: Member) -> list[Path]:
     return [file, *file.parent.glob(f"{file.stem}_probability.npz")]
 
 
+Aspects = dict[str, Callable[[Member], list[Path]]]
+_OF_NETWORKS: Aspects = {
+    "predictions": lambda member: [member.oof, member.test, member.audit],
+    "label_sets": _cross_fitted,
+    "rules": lambda member: [member.rule],
+    "scores": lambda member: [member.scores],
+    "histories": lambda member: [network.history for network in member.networks],
+    "weights": lambda member: [network.weights for network in member.networks],
+    "runs": lambda member: [member.run_file, *(network.run_file for network in member.networks)],
+}
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
-_ASPECTS: dict[str, dict[str, Callable[[Member], list[Path]]]] = {
-    "base_models": {
-        "predictions": lambda member: [member.oof, member.test, member.audit],
-        "label_sets": _cross_fitted,
-        "rules": lambda member: [member.rule],
-        "scores": lambda member: [member.scores],
-        "histories": lambda member: [network.history for network in member.networks],
-        "weights": lambda member: [network.weights for network in member.networks],
-        "runs": lambda member: [member.run_file, *(network.run_file for network in member.networks)],
-    },
+_ASPECTS: dict[str, Aspects] = {
+    "base_models": _OF_NETWORKS,
+    "second_round": _OF_NETWORKS | {"views": lambda member: [paths.view(member.name)]},
     "stackers": {
         "predictions": lambda member: [member.oof, member.nested, member.test, member.audit],
         "label_sets": _cross_fitted,
@@ -232,14 +271,35 @@ def run(kind: str) -> None:
     params = load_params()
     if kind not in _ASPECTS:
         raise UserError(f"{kind}: no such kind of members (there are: {', '.join(_ASPECTS)})")
-    members = {"base_models": base_models, "stackers": stackers}[kind](params)
+    listed = {"base_models": base_models, "second_round": second_round, "stackers": stackers}
+    members = listed[kind](params)
+    digests = [_digests(member, _ASPECTS[kind]) for member in members]
     content = {
-        aspect: [[member.name, _digest(member, files(member))] for member in members]
-        for aspect, files in _ASPECTS[kind].items()
+        aspect: [[member.name, of_member[aspect]] for member, of_member in zip(members, digests, strict=True)]
+        for aspect in _ASPECTS[kind]
     }
     storage.write_json(paths.members(kind), content)
     names = ", ".join(member.name for member in members)
-    done("members", f"{len(members)} {kind.replace('_', ' ')}: {names}", paths.members(kind))
+    done("members", f"{len(members)} {kind.replace('_', ' ')}: {names or 'none'}", paths.members(kind))
+
+
+def _digests(member: Member, aspects: Aspects) -> dict[str, str]:
+    """A digest of every aspect; of a second-round model as its own stage wrote them."""
+    if member.kind != "second round":
+        return {aspect: _digest(member, files(member)) for aspect, files in aspects.items()}
+    content: dict[str, str] = storage.read_json(member.digests)
+    return content
+
+
+def write_digests(member: Member) -> None:
+    """Write what `members` reads of a second-round model."""
+    aspects = _ASPECTS["second_round"].items()
+    storage.write_json(member.digests, {name: _digest(member, files(member)) for name, files in aspects})
+
+
+def taken_of(member: Member, aspects: Sequence[str]) -> dict[str, str]:
+    """A digest of some aspects of a base model."""
+    return {aspect: _digest(member, _OF_NETWORKS[aspect](member)) for aspect in aspects}
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -20,37 +20,47 @@ METRICS = Path("metrics")
 PLOTS = Path("metrics/plots")
 EVALUATION = METRICS / "evaluation.json"
 REPORT = Path("report")
+NEEDS = Path("data/second/needs.json")  # digests of what second-round models take of base models
 WORK = Path("data/work")
 CODE = WORK / "code.json"  # digests of the code, kept
+
+
+class NetworkLayout(NamedTuple):
+    """Where networks of one kind of member have their files; {} stand for the member's name and the fold."""
+
+    folder: str
+    predictions: str
 
 
 class Layout(NamedTuple):
     """Where members of one kind have their files; {} stands for the member's name.
 
-    ``learnt`` lies below ``folder``, ``scores`` below ``METRICS``. What a base model has learnt are its networks.
+    ``learnt`` lies below ``folder``, ``scores`` and ``curves`` (of networks) below ``METRICS``. What base and
+    second-round models have learnt are their networks.
     """
 
     folder: str
     predictions: str
     scores: str
     learnt: str
+    curves: str = ""
 
 
+NETWORKS = {
+    "base model": NetworkLayout("models/networks/{}/{}", "data/network_predictions/{}/{}"),
+    "second round": NetworkLayout("models/second/{}/networks/{}", "data/second_networks/{}/{}"),
+}
 MEMBERS = {
-    "base model": Layout("models/base/{}", "data/predictions/{}", "score/{}", ""),
+    "base model": Layout("models/base/{}", "data/predictions/{}", "score/{}", "", "train/{}"),
+    "second round": Layout("models/second/{}", "data/second/{}", "second/{}", "", "second/{}"),
     "stacker": Layout("models/stackers/{}", "data/stacked/{}", "stack/{}", "folds"),
     "blend": Layout("models/ensemble", "data/ensemble", "blend", "blend.json"),
 }
 
 
-def network(name: str, fold: str) -> Path:
-    """The folder of a base model's network of one fold, ``all`` for that on all of train."""
-    return Path(f"models/networks/{name}/{fold}")
-
-
-def network_predictions(name: str, fold: str) -> Path:
-    """The folder of what one network predicts."""
-    return Path(f"data/network_predictions/{name}/{fold}")
+def view(name: str) -> Path:
+    """Which part of each image a second-round model sees."""
+    return Path(f"data/views/{name}.parquet")
 
 
 def fit_rows(fold: str) -> Path:
@@ -74,7 +84,7 @@ def shards(split: str) -> Path:
 
 
 def members(kind: str) -> Path:
-    """What the next level is told of the ``base_models`` or ``stackers``."""
+    """What the next level is told of the ``base_models``, of the ``second_round`` or of the ``stackers``."""
     return Path(f"data/members/{kind}.json")
 
 

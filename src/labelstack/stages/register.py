@@ -31,9 +31,9 @@ from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.card_facts import card_facts
 from labelstack.stages.common import done
-from labelstack.stages.members import ALL, THE_BLEND, Network, base_models, stackers
+from labelstack.stages.members import ALL, THE_BLEND, Network, cube_members, stackers
 from labelstack.stages.rows import label_table
-from labelstack.stages.version_record import record
+from labelstack.stages.version_record import record, test_boxes
 from labelstack.support import storage
 from labelstack.tracking.lineage import EXPERIMENT
 from labelstack.tracking.run_file import read_run_json
@@ -47,7 +47,7 @@ def parts(params: Params) -> Parts:
     """Everything that predicts: files of stage outputs and how images are read."""
     labels = label_table()
     return Parts(
-        models={one.name: [network_part(params, network) for network in one.networks] for one in base_models(params)},
+        models={one.name: [network_part(params, network) for network in one.networks] for one in cube_members(params)},
         stackers={one.name: one.learnt for one in stackers(params)},
         blend=THE_BLEND.learnt,
         thresholds=THE_BLEND.rule,
@@ -62,6 +62,7 @@ def parts(params: Params) -> Parts:
             task=params.dataset.task,
         ),
         files={name: Path(name) for name in FILES if Path(name).exists()},
+        second_round=list(params.second_round),
     )
 
 
@@ -73,13 +74,15 @@ def network_part(params: Params, network: Network) -> NetworkPart:
 
 def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     """A digest of every part, of what it has learnt and not of file bytes, which hold dates."""
-    members = [*base_models(params), *stackers(params)]
+    members = [*cube_members(params), *stackers(params)]
     found = {one.name: read_run_json(one.run_file)[one.digest_key] for one in members}
     found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
     views = {name: _views(networks) for name, networks in ensemble.models.items()}
     # A task that is not stated is multi_label, as ensembles from before there were two had it: the same digest.
     left_out = ["batch_size", "fetch", *(["task"] if ensemble.settings.task == MULTI else [])]
     settings = {key: value for key, value in asdict(ensemble.settings).items() if key not in left_out}
+    if params.second_round:  # what new images show is whole; the submission's parts of images are the version's too
+        found["boxes"] = digest({name: test_boxes(name) for name in params.second_round})
     return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import shutil
 
-from labelstack.params import digest, load_params
+from labelstack.params import Params, digest, load_params
 from labelstack.params.models import ModelSection
+from labelstack.params.section import Section
 from labelstack.predictions import read_predictions
 from labelstack.scoring.metric import metric_of
 from labelstack.stages.code import kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.stages.logged_data import stacking_data, test_data
-from labelstack.stages.members import base_model
+from labelstack.stages.members import Member, base_model
 from labelstack.stages.scored_sets import log_scored
 from labelstack.stages.work.score_model import compute
 from labelstack.tracking.lineage import EXPERIMENT
@@ -28,12 +29,16 @@ def run(name: str) -> None:
     """Score ``models.<name>``; thresholds and scores go into its run."""
     params = load_params()
     model: ModelSection = known(name, params.models, "base model")
-    own = base_model(name, params.networks)
-    scored = compute(params, name)
+    score(params, base_model(name, params.networks), {"model": model}, "score")
+
+
+def score(params: Params, own: Member, section: dict[str, Section], stage: str) -> None:
+    """Score a model whose networks have predicted; ``section`` is what its run is logged with."""
+    name, scored = own.name, compute(params, own)
     trained = [read_run_json(network.run_file) for network in own.networks]
-    sections = {"model": model, "folds": params.folds}
+    sections = {**section, "folds": params.folds}
     tags = lineage([network.folder for network in own.networks], sections)
-    work = work_folder("score", name, tags, kept_code_digest("score"))
+    work = work_folder(stage, name, tags, kept_code_digest(stage))
     tracker = connect(params.tracking)
     if params.by_fold:
         started = tracker.run(*own.run_name, params=flat(sections), tags=tags, run_id=run_id_of(work))
@@ -53,8 +58,8 @@ def run(name: str) -> None:
         write_run_json(own.run_file, run_, summary, extra={"weights_digest": learnt})
     for network, its_run in zip(own.networks, trained, strict=True) if params.by_fold else []:
         if its_run["tags"].get(EXPERIMENT) == run_.tags.get(EXPERIMENT):  # else it belongs to another already
-            with tracker.run("train", network.name, run_id=its_run["run_id"]) as child:
+            with tracker.run(*network.run_name, run_id=its_run["run_id"]) as child:
                 child.set_tags({PARENT_TAG: run_.run_id})
     shutil.rmtree(work)
     primary = metric_of(params.metric).cross_fitted
-    done("score", f"{name}: {len(scored.rows)} rows, {primary} {scored.scores[primary]:.4f}", own.folder)
+    done(stage, f"{name}: {len(scored.rows)} rows, {primary} {scored.scores[primary]:.4f}", own.folder)

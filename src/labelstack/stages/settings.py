@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from labelstack.params import Params, load_params
@@ -36,7 +37,7 @@ def run() -> None:
     storage.write_json(paths.SETTINGS, settings(params))
     used = {(stage, *chosen(params, stage, *names)) for stage in ROOTS for names in _items(params, stage)}
     keep({(stage, *names): kept_code_digest(stage, *names) for stage, *names in used})
-    names = f"{len(params.models)} base models, {len(params.stackers)} stackers"
+    names = f"{len(params.models)} base models, {len(params.second_round)} second, {len(params.stackers)} stackers"
     done("settings", f"params with their defaults, code of {len(ROOTS)} stages, {names}", paths.SETTINGS)
 
 
@@ -49,6 +50,14 @@ def settings(params: Params) -> dict[str, Any]:
         name: {fold: _network(params, name, fold, content["metric"]) for fold in params.networks}
         for name in params.models
     }
+    content["second_round"] = {
+        name: {
+            "kind": section.kind,
+            "own": section.own(),
+            "networks": {fold: _network(params, name, fold, content["metric"]) for fold in params.networks},
+        }
+        for name, section in params.second_round.items()
+    }
     content["audit"] = content["dataset"].pop("audit")  # of rows that are there; the data set is the same
     del content["augment"]  # stands with every network that uses it
     for key in UNDECIDING:
@@ -56,11 +65,13 @@ def settings(params: Params) -> dict[str, Any]:
         (content[section] if section else content).pop(last)
     content["members"] = {
         "base_models": list(params.models),
+        "second_round": list(params.second_round),
+        "needs": {name: [section.after, list(section.takes)] for name, section in params.second_round.items()},
         "stackers": list(params.stackers),
         "blend": params.blend_members(),
         "views": [
             [name, fold, network.image_size, network.resize]
-            for name in params.models
+            for name in params.cube_columns
             for fold in params.networks
             for network in [params.network(name, fold)]
         ],
@@ -71,7 +82,7 @@ def settings(params: Params) -> dict[str, Any]:
 
 
 def code(params: Params) -> dict[str, Any]:
-    """A digest for every stage; of train and predict one for each network, of stack one for each stacker."""
+    """A digest for every stage; of train, predict and second one for each network, of others one for each name."""
     digests: dict[str, Any] = {}
     for stage in ROOTS:
         for names in _items(params, stage):
@@ -87,7 +98,10 @@ def _items(params: Params, stage: str) -> list[tuple[str, ...]]:
     """Names of what a stage makes each on its own, a model's with the fold; ``()`` of a stage that runs once."""
     if stage in ("train", "predict"):
         return [(name, fold) for name in params.models for fold in params.networks]
-    return [(name,) for name in params.stackers] if stage == "stack" else [()]
+    if stage == "second":
+        return [(name, fold) for name in params.second_round for fold in params.networks]
+    named: dict[str, Iterable[str]] = {"stack": params.stackers, "views": params.second_round}
+    return [(name,) for name in named[stage]] if stage in named else [()]
 
 
 def _network(params: Params, name: str, fold: str, metric: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from labelstack.stages import paths
 from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.stages.logged_data import stacking_data, test_data
-from labelstack.stages.members import base_models, stacker
+from labelstack.stages.members import cube_members, stacker
 from labelstack.stages.rows import stacking_split
 from labelstack.stages.scored_sets import log_scored
 from labelstack.stages.work.fit_stacker import compute
@@ -22,8 +22,8 @@ def run(name: str) -> None:
     """Fit ``stackers.<name>``, write what it gives and log it; a killed attempt is taken up where it stopped."""
     params = load_params()
     section = known(name, params.stackers, "stacker")
-    sections = {"stacker": section, "folds": params.folds, "cube": list(params.models)}
-    inputs = [one.predictions for one in base_models(params)]
+    sections = {"stacker": section, "folds": params.folds, "cube": params.cube_columns}
+    inputs = [one.predictions for one in cube_members(params)]
     tags = lineage([*inputs, paths.manifest(stacking_split(params)), paths.LABELS, paths.STACKING], sections)
     work = work_folder("stack", name, tags, kept_code_digest("stack", *chosen(params, "stack", name)))
     tracker, own = connect(params.tracking), stacker(name)
@@ -33,7 +33,7 @@ def run(name: str) -> None:
         validation = stacking_data(params, stacked.rows)
         run_.log_datasets(validation, test_data(params, stacked.test_id))
         n_labels = stacked.rows.Y.shape[1]
-        shape = tensor_signature([-1, len(params.models), n_labels], [-1, n_labels])
+        shape = tensor_signature([-1, len(params.cube_columns), n_labels], [-1, n_labels])
         run_.log_model(name, own.learnt, own.kind, flat({"stacker": section}), shape)
         run_.log_metrics(stacked.scores, model=name, dataset=validation)
         run_.log_bytes(figure_png(threshold_curves(stacked.curve)), "plots/threshold_curve.png")

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 
 from labelstack.params import Params, load_params
+from labelstack.params.models import ModelSection
 from labelstack.report.figures import figure_png, training_curves
 from labelstack.stages import paths
 from labelstack.stages.code import chosen, kept_code_digest
@@ -15,9 +16,10 @@ from labelstack.stages.fold_files import read_fitted
 from labelstack.stages.logged_data import training_data
 from labelstack.stages.members import Network
 from labelstack.stages.rows import named_rows
-from labelstack.stages.work.train_network import compute
+from labelstack.stages.work.train_network import Trained, compute
 from labelstack.support.errors import UserError
 from labelstack.tracking.logged_models import tensor_signature
+from labelstack.tracking.run import Run
 from labelstack.tracking.run_file import write_run_json
 from labelstack.tracking.runs import connect
 
@@ -59,21 +61,27 @@ def _train(params: Params, own: Network) -> None:
         rows, holdout = named_rows("train", asked.fit), named_rows("train", asked.holdout)
         run_.log_datasets(*training_data(params, rows, holdout))
         trained = compute(params, own, rows, holdout, work, lambda epoch, scores: run_.log_history([scores]))
-        history = trained.history
-        # An attempt killed between its checkpoint and its log left a gap; steps already there are kept.
-        logged = history.drop(columns="seconds").replace({np.nan: None})
-        run_.log_history({str(key): value for key, value in row.items()} for row in logged.to_dict("records"))
-        run_.log_bytes(figure_png(training_curves({own.name: history})), "plots/training_curves.png")
-        shape = tensor_signature([-1, model.image_size, model.image_size, 3], [-1, rows.Y.shape[1]], "uint8")
-        run_.log_model(own.name, own.weights, "base model", flat({"model": model}), shape)
-        run_.log_artifact(own.history, "")
-        summary = {
-            "epochs": len(history),
-            "best_epoch": trained.best_epoch,
-            "train_seconds": float(history["seconds"].sum()),
-        }
-        run_.log_metrics({key: float(value) for key, value in summary.items()})
-        write_run_json(own.run_file, run_, summary, extra={"weights_digest": trained.weights_digest})
+        log_network(run_, own, model, trained, rows.Y.shape[1])
     shutil.rmtree(work)
-    epochs = f"{len(history)} epochs, best {trained.best_epoch}, {summary['train_seconds']:.0f} s"
+    seconds = trained.history["seconds"].sum()
+    epochs = f"{len(trained.history)} epochs, best {trained.best_epoch}, {seconds:.0f} s"
     done("train", f"{own.name}: {epochs}", own.folder)
+
+
+def log_network(run_: Run, own: Network, model: ModelSection, trained: Trained, n_labels: int) -> None:
+    """Log what a network's training gave, and write its run.json."""
+    history = trained.history
+    # An attempt killed between its checkpoint and its log left a gap; steps already there are kept.
+    logged = history.drop(columns="seconds").replace({np.nan: None})
+    run_.log_history({str(key): value for key, value in row.items()} for row in logged.to_dict("records"))
+    run_.log_bytes(figure_png(training_curves({own.name: history})), "plots/training_curves.png")
+    shape = tensor_signature([-1, model.image_size, model.image_size, 3], [-1, n_labels], "uint8")
+    run_.log_model(own.name, own.weights, own.kind, flat({"model": model}), shape)
+    run_.log_artifact(own.history, "")
+    summary = {
+        "epochs": len(history),
+        "best_epoch": trained.best_epoch,
+        "train_seconds": float(history["seconds"].sum()),
+    }
+    run_.log_metrics({key: float(value) for key, value in summary.items()})
+    write_run_json(own.run_file, run_, summary, extra={"weights_digest": trained.weights_digest})

@@ -7,12 +7,14 @@ import numpy as np
 from labelstack.ensemble.record import ProbeImages, Record
 from labelstack.formats.submission import read_form
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths
+from labelstack.images.view_table import read_view
 from labelstack.params import Params
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.stages import paths
 from labelstack.stages.members import everyone
 from labelstack.stages.scored_sets import workspace_scored
 from labelstack.support import storage
+from labelstack.support.box import Boxes
 
 
 def record(params: Params) -> Record:
@@ -40,11 +42,17 @@ def record(params: Params) -> Record:
         }
         | ({} if form.texts is None else {"separator": form.texts.separator}),
         test_name=None if form.texts is None else form.texts.image,
+        boxes={name: test_boxes(name) for name in params.second_round},
     )
 
 
+def test_boxes(name: str) -> Boxes:
+    """The part of each test image that a second-round model saw."""
+    return read_view(paths.view(name), "test")
+
+
 def test_predictions(params: Params) -> dict[str, Predictions]:
-    """Test predictions of every base model, every stacker and the blend."""
+    """Test predictions of every model, every stacker and the blend."""
     return {member.name: read_predictions(member.test) for member in everyone(params)}
 
 

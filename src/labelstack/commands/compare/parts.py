@@ -28,7 +28,7 @@ def flat_params(text: str) -> tuple[dict[str, str], list[str]]:
     try:
         params = Params.model_validate(content)
         # what runs log besides, so that both can be compared
-        derived = {"members": params.blend_members(), "cube": list(params.models)}
+        derived = {"members": params.blend_members(), "cube": params.cube_columns}
         return clean_params(flatten(params) | flatten(derived)), []
     except ValueError:  # written for another version of labelstack
         note = "its params.yaml does not fit this version of labelstack: params are compared as written"

@@ -127,8 +127,11 @@ def _run_params(runs: Mapping[str, Any]) -> dict[str, str]:
         params = dict(run.data.params)
         if params.get("model.augment") == "false":
             params = {key: value for key, value in params.items() if not key.startswith("augment.")}
+        of_sections = {"model.": f"models.{name}.", "second.": f"second_round.{name}.", "stacker.": f"stackers.{name}."}
         for key, value in params.items():
-            for short, long in (("model.", f"models.{name}."), ("stacker.", f"stackers.{name}.")):
+            if key.startswith("network."):  # of a second-round model, with what it has from its first network
+                continue
+            for short, long in of_sections.items():
                 key = long + key.removeprefix(short) if key.startswith(short) else key
             if merged.setdefault(key, value) != value:
                 clashing.add(key)

@@ -22,7 +22,7 @@ from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
 from labelstack.stages.fold_files import read_stacking
 from labelstack.stages.label_sets import save_decision
-from labelstack.stages.members import Member, base_models, stacker
+from labelstack.stages.members import Member, cube_members, stacker
 from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
@@ -61,11 +61,11 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
 
     ``work`` keeps finished fits, from which a killed attempt goes on.
     """
-    section, models = params.stackers[name], list(params.models)
+    section, models = params.stackers[name], params.cube_columns
     stacking, labels = read_stacking(params), label_table()
     rows, folds = stacking.rows, stacking.folds
-    parts = {one.name: read_predictions(one.oof) for one in base_models(params)}
-    test_parts = {one.name: read_predictions(one.test) for one in base_models(params)}
+    parts = {one.name: read_predictions(one.oof) for one in cube_members(params)}
+    test_parts = {one.name: read_predictions(one.test) for one in cube_members(params)}
     test_id = test_parts[models[0]].image_id
     with Engine(params.engine) as engine:
         result = out_of_fold(
@@ -103,7 +103,7 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
 
 def write_audit_predictions(params: Params, own: Member, ensemble: FoldEnsemble) -> None:
     """What a stacker says of the audit rows, which it sees as new ones; no file where there are none."""
-    parts = {one.name: read_predictions(one.audit) for one in base_models(params) if one.audit.exists()}
+    parts = {one.name: read_predictions(one.audit) for one in cube_members(params) if one.audit.exists()}
     if not parts:
         own.audit.unlink(missing_ok=True)  # of other params
         return

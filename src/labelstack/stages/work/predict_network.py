@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from labelstack.stages.fold_files import Asked, read_asked
 from labelstack.stages.members import Network
 from labelstack.stages.rows import Split
 from labelstack.support import storage
+from labelstack.support.box import Box, Boxes
 from labelstack.support.errors import UserError
 
 Ids = NDArray[np.int64]
@@ -37,10 +39,21 @@ class Predicted:
     test_id: Ids
 
 
-def compute(params: Params, own: Network, code: str) -> Predicted:
+def compute(
+    params: Params,
+    own: Network,
+    code: str,
+    *,
+    boxes: Mapping[str, Boxes] | None = None,
+    kept: Path | None = None,
+) -> Predicted:
     """Write what a network predicts: oof.npz and test.npz, and audit.npz where there are such rows.
 
-    ``code`` is the stage's digest: parts that other code left unfinished are not taken.
+    Parameters
+    ----------
+    code : the stage's digest: parts that other code left unfinished are not taken
+    boxes : by split, the part of an image that is seen; None: all images whole
+    kept : folder of parts that stay when all is written; None: one of this network's own, which goes then
 
     Raises
     ------
@@ -50,7 +63,8 @@ def compute(params: Params, own: Network, code: str) -> Predicted:
     asked = read_asked(own.fold)
     splits: list[Split] = [*dict.fromkeys(part.split for part in asked.parts), "test"]
     _check_inputs(own, splits)
-    jobs = {split: _jobs(params, own, split, _wanted(asked, split), code) for split in splits}
+    work, seen = kept or paths.WORK / "predict" / f"{own.model}-{own.fold}", boxes or {}
+    jobs = {split: _jobs(params, own, split, _wanted(asked, split), code, seen.get(split), work) for split in splits}
     todo = [job for part in jobs.values() for job in part if not Path(job["out"]).exists()]
     with Engine(params.engine) as engine:
         for _ in engine.map(
@@ -64,7 +78,8 @@ def compute(params: Params, own: Network, code: str) -> Predicted:
         audit = len(_join(own, "audit", jobs[asked.audit.split], asked.audit.row_id))
     else:
         (own.predictions / "audit.npz").unlink(missing_ok=True)  # of other params
-    shutil.rmtree(_work(own), ignore_errors=True)
+    if kept is None:
+        shutil.rmtree(work, ignore_errors=True)
     return Predicted(len(oof), audit, test_id)
 
 
@@ -77,7 +92,8 @@ def predict_shard(job: Job) -> int:
     from labelstack.networks.inference import predict
 
     wanted = None if job["wanted"] is None else np.array(job["wanted"], np.int64)
-    batches = evaluation_batches(Path(job["shard"]), wanted, job["size"], job["batch_size"], job["resize"])
+    boxes = None if job["boxes"] is None else {int(row): Box(*sides) for row, sides in job["boxes"].items()}
+    batches = evaluation_batches(Path(job["shard"]), wanted, job["size"], job["batch_size"], job["resize"], boxes)
     transforms = [TRANSFORMS[transform] for transform in job["tta"]]
     image_id, probability = predict(network, batches, transforms, forward=forward)
     write_predictions(job["out"], image_id, probability)
@@ -117,7 +133,9 @@ def _wanted(asked: Asked, split: Split) -> Ids | None:
     return None if np.array_equal(ids, np.sort(ok_ids(paths.shards(split)))) else ids
 
 
-def _jobs(params: Params, own: Network, split: Split, wanted: Ids | None, code: str) -> list[Job]:
+def _jobs(
+    params: Params, own: Network, split: Split, wanted: Ids | None, code: str, boxes: Boxes | None, work: Path
+) -> list[Job]:
     """A job for each shard with such images; its file is named by all that decides, so a finished one is kept."""
     model = params.network(own.model, own.fold)
     settings = {
@@ -133,9 +151,10 @@ def _jobs(params: Params, own: Network, split: Split, wanted: Ids | None, code: 
         here = None if wanted is None else np.intersect1d(wanted, ok_ids(shard)).tolist()
         if here == []:
             continue
-        key = digest([package_versions(), code, settings, storage.sha256(shard), here])
-        out = _work(own) / f"{split}-{shard.stem}-{key}.npz"
-        jobs.append({**settings, "shard": str(shard), "wanted": here, "out": str(out)})
+        of_shard = None if boxes is None else {str(i): list(boxes[i]) for i in ok_ids(shard).tolist() if i in boxes}
+        key = digest([package_versions(), code, settings, storage.sha256(shard), here, of_shard])
+        out = work / f"{split}-{shard.stem}-{key}.npz"
+        jobs.append({**settings, "shard": str(shard), "wanted": here, "boxes": of_shard, "out": str(out)})
     return jobs
 
 
@@ -151,7 +170,3 @@ def _join(own: Network, name: str, jobs: list[Job], chosen: Ids | None) -> Ids:
 
 def _reads(job: Job) -> list[str]:
     return [job["model"], job["shard"]]
-
-
-def _work(own: Network) -> Path:
-    return paths.WORK / "predict" / f"{own.model}-{own.fold}"

@@ -23,7 +23,7 @@ from labelstack.stages import paths
 from labelstack.stages.cross_fitted import read_cross_fitted
 from labelstack.stages.fold_files import read_audit, stacking_rows
 from labelstack.stages.label_sets import label_sets, load_decision, probabilities
-from labelstack.stages.members import THE_BLEND, Member, base_models, everyone
+from labelstack.stages.members import THE_BLEND, Member, cube_members, everyone
 from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
@@ -166,7 +166,7 @@ def write_plots(
 ) -> None:
     """Tables behind `dvc plots show`: leaderboard, training curves, threshold curve, per-label scores."""
     write_csv("leaderboard", pd.DataFrame([{"name": name, **row} for name, row in table.items()]))
-    networks = [network for one in base_models(params) for network in one.networks]
+    networks = [network for one in cube_members(params) for network in one.networks]
     histories = [pd.read_csv(network.history).assign(model=network.name) for network in networks]
     write_csv("training", pd.concat(histories).drop(columns="seconds"))
     blended = read_predictions(THE_BLEND.oof)

@@ -1,4 +1,4 @@
-"""One base model: what its networks predict put together, its decision rule and scores."""
+"""One base or second-round model: what its networks predict put together, its decision rule and scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
 from labelstack.stages.fold_files import read_stacking
 from labelstack.stages.label_sets import save_decision
-from labelstack.stages.members import Member, base_model
+from labelstack.stages.members import Member
 from labelstack.stages.rows import Rows, label_table
 from labelstack.support import storage
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """What the stacking rows say of a base model.
+    """What the stacking rows say of a model.
 
     Attributes
     ----------
@@ -42,8 +42,8 @@ class ScoredModel:
     scores: dict[str, float]
 
 
-def compute(params: Params, name: str) -> ScoredModel:
-    """Write data/predictions, models/base (the rule), metrics/score and metrics/train of a base model.
+def compute(params: Params, own: Member) -> ScoredModel:
+    """Write a model's predictions, its decision rule, its scores and its networks' curves.
 
     Every stacking row has the prediction of the network that did not learn from it; test and audit rows have the mean
     of all networks.
@@ -53,7 +53,7 @@ def compute(params: Params, name: str) -> ScoredModel:
     UserError
         When a network has not predicted.
     """
-    own, stacking, labels = base_model(name, params.networks), read_stacking(params), label_table()
+    stacking, labels = read_stacking(params), label_table()
     rows, folds = stacking.rows, stacking.folds
     oof = _parts(own, "oof")
     whole = Predictions(

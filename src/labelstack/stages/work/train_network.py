@@ -1,4 +1,4 @@
-"""One base model: from shards to weights and history."""
+"""One network: from shards to weights and history."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelstack.images.loader import TrainingBatches, evaluation_batches
 from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.stages.members import Network
 from labelstack.stages.rows import Rows
+from labelstack.support.box import Boxes
 from labelstack.support.storage import replacing
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ def compute(
     held_out: Rows,
     work: Path,
     on_epoch: Callable[[int, dict[str, float]], None],
+    *,
+    targets: NDArray[np.float32] | None = None,
+    boxes: Boxes | None = None,
+    start: Path | None = None,
 ) -> Trained:
     """Train a network; write its model.keras and history.csv.
 
@@ -51,6 +57,9 @@ def compute(
     rows, held_out : of train, learned from and kept for early stopping
     work : folder of the checkpoints, from which a killed attempt goes on
     on_epoch : called after each epoch with its number and scores
+    targets : float32 [n, n_labels], what is learned of the rows; None: their labels
+    boxes : the part of an image that is seen, by row id; None: all images whole
+    start : weights to begin with; None: as the model's params say
     """
     from labelstack.networks.inference import save_model, weights_digest
     from labelstack.networks.training import train
@@ -58,12 +67,13 @@ def compute(
     model = params.network(own.model, own.fold)
     holdout = None
     if len(held_out):
-        batches = evaluation_batches(paths.shards("train"), held_out.image_id, model.image_size, 256, model.resize)
+        size, shards = model.image_size, paths.shards("train")
+        batches = evaluation_batches(shards, held_out.image_id, size, 256, model.resize, boxes)
         holdout = (np.concatenate([images for _, images in batches]), held_out.Y)
     with TrainingBatches(
         paths.shards("train"),
         rows.image_id,
-        rows.Y.astype(np.float32),
+        rows.Y.astype(np.float32) if targets is None else targets,
         size=model.image_size,
         batch_size=model.batch_size,
         seed=params.seed + model.seed,
@@ -71,6 +81,7 @@ def compute(
         resize=model.resize,
         workers=params.training.workers,
         shuffle_shards=params.training.shuffle_shards,
+        boxes=boxes,
     ) as train_batches:
         result = train(
             model,
@@ -84,6 +95,7 @@ def compute(
             task=params.dataset.task,
             metric=params.metric,
             on_epoch=on_epoch,
+            start=start,
         )
     save_model(result.model, own.weights)
     with replacing(own.history) as temporary:

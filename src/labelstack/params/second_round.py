@@ -1,0 +1,116 @@
+"""`second_round`: one section for each model whose networks begin where those of base models ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+
+from labelstack.params.dataset import Inside
+from labelstack.params.kinds import class_of_kind
+from labelstack.params.models import LearningSection, ModelSection, put_in
+from labelstack.params.section import KindSection
+from labelstack.support.catalogue import Catalogue
+
+Units = Literal["share", "pixels"]
+_ROOM = "labelstack.stages.second_kinds"
+_LEARNING = frozenset(LearningSection.model_fields)
+_GENERAL = _LEARNING | {"kind", "after"}
+
+
+class SecondRoundSection(LearningSection, KindSection):
+    """What every section under ``second_round`` has; ``kind`` says which it is.
+
+    Of the keys of learning only those that are named count: the others are as in the first network of the same fold.
+
+    Attributes
+    ----------
+    work : ``module:class`` of the ``SecondKind`` that says what is learned and begun with
+    view : ``module:function``, a ``View`` of stages/second_kinds/kind.py: which part of each image is seen
+    takes : what it takes of each base model in ``after``, aspects of stages/members.py: another one reruns it
+    """
+
+    work: ClassVar[str]
+    view: ClassVar[str] = f"{_ROOM}.kind:whole"
+    takes: ClassVar[tuple[str, ...]]
+    kind: str
+    after: list[str] = Field(min_length=1)
+
+    @field_validator("after")
+    @classmethod
+    def _once(cls, value: list[str]) -> list[str]:
+        if twice := sorted({name for name in value if value.count(name) > 1}):
+            raise ValueError(f"names {', '.join(twice)} twice")
+        return value
+
+    def network(self, first: Sequence[ModelSection]) -> ModelSection:
+        """How the network of one fold is made, given those of ``after`` of the same fold: the first one's layers.
+
+        Raises
+        ------
+        ValidationError
+            When a key does not fit them.
+        """
+        content = first[0].model_dump(mode="json", exclude={"by_fold"})
+        return ModelSection.model_validate(put_in(content, self._named()) | {"weights": "none"})
+
+    def own(self) -> dict[str, Any]:
+        """Keys of the kind itself, defaults resolved."""
+        return {key: value for key, value in self.model_dump(mode="json").items() if key not in _GENERAL}
+
+    def files(self) -> list[str]:
+        """Files below dataset.root that it reads."""
+        return []
+
+    def _named(self) -> dict[str, Any]:
+        return {key: _as_named(getattr(self, key)) for key in sorted(_LEARNING & self.model_fields_set)}
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A default of a key of learning is the first network's, so what is not named stays so."""
+        content = {key: value for key, value in write(self).items() if key not in _LEARNING}
+        return content | self._named()
+
+
+def _as_named(value: Any) -> Any:
+    return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
+
+
+class CropSection(SecondRoundSection):
+    """The first network, taught further on images that are cut to a box each."""
+
+    work: ClassVar[str] = f"{_ROOM}.crop:Crop"
+    view: ClassVar[str] = f"{_ROOM}.crop_view:boxes"
+    takes: ClassVar[tuple[str, ...]] = ("weights",)
+    kind: Literal["crop"] = "crop"
+    boxes: Inside
+    units: Units = "share"
+    margin: float = Field(0, ge=0, le=1)
+
+    def files(self) -> list[str]:
+        """The file of boxes."""
+        return [self.boxes]
+
+    @field_validator("after")
+    @classmethod
+    def _one(cls, value: list[str]) -> list[str]:
+        if len(value) != 1:
+            raise ValueError(f"a crop begins with the networks of exactly one base model, and {len(value)} are named")
+        return value
+
+
+# Every class above: kind → where it stands.
+SECOND_ROUND = Catalogue(
+    "labelstack.second_round",
+    {
+        section.model_fields["kind"].default: f"{__name__}:{section.__name__}"
+        for section in list(globals().values())
+        if isinstance(section, type) and issubclass(section, SecondRoundSection) and section is not SecondRoundSection
+    },
+)
+
+
+def second_section_of(kind: str) -> type[SecondRoundSection]:
+    """The section of a kind that is there; raise ``UserError`` when a plug-in's entry point names something else."""
+    return class_of_kind(SECOND_ROUND, kind, SecondRoundSection, "work")

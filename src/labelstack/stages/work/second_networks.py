@@ -1,0 +1,90 @@
+"""The networks of a second-round model, one after another; a finished one outlives a kill."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from labelstack.images.view_table import read_view
+from labelstack.params import Params
+from labelstack.predictions import read_predictions
+from labelstack.stages import paths
+from labelstack.stages.fold_files import read_asked
+from labelstack.stages.members import Network
+from labelstack.stages.rows import Rows
+from labelstack.stages.second_kinds.kind import kind_of
+from labelstack.stages.work import predict_network, train_network
+from labelstack.stages.work.train_network import Trained
+from labelstack.support import storage
+from labelstack.support.box import Boxes
+
+_FINISHED = "finished"  # folder of a network that needs nothing more
+
+
+def read_boxes_seen(name: str) -> dict[str, Boxes]:
+    """By split, the part of each image that a second-round model sees."""
+    return {split: read_view(paths.view(name), split) for split in paths.SPLITS}
+
+
+def learn(
+    params: Params,
+    own: Network,
+    rows: Rows,
+    held_out: Rows,
+    boxes: Mapping[str, Boxes],
+    work: Path,
+    on_epoch: Callable[[int, dict[str, float]], None],
+) -> Trained:
+    """Train a network, from the weights and for the targets of its kind; arguments as of ``train_network.compute``."""
+    kind = kind_of(params, params.second_round[own.model])
+    return train_network.compute(
+        params,
+        own,
+        rows,
+        held_out,
+        work,
+        on_epoch,
+        targets=kind.targets(rows),
+        boxes=boxes["train"],
+        start=kind.start(own.fold),
+    )
+
+
+def keep(own: Network, work: Path) -> None:
+    """Keep a finished network in its work folder: DVC clears a stage's outputs before it runs it again."""
+    with storage.replacing_dir(work / _FINISHED) as folder:
+        for file in (own.weights, own.history, own.run_file):
+            shutil.copyfile(file, folder / file.name)
+    for checkpoint in work.glob("*.npz"):
+        checkpoint.unlink()
+
+
+def restored(own: Network, work: Path) -> bool:
+    """Put a network that ``keep`` kept into its place; false where there is none."""
+    kept = [work / _FINISHED / file.name for file in (own.weights, own.history, own.run_file)]
+    if not all(file.exists() for file in kept):  # none, or a kill while the work folder was cleared
+        return False
+    with storage.replacing_dir(own.folder) as folder:
+        for file in kept:
+            shutil.copyfile(file, folder / file.name)
+    return True
+
+
+def predict(params: Params, own: Network, boxes: Mapping[str, Boxes], code: str, work: Path) -> None:
+    """Write what a network predicts; finished shards are kept in ``work``."""
+    predict_network.compute(params, own, code, boxes=boxes, kept=work / "predicted")
+
+
+def seen_whole(own: Sequence[Network], boxes: Mapping[str, Boxes]) -> tuple[int, int]:
+    """How many of the images that networks predict together have no box, and how many there are."""
+    asked = [read_asked(network.fold) for network in own]
+    ids = {"test": [read_predictions(own[0].predictions / "test.npz").image_id]}
+    for part in (part for one in asked for part in one.parts):
+        ids.setdefault(part.split, []).append(part.row_id)
+    unique = {split: np.unique(np.concatenate(rows)) for split, rows in ids.items()}
+    cut = sum(int(np.isin(rows, np.array(list(boxes[split]), np.int64)).sum()) for split, rows in unique.items())
+    total = sum(map(len, unique.values()))
+    return total - cut, total
