@@ -133,7 +133,7 @@ def fixed_threshold(params: Params, n_labels: int) -> Decision:
 
 
 def comparisons(params: Params, table: Mapping[str, Mapping[str, Any]], rows: Rows) -> list[dict[str, Any]]:
-    """Blend against best stacker against best model of images: cross-fitted difference, 95 % paired bootstrap interval."""
+    """Blend against best stacker against best single model: cross-fitted difference, 95 % paired bootstrap interval."""
     metric = metric_of(params.metric)
     there = {member.name: member for member in everyone(params)}
 
