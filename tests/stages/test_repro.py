@@ -22,7 +22,7 @@ def test_every_stage_leaves_its_outputs(finished: Workspace) -> None:
     assert set(stages) == {
         "settings", "sample", "ingest", "download@train", "download@validation", "download@test",
         "split", "train@wide-all", "train@deep-all", "predict@wide-all", "predict@deep-all",
-        "score@wide", "score@deep", "members@base_models",
+        "score@wide", "score@deep", "needs", "members@base_models", "members@second_round",
         "stack@cnn", "stack@xgboost", "members@stackers", "blend", "evaluate", "register", "submit", "report",
     }  # fmt: skip
     for name in ("wide", "deep"):
@@ -115,6 +115,7 @@ def test_a_change_reruns_what_it_touches_and_nothing_else(copied: Workspace) -> 
 
     content["models"]["third"] = content["models"]["wide"] | {"seed": 1}
     added = {"train@third-all", "predict@third-all", "score@third", "members@base_models", "stack@cnn", "stack@xgboost"}
+    added.add("needs")  # looks at all networks, and finds that nobody needs one
     assert rerun_by(copied, models=content["models"]) == {*added, *after}
 
 
@@ -142,7 +143,8 @@ def test_dvc_shows_metrics_and_plots(finished: Workspace, copied: Workspace) -> 
         (("train", "wid"), "no such base model"),
         (("stack", "wide"), "no such stacker"),
         (("download", "dev"), "no such split"),
-        (("members", "models"), "no such kind of members (there are: base_models, stackers)"),
+        (("members", "models"), "no such kind of members (there are: base_models, second_round, stackers)"),
+        (("views", "closer"), "closer: no such second-round model in params.yaml (there are: none)"),
     ],
 )
 def test_unknown_names_are_told_without_a_traceback(finished: Workspace, command: tuple[str, ...], said: str) -> None:

@@ -61,7 +61,7 @@ def flat(sections: dict[str, Any]) -> dict[str, Any]:
 def known(name: str, names: dict[str, Any], kind: str) -> Any:
     """The section of a named model or stacker; raise ``UserError`` with the valid names otherwise."""
     if name not in names:
-        raise UserError(f"{name}: no such {kind} in params.yaml (there are: {', '.join(names)})")
+        raise UserError(f"{name}: no such {kind} in params.yaml (there are: {', '.join(names) or 'none'})")
     return names[name]
 
 

@@ -37,7 +37,8 @@ def run() -> None:
     storage.write_json(paths.SETTINGS, settings(params))
     used = {(stage, *chosen(params, stage, *names)) for stage in ROOTS for names in _items(params, stage)}
     keep({(stage, *names): kept_code_digest(stage, *names) for stage, *names in used})
-    names = f"{len(params.models)} base models, {len(params.second_round)} second, {len(params.stackers)} stackers"
+    second = f"{len(params.second_round)} of a second round, " if params.second_round else ""
+    names = f"{len(params.models)} base models, {second}{len(params.stackers)} stackers"
     done("settings", f"params with their defaults, code of {len(ROOTS)} stages, {names}", paths.SETTINGS)
 
 

@@ -141,18 +141,18 @@ def fixed_threshold(params: Params, n_labels: int) -> Decision:
 
 
 def comparisons(params: Params, table: Mapping[str, Mapping[str, Any]], rows: Rows) -> list[dict[str, Any]]:
-    """Blend against best stacker against best base model: cross-fitted difference, 95 % paired bootstrap interval."""
+    """Blend against best stacker against best single model: cross-fitted difference, 95 % paired bootstrap interval."""
     metric = metric_of(params.metric)
     there = {member.name: member for member in everyone(params)}
 
     def given(name: str) -> NDArray[Any]:
         return read_cross_fitted(there[name].cross_fitted, rows.row_id, metric)
 
-    def best(kind: str) -> str:
-        of_kind = (name for name in table if table[name]["kind"] == kind)
+    def best(*kinds: str) -> str:
+        of_kind = (name for name in table if table[name]["kind"] in kinds)
         return max(of_kind, key=lambda name: table[name][metric.cross_fitted])
 
-    stacker, single = best("stacker"), best("base model")
+    stacker, single = best("stacker"), best("base model", "second round")
     compared = []
     for a, b in ((BLEND, stacker), (BLEND, single), (stacker, single)):
         paired = bootstrap.paired(metric, rows.Y, given(a), given(b))
