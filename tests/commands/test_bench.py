@@ -25,6 +25,7 @@ from labelstack.scoring.bootstrap import Interval
 from labelstack.stacking.bench.generator import generate
 from labelstack.stacking.bench.process import Row
 from labelstack.stages import paths
+from labelstack.stages.fold_files import write_stacking
 from labelstack.stages.members import base_model
 from labelstack.support.errors import InputProblems, UserError
 
@@ -170,14 +171,15 @@ def test_the_pipelines_predictions_make_a_cube():
     write_shard(paths.shards("validation") / "shard-00000.parquet", shard, [str(i) for i in ids])
     given = {}
     for name in ("one", "two"):
-        for split, images in (("validation", [1, 3, 4]), ("test", [7, 5])):
-            given[name, split] = rng.random((len(images), 2)).astype(np.float32)
-            write_predictions(base_model(name).predictions / f"{split}.npz", np.array(images), given[name, split])
+        for part, images in (("oof", [1, 3, 4]), ("test", [7, 5])):
+            given[name, part] = rng.random((len(images), 2)).astype(np.float32)
+            write_predictions(base_model(name).predictions / f"{part}.npz", np.array(images), given[name, part])
+    write_stacking(np.array([3, 1, 4]), np.array([0, 1, 2]))
     write_manifest(paths.ANSWERS, pd.DataFrame({"image_id": tests, "url": [["u"]] * 3, "label_id": [[20]] * 3}))
     cube = pipeline_cube()
     assert cube.models == ("one", "two")
     assert cube.labels.tolist() == [[1, 0], [0, 0], [1, 1]]  # images 3, 1 and 4; nobody could fetch 8
-    assert np.array_equal(cube.cube[:, 1], given["two", "validation"][[1, 0, 2]])
+    assert np.array_equal(cube.cube[:, 1], given["two", "oof"][[1, 0, 2]])
     assert np.array_equal(cube.test_cube[:, 0], given["one", "test"][[1, 0]])  # 5 and 7; 6 could not be fetched
     assert cube.test_labels.tolist() == [[0, 1], [0, 1]]
     write_manifest(paths.ANSWERS, pd.DataFrame({"image_id": [], "url": [], "label_id": []}))

@@ -77,7 +77,7 @@ PARAMS: dict[str, set[str]] = {
     "blend": {"blend"},
     "metric": SECOND_LEVEL | {"train", "evaluate", "register", "report"},
     "thresholds": SECOND_LEVEL | {"register"},
-    "thresholds.strategy": SECOND_LEVEL | {"evaluate", "submit", "register"},
+    "thresholds.strategy": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
     "thresholds.fixed": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
     "submission": {"submit", "register"},
     "submission.missing": {"evaluate", "submit", "register"},
@@ -292,7 +292,7 @@ def test_another_task_reruns_all_that_learns_decides_or_answers() -> None:
     stated["dataset"]["task"] = "single_label"
     after, table = settings(Params.model_validate(stated)), graph.stages(REPOSITORY / "dvc.yaml")
     reran = {stage for stage in table if keys_changed(table[stage], before, after)}
-    assert reran == SECOND_LEVEL | {"ingest", "train", "evaluate", "submit", "register"}
+    assert reran == SECOND_LEVEL | {"ingest", "train", "evaluate", "submit", "register", "report"}
 
 
 def keys_changed(stage: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> bool:
