@@ -99,10 +99,14 @@ def test_the_version_says_its_task_and_labels_new_pictures_by_the_same_rule(
     new = sorted((tmp_path / "new").glob("*/[0-7].png"))
     out = tmp_path / "labels.jsonl"
     model = f"models:/{yaml.safe_load((one_label.root / 'params.yaml').read_text())['tracking']['registered_model']}/1"
-    one_label.run("labelstack", "predict", *map(str, new), "--model", model, "--out", str(out))
+    one_label.run("labelstack", "predict", *map(str, new), "--model", model, "--all-probabilities", "--out", str(out))
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == len(new)
     assert {len(row["labels"]) for row in rows} == {1}
+    for row in rows:
+        all_of_them = row["probabilities"].values()
+        assert sum(all_of_them) == pytest.approx(1, abs=1e-5)
+        assert row["probability"] == [max(all_of_them)]
     assert np.mean([row["labels"][0] == file.parent.name for row, file in zip(rows, new, strict=True)]) > 0.5
     with contextlib.closing(sqlite3.connect(one_label.root / "mlflow.db")) as database:
         tags = dict(database.execute("SELECT key, value FROM model_version_tags"))
