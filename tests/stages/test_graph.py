@@ -87,7 +87,7 @@ PARAMS: dict[str, set[str]] = {
     "blend": {"blend"},
     "metric": SECOND_LEVEL | {"train", "evaluate", "register", "report"},  # with a second round `second` as `train`
     "thresholds": SECOND_LEVEL | {"register"},
-    "thresholds.strategy": SECOND_LEVEL | {"evaluate", "submit", "register"},
+    "thresholds.strategy": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
     "thresholds.fixed": SECOND_LEVEL | {"evaluate", "submit", "register", "report"},
     "submission": {"submit", "register"},
     "submission.missing": {"evaluate", "submit", "register"},
@@ -327,7 +327,7 @@ def test_another_task_reruns_all_that_learns_decides_or_answers() -> None:
     stated["dataset"]["task"] = "single_label"
     after, table = settings(Params.model_validate(stated)), graph.stages(REPOSITORY / "dvc.yaml")
     reran = {stage for stage in table if keys_changed(table[stage], before, after)}
-    assert reran == SECOND_LEVEL | {"ingest", "train", "second", "evaluate", "submit", "register"}
+    assert reran == SECOND_LEVEL | {"ingest", "train", "second", "evaluate", "submit", "register", "report"}
 
 
 def test_every_key_of_a_second_round_reruns_what_the_table_says() -> None:

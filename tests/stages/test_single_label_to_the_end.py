@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,17 @@ def test_the_submission_has_exactly_one_label_for_every_image(one_label: Workspa
     assert rule["decision"]["calibration"]["method"] == "temperature"
 
 
+def test_the_report_speaks_of_no_threshold(one_label: Workspace) -> None:
+    page = (one_label.root / "report/index.html").read_text()
+    assert "Exactly one label: every image is given its most probable one" in page
+    assert "One threshold" not in page
+    assert 'id="decisions"' not in page
+    assert 'id="thresholds"' not in page
+    shown = one_label.run("labelstack", "leaderboard").stdout
+    assert "in-" in shown
+    assert "0.3\n" not in shown.partition("plain_cnn")[0]
+
+
 def test_the_version_says_its_task_and_labels_new_pictures_by_the_same_rule(
     one_label: Workspace, tmp_path: Path
 ) -> None:
@@ -86,11 +99,20 @@ def test_the_version_says_its_task_and_labels_new_pictures_by_the_same_rule(
     new = sorted((tmp_path / "new").glob("*/[0-7].png"))
     out = tmp_path / "labels.jsonl"
     model = f"models:/{yaml.safe_load((one_label.root / 'params.yaml').read_text())['tracking']['registered_model']}/1"
-    one_label.run("labelstack", "predict", *map(str, new), "--model", model, "--out", str(out))
+    one_label.run("labelstack", "predict", *map(str, new), "--model", model, "--all-probabilities", "--out", str(out))
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == len(new)
     assert {len(row["labels"]) for row in rows} == {1}
+    for row in rows:
+        all_of_them = row["probabilities"].values()
+        assert sum(all_of_them) == pytest.approx(1, abs=1e-5)
+        assert row["probability"] == [max(all_of_them)]
     assert np.mean([row["labels"][0] == file.parent.name for row, file in zip(rows, new, strict=True)]) > 0.5
+    with contextlib.closing(sqlite3.connect(one_label.root / "mlflow.db")) as database:
+        tags = dict(database.execute("SELECT key, value FROM model_version_tags"))
+    assert tags["labelstack.task"] == "single_label"
+    (described,) = (one_label.root / "mlartifacts").rglob("ensemble.json")
+    assert json.loads(described.read_text())["settings"]["task"] == "single_label"
     again = tmp_path / "again"
     said = one_label.run("labelstack", "rebuild", "1", "--verify", "--submit", "--to", str(again)).stdout
     assert "maximum absolute difference 0" in said

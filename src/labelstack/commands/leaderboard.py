@@ -10,7 +10,7 @@ from labelstack.params import load_params
 from labelstack.report.terminal import leaderboard_table
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
-from labelstack.stages.board import leaderboard_rows, scored_images
+from labelstack.stages.board import fixed_threshold, leaderboard_rows, scored_images
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
@@ -24,7 +24,7 @@ def run() -> None:
     rows, metric = leaderboard_rows(params, evaluation), metric_of(params.metric)
     console = Console()
     console.print(
-        leaderboard_table(rows, metric, fixed_threshold=params.thresholds.fixed, images=scored_images(evaluation))
+        leaderboard_table(rows, metric, fixed_threshold=fixed_threshold(params), images=scored_images(evaluation))
     )
     for sentence in evaluation.get("caveats", []):
         console.print(sentence, style="dim", highlight=False)

@@ -172,7 +172,7 @@ class ReportContent:
     images: str = "validation images"
     notes: Sequence[str] = ()
     metric: Metric = field(default_factory=FMetric)
-    fixed_threshold: float = 0.3
+    fixed_threshold: float | None = 0.3
     decisions: Sequence[DecisionRow] = ()
     comparisons: Sequence[Comparison] = ()
     reproduce: Sequence[str] = field(default=("make repro", "make ui"))

@@ -91,7 +91,7 @@ def render(content: ReportContent) -> bytes:
 def _columns(rows: Sequence[LeaderboardRow], content: ReportContent) -> list[tuple[str, str]]:
     """(scoring, heading) of every score that at least one row has."""
     return [
-        (scoring, heading.format(fixed=content.fixed_threshold))
+        (scoring, heading.format(fixed=content.fixed_threshold or 0))
         for scoring, heading in _SCORINGS.items()
         if any(row.score(scoring, metric.key) is not None for row in rows for metric in content.metric.family)
     ]

@@ -17,16 +17,16 @@ def leaderboard_table(
     rows: Sequence[LeaderboardRow],
     metric: Metric,
     *,
-    fixed_threshold: float = 0.3,
+    fixed_threshold: float | None = 0.3,
     images: str = "validation images",
 ) -> Table:
     """Rows ranked by cross-fitted score, the best of each column bold; fits 80 columns, names are never markup.
 
-    ``images`` are those that were scored, in words.
+    ``images`` are those that were scored, in words; ``fixed_threshold`` None: no label is given by one.
     """
     rows = ranked(rows, metric)
     columns = [(f"{each.short}\ncross-\nfitted", "cross_fitted", each) for each in metric.family]
-    if metric.wants == "label_sets":
+    if metric.wants == "label_sets" and fixed_threshold is not None:
         columns.append((f"{metric.short}\nat\n{fixed_threshold:g}", "fixed", metric))
     columns.append((f"{metric.short}\nin-\nsample", "in_sample", metric))
     for new in ("audit", "test"):

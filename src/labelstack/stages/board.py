@@ -13,8 +13,14 @@ from labelstack.support import storage
 from labelstack.tracking.run_file import read_run_json
 
 
+def fixed_threshold(params: Params) -> float | None:
+    """The threshold that tuned ones are compared with; None where every image gets exactly one label, at none."""
+    return None if params.thresholds.exclusive else params.thresholds.fixed
+
+
 def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any = None) -> list[LeaderboardRow]:
     """One row for every model, stacker and the blend; with links to MLflow runs when a tracker is given."""
+    thresholds = fixed_threshold(params) is not None
     weights = storage.read_json(THE_BLEND.learnt)["weights"]
     family = metric_of(params.metric).family
     rows = []
@@ -24,12 +30,12 @@ def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any
             LeaderboardRow(
                 name=name,
                 kind=row["kind"],
-                fixed=scores_of(row, family, "{}_at_fixed"),
+                fixed=scores_of(row, family, "{}_at_fixed") if thresholds else None,
                 cross_fitted=scores_of(row, family, "{}_cross_fitted"),
                 in_sample=scores_of(row, family, "{}_in_sample"),
                 audit=scores_of(row, family, "audit_{}"),
                 test=scores_of(row, family, "test_{}"),
-                test_fixed=scores_of(row, family, "test_{}_at_fixed"),
+                test_fixed=scores_of(row, family, "test_{}_at_fixed") if thresholds else None,
                 weight=weights.get(name),
                 run_id=run["run_id"],
                 run_url=tracker.url(run["run_id"]) if tracker else None,
@@ -40,7 +46,9 @@ def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any
 
 
 def decision_rows(params: Params, evaluation: dict[str, Any]) -> list[DecisionRow]:
-    """Every decision strategy on the blend, with the one in use marked."""
+    """Every decision strategy on the blend, with the one in use marked; none where there is but one."""
+    if params.thresholds.exclusive:
+        return []
     chosen = storage.read_json(THE_BLEND.rule)["strategy"]
     family = metric_of(params.metric).decides.family
     return [

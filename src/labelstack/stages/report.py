@@ -18,7 +18,7 @@ from labelstack.report.html import write_report
 from labelstack.scoring import metrics
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
-from labelstack.stages.board import comparison_rows, decision_rows, leaderboard_rows, scored_images
+from labelstack.stages.board import comparison_rows, decision_rows, fixed_threshold, leaderboard_rows, scored_images
 from labelstack.stages.common import done
 from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.label_sets import load_decision
@@ -56,8 +56,10 @@ def image_names(split: Split, image_id: NDArray[np.int64]) -> dict[int, str]:
     return {int(i): without_credentials(name) for i, name in zip(here["image_id"], here["name"], strict=True)}
 
 
-def threshold_curve(params: Params) -> ThresholdCurve:
-    """The blend's scores over one threshold, as `evaluate` tabulated them."""
+def threshold_curve(params: Params) -> ThresholdCurve | None:
+    """The blend's scores over one threshold, as `evaluate` tabulated them; None where no label is given by one."""
+    if params.thresholds.exclusive:
+        return None
     table = pd.read_csv(paths.PLOTS / "thresholds.csv")
     scores = {str(name): table[name].to_numpy() for name in table.columns if name != "threshold"}
     return ThresholdCurve.of(metric_of(params.metric), table["threshold"].to_numpy(), scores, params.thresholds.fixed)
@@ -96,7 +98,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         decisions=decision_rows(params, evaluation),
         comparisons=comparison_rows(evaluation),
         metric=metric_of(params.metric),
-        fixed_threshold=params.thresholds.fixed,
+        fixed_threshold=fixed_threshold(params),
     )
 
 
@@ -124,9 +126,10 @@ def run() -> None:
         "leaderboard": figures.leaderboard(shown.leaderboard, shown.metric),
         "per_label_f1": figures.per_label_f1(shown.per_label, score_name=shown.metric.fits.name),
         "training_curves": figures.training_curves(shown.curves),
-        "threshold_curves": figures.threshold_curves(threshold_curve(params)),
         "blend_weights": figures.blend_weights(shown.blend_weights),
     }
+    if shown.threshold_curve is not None:
+        drawn["threshold_curves"] = figures.threshold_curves(shown.threshold_curve)
     with storage.replacing_dir(paths.REPORT / "figures") as folder:
         for key, figure in drawn.items():
             (folder / f"{key}.png").write_bytes(figures.figure_png(figure))
