@@ -310,6 +310,7 @@ def test_single_label_is_a_rule_for_other_formats_too(here: Path) -> None:
         (here / f"mine/{split}.json").write_text(json.dumps(content if split != "test" else {"images": images}))
     stated = yaml.safe_load((here / "params.yaml").read_text())
     stated["dataset"] |= {"format": "imaterialist2018", "task": "single_label"}
+    stated["thresholds"] |= {"calibration": "temperature"}
     Path("mine/labels.csv").unlink()
     Path("params.yaml").write_text(yaml.safe_dump(stated))
     with pytest.raises(InputProblems, match="single_label") as caught:
