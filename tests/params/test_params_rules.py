@@ -205,3 +205,13 @@ def test_answers_lie_where_a_change_in_them_is_seen(root: str, answers: str | No
     else:
         with pytest.raises(ValidationError, match=r"must lie below dataset\.root"):
             DatasetSection(root=root, answers=answers)
+
+
+def test_folds_by_the_rarest_label_keep_nothing_together_and_say_so_before_anything_is_downloaded():
+    with pytest.raises(ValidationError) as caught:
+        Params.model_validate({**SMALLEST, "folds": {"method": "rarest_first", "group_by": {"blocks": 10}}})
+    assert explain(caught.value, Params) == [
+        "folds.method: rarest_first deals single rows; with folds.group_by use iterative"
+    ]
+    given = {"method": "rarest_first", "group_by": {"blocks": 10}, "column": "folds.csv"}
+    assert Params.model_validate({**SMALLEST, "folds": given}).folds.column == "folds.csv"

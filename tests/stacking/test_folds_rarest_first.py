@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelstack.stacking.folds import assign_folds
 from labelstack.stacking.rarest_first import rarest_first_folds
 from labelstack.support.errors import UserError
 
@@ -96,18 +95,7 @@ def test_images_without_labels_go_to_the_smallest_fold() -> None:
     assert rarest_first_folds([[]] * 7, 3, 1).tolist() == expected
 
 
-def test_of_a_table_every_image_names_its_labels_in_the_order_of_the_columns() -> None:
-    labels = [sorted(some) for some in generated(400, 30, 1)]
-    labels[3] = labels[399] = []
-    Y = np.zeros((400, 30), bool)
-    for row, some in enumerate(labels):
-        Y[row, some] = True
-    assert np.array_equal(assign_folds(Y, 5, 42, method="rarest_first"), rarest_first_folds(labels, 5, 42))
-
-
 def test_what_it_cannot_do() -> None:
     for k in (1, 4):
         with pytest.raises(UserError, match=f"folds.k is {k}: 3 images"):
             rarest_first_folds([[0]] * 3, k, 0)
-    with pytest.raises(UserError, match="rarest_first, which deals row by row and keeps no source whole"):
-        assign_folds(np.eye(4), 2, 0, source=[0, 0, 1, 1], method="rarest_first")

@@ -75,6 +75,8 @@ class Params(SecondLevel):
             yield told
         if self.training.monitor == "fold" and not self.by_fold:
             yield "training.monitor: fold is for networks that have one; with base_models: [all] use holdout"
+        if self.folds.method == "rarest_first" and self.folds.group_by is not None and self.folds.column is None:
+            yield "folds.method: rarest_first deals single rows; with folds.group_by use iterative"
 
     def _override_problems(self) -> Iterator[str]:
         for name, model in self.models.items():

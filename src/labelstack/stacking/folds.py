@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.grouped_folds import deal_sources
-from labelstack.stacking.rarest_first import check_k, rarest_first_folds
+from labelstack.stacking.rarest_first import check_k
 from labelstack.stacking.sources import source_codes
 from labelstack.support.errors import UserError
 
 
-def assign_folds(
-    Y: ArrayLike,
-    k: int,
-    seed: int,
-    *,
-    source: ArrayLike | None = None,
-    method: Literal["iterative", "rarest_first"] = "iterative",
-) -> NDArray[np.int64]:
+def assign_folds(Y: ArrayLike, k: int, seed: int, *, source: ArrayLike | None = None) -> NDArray[np.int64]:
     """Fold of each image, with every label spread over the folds as evenly as it goes.
 
-    ``iterative``: iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011): the label with the fewest images left
+    Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011): the label with the fewest images left
     is dealt out first, each image to the fold that lacks this label most, then to the one with most room. Unlike the
     paper's, folds have a fixed size: n // k, and one more in the first n % k. With sources, whole ones are dealt out
     (``deal_sources``), and folds are as even as these allow.
-
-    ``rarest_first``: ``rarest_first_folds``, every image naming its labels in the order of the columns.
 
     Parameters
     ----------
@@ -37,7 +26,6 @@ def assign_folds(
     k : number of folds, 2 … n
     seed : breaks ties
     source : strings or whole numbers [n]; images of one source get one fold
-    method : the rule
 
     Returns
     -------
@@ -46,19 +34,10 @@ def assign_folds(
     Raises
     ------
     UserError
-        When k is below 2 or above the number of images or of sources, or the rule cannot keep sources whole.
+        When k is below 2 or above the number of images or of sources.
     """
     answers = check_answers(Y)
     check_k(k, len(answers))
-    if method == "rarest_first":
-        if source is not None:
-            raise UserError(
-                "folds.method is rarest_first, which deals row by row and keeps no source whole (folds.group_by): "
-                "set folds.method to iterative, or folds.group_by to null"
-            )
-        rows, columns = np.nonzero(answers)
-        ends = np.searchsorted(rows, np.arange(1, len(answers)))
-        return rarest_first_folds([labels.tolist() for labels in np.split(columns, ends)], k, seed)
     if source is None:
         return _iterative(answers, k, seed)
     codes = source_codes(source, len(answers))

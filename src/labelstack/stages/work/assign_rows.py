@@ -128,8 +128,6 @@ def _given(params: Params, rows: Rows) -> Ids:
 
 def _rarest_first(params: Params, rows: Rows) -> Ids:
     """Dealt over all images of the split, downloaded or not, in the order of its file, as the rule wants it."""
-    if rows.source is not None:
-        raise UserError("folds.method: rarest_first deals single images; with folds.group_by use iterative")
     manifest = read_manifest(paths.manifest(rows.split))
     folds = rarest_first_folds(manifest["label_id"].tolist(), params.folds.k, params.folds.seed)
     return folds[np.isin(manifest["image_id"], rows.row_id)]
