@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -173,6 +174,10 @@ class Workspace:
     def repro(self, *targets: str) -> set[str]:
         """Run `dvc repro`; the stages that ran."""
         return set(re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro", *targets).stdout))
+
+    def changed(self) -> set[str]:
+        """Stages that `dvc status` calls changed, but for `settings`, which every change of params or code reruns."""
+        return set(json.loads(self.run("dvc", "status", "--json").stdout)) - {"settings"}
 
     def kill_when(self, condition: Callable[[], bool], *command: str, timeout: float = PATIENCE) -> None:
         """Start a command and kill -9 it with all its children as soon as the condition holds."""

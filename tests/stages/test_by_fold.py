@@ -122,8 +122,9 @@ def test_the_version_holds_every_network_and_predicts_as_on_that_day(folded: Wor
 
 
 def changed(workspace: Workspace) -> set[str]:
+    """What is stale, params.yaml having changed."""
     workspace.run("labelstack", "stage", "settings")
-    return set(json.loads(workspace.run("dvc", "status", "--json").stdout)) - {"settings"}
+    return workspace.changed()
 
 
 @pytest.mark.long

@@ -375,11 +375,6 @@ def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:
 # --- through the real DVC -----------------------------------------------------------------------------------------
 
 
-def changed(workspace: Workspace) -> set[str]:
-    """Stages that `dvc status` calls changed, but for `settings`, which every change of params or code reruns."""
-    return set(json.loads(workspace.run("dvc", "status", "--json").stdout)) - {"settings"}
-
-
 @contextmanager
 def one_byte_changed(file: Path) -> Iterator[None]:
     before = file.read_bytes()
@@ -429,10 +424,10 @@ INPUTS: dict[str, set[str]] = {
 
 
 def test_a_byte_in_any_input_is_seen_by_who_reads_it_and_by_nobody_else(copied: Workspace) -> None:
-    assert changed(copied) == set()
+    assert copied.changed() == set()
     for name, expected in INPUTS.items():
         with one_byte_changed(copied.root / name):
-            assert changed(copied) == expected, name
+            assert copied.changed() == expected, name
 
 
 def test_other_answers_are_scored_and_nothing_else_is_done(copied: Workspace) -> None:
@@ -444,7 +439,7 @@ def test_other_answers_are_scored_and_nothing_else_is_done(copied: Workspace) ->
     file.unlink()
     file.write_text(json.dumps(answers))
     copied.run("labelstack", "stage", "ingest")
-    assert changed(copied) == {"sample", "ingest", "evaluate"}
+    assert copied.changed() == {"sample", "ingest", "evaluate"}
     copied.run("labelstack", "stage", "evaluate")
     after = json.loads((copied.root / "metrics/evaluation.json").read_text())["scores"]["blend"]["test_samples_f1"]
     assert after != before
@@ -468,7 +463,7 @@ def test_a_line_of_code_reruns_the_stages_whose_results_it_may_change(copied: Wo
         file.write_text(text + line)
         here = environment() | {"PYTHONPATH": str(copied.root / "src")}
         subprocess.run(["labelstack", "stage", "settings"], cwd=copied.root, env=here, check=True, capture_output=True)
-        assert changed(copied) == expected, name
+        assert copied.changed() == expected, name
         file.write_text(text)
 
 

@@ -183,8 +183,9 @@ def test_the_version_predicts_its_test_rows_to_the_bit_and_new_images(seconded: 
 
 
 def changed(workspace: Workspace) -> set[str]:
+    """What is stale, params.yaml having changed."""
     workspace.run("labelstack", "stage", "settings")
-    return set(json.loads(workspace.run("dvc", "status", "--json").stdout)) - {"settings"}
+    return workspace.changed()
 
 
 @pytest.mark.long
