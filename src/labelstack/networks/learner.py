@@ -53,25 +53,29 @@ class Learner:
     """
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, ema: float | None = None
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: Loss,
+        ema: float | None = None,
+        *,
+        masked: bool = False,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self._network = logits_model(model)
-        self._loss, self._ema = loss, ema
+        self._loss, self._ema, self._masked = loss, ema, masked
         self._strategy = tf.distribute.get_strategy()
         # Built first: an optimizer that makes its variables inside the step has the step traced twice.
         optimizer.build(model.trainable_variables)
         self._average = [tf.Variable(w.value, trainable=False) for w in model.weights] if ema else []
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._compiled = tf.function(
-            self._step,
-            autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
-            input_signature=[
-                tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.uint8),
-                tf.TensorSpec([None, model.outputs[0].shape[-1]], tf.float32),
-                tf.TensorSpec([], tf.float32),
-            ],
-        )
+        self._compiled = self._compile()
+
+    def learn_by(self, loss: Loss) -> None:
+        """Take another loss from now on; the optimizer's state stays."""
+        if loss is not self._loss:
+            self._loss = loss
+            self._compiled = self._compile()
 
     def step(self, images: NDArray[np.uint8], targets: NDArray[np.float32], learning_rate: float) -> Any:
         """One optimizer step on a batch, divided among the replicas; the mean loss as a scalar tensor."""
@@ -113,6 +117,17 @@ class Learner:
         for name, variable in variables.items():
             variable.assign(state[name])
 
+    def _compile(self) -> Any:
+        return tf.function(
+            self._step,
+            autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
+            input_signature=[
+                tf.TensorSpec([None, *self.model.inputs[0].shape[1:]], tf.uint8),
+                tf.TensorSpec([None, self.model.outputs[0].shape[-1]], tf.float32),
+                tf.TensorSpec([], tf.float32),
+            ],
+        )
+
     def _variables(self) -> dict[str, Any]:
         groups = {"weight": self.model.weights, "optimizer": self.optimizer.variables, "average": self._average}
         named = {f"{group}/{i:05d}": v for group, values in groups.items() for i, v in enumerate(values)}
@@ -126,10 +141,14 @@ class Learner:
         def on_replica() -> Any:
             number = tf.distribute.get_replica_context().replica_id_in_sync_group
             own, wanted = (images, targets) if replicas == 1 else (images[number::replicas], targets[number::replicas])
+            known = None
+            if self._masked:
+                known = tf.cast(tf.math.is_finite(wanted), tf.float32)
+                wanted = tf.where(known > 0, wanted, 0.0)
             with tf.GradientTape() as tape:
                 logits = self._network(own, training=True)
                 # Gradients are summed over replicas, so each divides by the size of the whole batch.
-                loss = tf.reduce_sum(self._loss(wanted, logits, None)) / total
+                loss = tf.reduce_sum(self._loss(wanted, logits, known)) / total
                 scaled = self.optimizer.scale_loss(loss)
             variables = self.model.trainable_variables
             gradients = tape.gradient(scaled, [variable.value for variable in variables])

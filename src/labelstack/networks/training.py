@@ -76,6 +76,7 @@ def train(
     metric: MetricSection | None = None,
     on_epoch: OnEpoch | None = None,
     start: Path | None = None,
+    masked: bool = False,
 ) -> TrainResult:
     """Train a base model, or go on from the last finished epoch found in ``work``.
 
@@ -103,6 +104,8 @@ def train(
         Called after each epoch's checkpoint is on disk; not again for epochs found in ``work``.
     start : Path, optional
         A ``.keras`` file of the same layers whose weights are begun with.
+    masked : bool
+        Whether targets of ``batches`` may be NaN: labels that are not known and count nothing.
 
     Raises
     ------
@@ -117,13 +120,16 @@ def train(
         model = build_model(params, asked, mixed_precision=training.mixed_precision)
         if start is not None:
             begin_with(model, start)
-        learner = Learner(model, make_optimizer(params, training.mixed_precision), asked.loss, params.ema)
+        learner = Learner(
+            model, make_optimizer(params, training.mixed_precision), asked.loss, params.ema, masked=masked
+        )
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task, start)
+    fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task, start, masked)
     folder = CheckpointFolder(work, fingerprint)
     history, best = _resumed(folder, learner)
     judge = _Judge(model, holdout, metric, asked, params.batch_size) if holdout is not None else None
-    while len(history) < params.epochs and not stopped(history, training.patience):
+    while len(history) < params.epochs and not stopped(history, training.patience, asked.settled):
+        learner.learn_by(asked.loss_of(len(history)))
         record = _epoch(params, learner, batches, seed, history)
         with learner.averaged():
             record |= judge() if judge else {}
@@ -236,6 +242,7 @@ def _fingerprint(
     replicas: int,
     task: str,
     start: Path | None,
+    masked: bool,
 ) -> str:
     """Digest of what decides the result; the number of worker processes does not."""
     return digest(
@@ -250,5 +257,6 @@ def _fingerprint(
             "replicas": replicas,
             "task": task,
             **({} if start is None else {"start": sha256(start)}),
+            **({"masked": True} if masked else {}),
         }
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from labelstack.params.loss_names import LOSS_TASKS
+from labelstack.params.losses import plain_losses
 from labelstack.params.thresholds import ARGMAX, TEMPERATURE, ThresholdsSection
 
 Task = Literal["multi_label", "single_label"]
@@ -61,9 +62,8 @@ def task_problems(task: Task, thresholds: ThresholdsSection, losses: Iterable[tu
 
 
 def stated_losses(models: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Key and name of the loss of every model, and of folds that have one of their own."""
+    """Key and name of every loss that a model's is made of, and those of folds that have one of their own."""
     for name, model in models.items():
-        yield f"models.{name}.loss", model.loss
+        yield from plain_losses(model.loss, f"models.{name}.loss")
         for fold, own in model.by_fold.items():
-            if isinstance(own.get("loss"), str):
-                yield f"models.{name}.by_fold.{fold}.loss", own["loss"]
+            yield from plain_losses(own.get("loss"), f"models.{name}.by_fold.{fold}.loss")
