@@ -194,6 +194,8 @@ CLOSER: dict[str, Any] = {
     "weight_decay": 0.0,
     "label_smoothing": 0.0,
     "mixup": 0.0,
+    "mixup_per": "image",
+    "cutmix": 0.0,
     "ema": None,
     "schedule": {"kind": "cosine", "warmup_epochs": 1},
     "loss": "bce",
@@ -201,6 +203,11 @@ CLOSER: dict[str, Any] = {
     "seed": 3,
 }
 OTHERS: dict[str, list[Any]] = {
+    "augment.resized_crop": [{"area": [0.5, 1]}],
+    "augment.crop_if_needed": [{"sides": 3}],
+    "augment.rect_crop": [{"chance": 0.5}],
+    "augment.one_of": [[{"of": {"clahe": {}}}]],
+    "augment.erase": [{"chance": 0.3}],
     "second_round": [{"closer": CLOSER}],
     "second_round.closer.after": [["plain_cnn"]],
     "second_round.closer.boxes": ["other.csv"],
@@ -256,6 +263,7 @@ WORDS = [
     "own",
     "all",
     "logit",
+    "batch",
     "both",
     "mean",
     "same",

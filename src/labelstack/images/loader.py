@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labelstack.images.pixels.decode import decode
+from labelstack.images.pixels.source_crops import build_croppers
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths, status_frame
 from labelstack.images.workers import Augmenter, Buffer, Portion, WorkerPool, make_images
 from labelstack.params.augment import AugmentSection
@@ -40,7 +41,7 @@ class TrainingBatches:
     not on ``workers``, nor on which epochs were drawn before. How an image is augmented depends on ``seed``, the epoch
     and the image only. Shards are shuffled, and rows within windows of ``shuffle_shards`` shards, so memory stays
     bounded: a window of JPEGs, and the batches made ahead, which are 64 images a worker, but at least two batches.
-    The decoded images of a small subset are kept in memory.
+    The decoded images of a small subset are kept in memory, unless the policy crops stored images.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ class TrainingBatches:
         self._image_ids = np.asarray(image_ids, np.int64)
         self._boxes = as_rows(boxes, self._image_ids)
         self._shards = _find(Path(shards), self._image_ids)
-        self._cached = len(image_ids) * size * size * 3 <= cache_bytes
+        self._croppers = build_croppers(augment, size)  # of other pixels each epoch, so squares cannot be kept
+        self._cached = self._croppers is None and len(image_ids) * size * size * 3 <= cache_bytes
         self._pixels: Images | None = None
         self._pool: WorkerPool | None = None
         self._augmenter: Augmenter | None = None
@@ -147,7 +149,7 @@ class TrainingBatches:
 
     def _here(self, portion: Portion, out: Images) -> Future[None]:
         future: Future[None] = Future()
-        out[:] = make_images(portion, self.size, self._augmenter, self.resize)
+        out[:] = make_images(portion, self.size, self._augmenter, self.resize, self._croppers)
         future.set_result(None)
         return future
 

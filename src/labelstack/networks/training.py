@@ -162,8 +162,8 @@ def _epoch(params: ModelSection, learner: Learner, batches: EpochBatches, seed: 
     number, steps, started = len(history), batches.steps_per_epoch, time.monotonic()
     learner.reseed(seed, number)
     items = batches.epoch(number)
-    if params.mixup:
-        items = mixed_up(items, params.mixup, seed, number)
+    if params.mixup or params.cutmix:
+        items = mixed_up(items, params.mixup, seed, number, per=params.mixup_per, cutmix=params.cutmix)
     losses, sizes, rates = [], [], []
     # steps × size says at most one batch too many, and the bar is only a bar
     with bar(total=steps * params.batch_size, desc=f"epoch {number + 1}/{params.epochs}", unit="image") as progress:

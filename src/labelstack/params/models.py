@@ -14,6 +14,7 @@ from labelstack.params.rules import Folder
 from labelstack.params.section import Section, Seed
 
 Resize = Literal["stretch", "letterbox"]
+MixedPer = Literal["image", "batch"]
 
 
 class ScheduleSection(Section):
@@ -72,6 +73,8 @@ class LearningSection(Section):
     weight_decay: float = Field(0, ge=0, le=1)
     label_smoothing: float = Field(0, ge=0, lt=0.5)
     mixup: float = Field(0, ge=0, le=10)
+    mixup_per: MixedPer = "image"
+    cutmix: float = Field(0, ge=0, le=10)
     ema: float | None = Field(None, gt=0, lt=1)
     schedule: ScheduleSection = ScheduleSection()
     loss: Loss = "bce"

@@ -100,7 +100,7 @@ def _traits(model: ModelSection) -> Iterator[Hashable]:
         "dense": bool(model.head.units),
         "schedule": model.schedule.kind,
         "augment": augment,
-        "mixup": model.mixup > 0,
+        "mixup": (model.mixup > 0, model.cutmix > 0, model.mixup_per),
         "ema": model.ema is not None,
         "smoothing": model.label_smoothing > 0,
     }.items()
