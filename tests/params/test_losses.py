@@ -104,6 +104,14 @@ def test_each_loss_of_a_mix_must_fit_the_task(tmp_path: Path) -> None:
     assert Params.model_validate(single | {"dataset": {"task": "single_label"}})
 
 
+def test_the_loss_of_a_second_round_must_fit_the_task_too(tmp_path: Path) -> None:
+    second = {"kind": "crop", "after": ["a"], "boxes": "boxes.csv", "loss": {"kind": "focal", "gamma": 1}}
+    (told,) = problems(tmp_path, content() | {"dataset": {"task": "single_label"}, "second_round": {"closer": second}})
+    assert told.startswith("second_round.closer.loss.kind: focal is for multi_label")
+    del second["loss"]
+    assert Params.model_validate(content() | {"dataset": {"task": "single_label"}, "second_round": {"closer": second}})
+
+
 def test_a_second_round_learns_by_what_it_names_or_by_the_first_networks_loss() -> None:
     first = content(loss=PHASES, epochs=8)
     named = {"kind": "crop", "after": ["a"], "boxes": "boxes.csv", "epochs": 4}

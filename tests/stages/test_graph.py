@@ -196,6 +196,7 @@ CLOSER: dict[str, Any] = {
     "mixup": 0.0,
     "mixup_per": "image",
     "cutmix": 0.0,
+    "hard_examples": 0.0,
     "ema": None,
     "schedule": {"kind": "cosine", "warmup_epochs": 1},
     "loss": "bce",

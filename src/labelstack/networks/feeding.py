@@ -24,8 +24,14 @@ class EpochBatches(Protocol):
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch."""
 
-    def epoch(self, e: int) -> Iterator[Batch]:
-        """Batches (uint8 [b, S, S, 3], float32 [b, n_labels]) of epoch ``e`` (from 0), the same whenever asked."""
+    def epoch(self, e: int, again: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        """Batches (uint8 [b, S, S, 3], float32 [b, n_labels]) of epoch ``e`` (from 0), the same whenever asked.
+
+        Rows in ``again`` come twice.
+        """
+
+    def order(self, e: int, again: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Rows, numbers from 0, in the order in which ``epoch`` gives them."""
 
 
 def mixed_up(

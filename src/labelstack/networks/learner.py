@@ -50,6 +50,14 @@ class Learner:
     ema : float, optional
         Decay of an exponential moving average of all weights, normalization statistics included. In the first steps
         the decay is (1 + t) / (10 + t), so that the average does not remember the initial weights.
+    masked : bool
+        Whether targets may be NaN: not known.
+    each : bool
+        Whether to keep the losses of the rows of a step.
+
+    Attributes
+    ----------
+    row_losses : float32 [n], of the last step where ``each``
     """
 
     def __init__(
@@ -60,10 +68,12 @@ class Learner:
         ema: float | None = None,
         *,
         masked: bool = False,
+        each: bool = False,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self._network = logits_model(model)
-        self._loss, self._ema, self._masked = loss, ema, masked
+        self._loss, self._ema, self._masked, self._each = loss, ema, masked, each
+        self.row_losses = np.empty(0, np.float32)
         self._strategy = tf.distribute.get_strategy()
         # Built first: an optimizer that makes its variables inside the step has the step traced twice.
         optimizer.build(model.trainable_variables)
@@ -83,7 +93,12 @@ class Learner:
         if lacking > 0:  # normalization has no statistics of no images
             again = np.arange(lacking) % len(images)
             images, targets = np.concatenate([images, images[again]]), np.concatenate([targets, targets[again]])
-        return self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+        done = self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+        if not self._each:
+            return done
+        loss, losses = done
+        self.row_losses = losses.numpy()[: len(images) - max(lacking, 0)]
+        return loss
 
     def reseed(self, seed: int, epoch: int) -> None:
         """Put every dropout into the state that belongs to (seed, epoch), whatever ran before."""
@@ -143,23 +158,29 @@ class Learner:
             own, wanted = (images, targets) if replicas == 1 else (images[number::replicas], targets[number::replicas])
             known = None
             if self._masked:
-                known = tf.cast(tf.math.is_finite(wanted), tf.float32)
+                known = 1 - tf.cast(tf.math.is_nan(wanted), tf.float32)
                 wanted = tf.where(known > 0, wanted, 0.0)
             with tf.GradientTape() as tape:
                 logits = self._network(own, training=True)
                 # Gradients are summed over replicas, so each divides by the size of the whole batch.
-                loss = tf.reduce_sum(self._loss(wanted, logits, known)) / total
+                losses = self._loss(wanted, logits, known)
+                loss = tf.reduce_sum(losses) / total
                 scaled = self.optimizer.scale_loss(loss)
             variables = self.model.trainable_variables
             gradients = tape.gradient(scaled, [variable.value for variable in variables])
             self.optimizer.apply(gradients, variables)
-            return loss
+            return loss, losses
 
-        loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, self._strategy.run(on_replica), axis=None)
+        of_replicas, losses_of_replicas = self._strategy.run(on_replica)
+        loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
         self._steps.assign_add(1)
         if self._average:
             self._update_average()
-        return loss
+        if not self._each:
+            return loss
+        parts = self._strategy.experimental_local_results(losses_of_replicas)
+        places = [tf.range(number, tf.shape(images)[0], replicas) for number in range(replicas)]
+        return loss, tf.dynamic_stitch(places, parts)
 
     def _update_average(self) -> None:
         steps = tf.cast(self._steps, tf.float32)

@@ -75,6 +75,7 @@ class LearningSection(Section):
     mixup: float = Field(0, ge=0, le=10)
     mixup_per: MixedPer = "image"
     cutmix: float = Field(0, ge=0, le=10)
+    hard_examples: float = Field(0, ge=0, le=1)
     ema: float | None = Field(None, gt=0, lt=1)
     schedule: ScheduleSection = ScheduleSection()
     loss: Loss = "bce"

@@ -101,6 +101,7 @@ def _traits(model: ModelSection) -> Iterator[Hashable]:
         "schedule": model.schedule.kind,
         "augment": augment,
         "mixup": (model.mixup > 0, model.cutmix > 0, model.mixup_per),
+        "hard": model.hard_examples > 0,
         "ema": model.ema is not None,
         "smoothing": model.label_smoothing > 0,
     }.items()
