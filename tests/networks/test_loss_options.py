@@ -138,7 +138,7 @@ def test_unknown_labels_are_left_out_of_the_softmax(smoothing: float) -> None:
     with tf.GradientTape() as tape:
         values = single_label(section, 4).loss(targets, logits, KNOWN)
     gradient = tape.gradient(values, logits).numpy()
-    assert values[2:4].tolist() == [0, 0]  # one label alone is certain, and none says nothing
+    assert values.numpy()[2:4].tolist() == [0, 0]  # one label alone is certain, and none says nothing
     assert (gradient[KNOWN == 0] == 0).all()
     for row in (0, 1, 4):
         of = KNOWN[row] > 0
