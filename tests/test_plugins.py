@@ -286,6 +286,22 @@ def test_a_network_of_the_backbone_trains_with_the_loss_and_is_loaded_by_a_new_p
     np.testing.assert_allclose(json.loads(said.stdout), compile_predict(result.model)(images[:4]), atol=1e-6)
 
 
+def test_the_loss_may_be_part_of_a_mix_and_its_source_counts_then(params: Params) -> None:
+    from labelstack.networks.tasks import multi_label
+    from labelstack.stages import code
+    from networks.tiny_training import tiny
+
+    mix = {"kind": "mix", "of": [{"loss": {"kind": "squared"}, "weight": 2}, {"loss": "bce"}]}
+    targets, logits = np.array([[1.0, 0.0]]), np.array([[0.0, 0.0]], np.float32)
+    found = multi_label(tiny(loss=mix), 2).loss(targets, logits, None)
+    assert found.numpy() == pytest.approx([2 * 0.25 + np.log(2)])
+    models = {"fern": PARAMS["models"]["fern"] | {"loss": mix}}
+    chosen = code.chosen(load_params(written(PARAMS | {"models": models})), "train", "fern", "all")
+    assert chosen == ("fern", "bce+squared")
+    assert "labelstack.networks.losses.bce" in code.modules("train", *chosen)
+    assert len({code.code_digest("train", "fern", name) for name in ("bce", "squared", "bce+squared")}) == 3
+
+
 def test_the_stacker_is_fitted_in_folds_saved_and_loaded(params: Params, tmp_path: Path) -> None:
     from labelstack.stacking import assign_folds, load_stacker, make_stacker, out_of_fold
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from images.server import picture
 from labelstack.images.pixels.augment import build_augmenter
 from labelstack.params.augment import AugmentSection
+from labelstack.params.augment_operations import OPERATIONS
 
 PATH = Path(__file__).parent / "data/augment_golden.npz"
 OFF: dict[str, Any] = {
@@ -29,6 +30,8 @@ POLICIES: dict[str, dict[str, Any]] = {
     "sharpen": {"sharpen": (0.4, 0.6)},
     "emboss": {"emboss": (0.4, 0.6)},
     "crop": {"crop": (0.1, 0.2)},
+    "erase": {"erase": {"chance": 1, "area": (0.1, 0.3)}},
+    **{f"one_of {name}": {"one_of": [{"chance": 1, "of": {name: {}}}]} for name in OPERATIONS},
 }
 
 

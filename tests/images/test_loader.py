@@ -337,3 +337,28 @@ def test_an_image_that_does_not_decode_stops_the_evaluation(make_shards: Make, m
     monkeypatch.setattr("labelstack.images.loader.decode", broken)
     with pytest.raises(ValueError, match="not an image"):
         list(evaluation_batches(make_shards(10), None, 16, 5))
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10**9], ids=["from shards", "kept"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_that_come_again_come_twice_and_alike(make_shards: Make, cache_bytes: int, workers: int) -> None:
+    shards, ids = make_shards(45), np.arange(1, 46)
+    again = np.array([3, 20, 44])
+    with loader(shards, ids, workers=workers, cache_bytes=cache_bytes) as batches:
+        plain, twice = list(batches.epoch(1)), list(batches.epoch(1, again))
+        nothing = list(batches.epoch(1, again[:0]))
+        orders = [batches.order(1), batches.order(1, again)]
+    assert same(plain, nothing)
+    assert [ids_of(plain), ids_of(twice)] == [ids[order].tolist() for order in orders]
+    assert sorted(ids_of(twice)) == sorted([*ids, *ids[again]])
+    assert [len(images) for images, _ in twice] == [8] * 6
+    pixels: dict[int, list[bytes]] = {}
+    for images, targets in twice:
+        for image, target in zip(images, targets, strict=True):
+            pixels.setdefault(int(target[0]), []).append(image.tobytes())
+    once = {
+        int(target[0]): image.tobytes()
+        for images, targets in plain
+        for image, target in zip(images, targets, strict=True)
+    }
+    assert all(set(found) == {once[image_id]} for image_id, found in pixels.items())

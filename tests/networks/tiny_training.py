@@ -23,8 +23,15 @@ class ArrayBatches:
         self.images, self.targets, self.batch_size = images, targets, batch_size
         self.steps_per_epoch = -(-len(images) // batch_size)
 
-    def epoch(self, e: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        order = np.random.default_rng([5, e]).permutation(len(self.images))
+    def order(self, e: int, again: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        rows = np.arange(len(self.images))
+        rows = rows if again is None else np.concatenate([rows, again])
+        return rows[np.random.default_rng([5, e]).permutation(len(rows))]
+
+    def epoch(
+        self, e: int, again: NDArray[np.int64] | None = None
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        order = self.order(e, again)
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             yield self.images[rows], self.targets[rows]

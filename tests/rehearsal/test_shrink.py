@@ -162,3 +162,17 @@ def test_sections_that_share_an_anchor_are_not_tied_together():
     result = small(content)
     assert len(result["models"]) == 3
     assert "&" not in yaml.safe_dump(result)
+
+
+def test_every_phase_of_a_loss_is_rehearsed() -> None:
+    phases = {"kind": "phases", "of": [{"loss": "bce", "epochs": 12}, {"loss": {"kind": "f_beta", "beta": 2}}]}
+    models = {
+        "a": {"backbone": "small_resnet", "epochs": 20, "loss": phases},
+        "b": {"backbone": "small_cnn", "epochs": 20, "by_fold": {"1": {"loss": phases}}},
+    }
+    content = {"models": models, "stackers": {"mean": {"kind": "mean"}}, "base_models": [0, 1, 2], "folds": {"k": 3}}
+    small = Params.model_validate(shrink(content, Params.model_validate(content)))
+    for network in (small.network("a", "0"), small.network("b", "0")):
+        assert network.epochs == 2
+        assert [phase.epochs for phase in network.loss.of] == [1, None]
+    assert small.network("b", "1").epochs == 1

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labelstack.images.pixels.decode import decode
+from labelstack.images.pixels.source_crops import build_croppers
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths, status_frame
 from labelstack.images.workers import Augmenter, Buffer, Portion, WorkerPool, make_images
 from labelstack.params.augment import AugmentSection
@@ -40,7 +41,7 @@ class TrainingBatches:
     not on ``workers``, nor on which epochs were drawn before. How an image is augmented depends on ``seed``, the epoch
     and the image only. Shards are shuffled, and rows within windows of ``shuffle_shards`` shards, so memory stays
     bounded: a window of JPEGs, and the batches made ahead, which are 64 images a worker, but at least two batches.
-    The decoded images of a small subset are kept in memory.
+    The decoded images of a small subset are kept in memory, unless the policy crops stored images.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ class TrainingBatches:
         self._image_ids = np.asarray(image_ids, np.int64)
         self._boxes = as_rows(boxes, self._image_ids)
         self._shards = _find(Path(shards), self._image_ids)
-        self._cached = len(image_ids) * size * size * 3 <= cache_bytes
+        self._croppers = build_croppers(augment, size)  # of other pixels each epoch, so squares cannot be kept
+        self._cached = self._croppers is None and len(image_ids) * size * size * 3 <= cache_bytes
         self._pixels: Images | None = None
         self._pool: WorkerPool | None = None
         self._augmenter: Augmenter | None = None
@@ -116,11 +118,18 @@ class TrainingBatches:
             self._pool.close()
         self._pool = self._pixels = None
 
-    def epoch(self, number: int) -> Iterator[tuple[Images, Targets]]:
-        """Batches of epoch ``number``: images uint8 [b, size, size, 3] RGB and targets float32 [b, n_labels]."""
+    def epoch(self, number: int, again: NDArray[np.int64] | None = None) -> Iterator[tuple[Images, Targets]]:
+        """Batches of epoch ``number``: images uint8 [b, size, size, 3] RGB and targets float32 [b, n_labels].
+
+        Rows in ``again`` come twice, augmented alike.
+        """
         submit, ahead = self._maker()
         seed = _draw(self.seed, _AUGMENT, number)
-        yield from _in_order((self._start(*batch, seed, submit) for batch in self._batches(number)), ahead)
+        yield from _in_order((self._start(*batch, seed, submit) for batch in self._batches(number, again)), ahead)
+
+    def order(self, number: int, again: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Rows in the order in which ``epoch`` gives them, int64; nothing is read."""
+        return np.concatenate([np.empty(0, np.int64), *(rows for _, rows, _ in self._windows(number, again))])
 
     def _start(
         self, rows: NDArray[np.int64], images: Sequence[Buffer], seed: int, submit: _Submit
@@ -147,28 +156,39 @@ class TrainingBatches:
 
     def _here(self, portion: Portion, out: Images) -> Future[None]:
         future: Future[None] = Future()
-        out[:] = make_images(portion, self.size, self._augmenter, self.resize)
+        out[:] = make_images(portion, self.size, self._augmenter, self.resize, self._croppers)
         future.set_result(None)
         return future
 
-    def _batches(self, number: int) -> Iterator[tuple[NDArray[np.int64], list[Buffer]]]:
-        """Rows of the subset and their images (JPEGs, or kept pixels), batch by batch."""
+    def _windows(
+        self, number: int, again: NDArray[np.int64] | None
+    ) -> Iterator[tuple[list[_ShardRows], NDArray[np.int64], NDArray[np.int64]]]:
+        """Shards that are shuffled together, their rows in the order that they come in, and from which places."""
         random = np.random.default_rng(_draw(self.seed, _SHUFFLE, number))
+        order = random.permutation(len(self._shards))
+        for start in range(0, len(order), self.shuffle_shards):
+            window = [self._shards[position] for position in order[start : start + self.shuffle_shards]]
+            if again is not None:
+                window = [shard.with_some_twice(again) for shard in window]
+            unmixed = np.concatenate([shard.rows for shard in window])
+            turn = random.permutation(len(unmixed))
+            yield window, unmixed[turn], turn
+
+    def _batches(
+        self, number: int, again: NDArray[np.int64] | None
+    ) -> Iterator[tuple[NDArray[np.int64], list[Buffer]]]:
+        """Rows of the subset and their images (JPEGs, or kept pixels), batch by batch."""
         pixels = self._kept_pixels()
         rows, images = np.empty(0, np.int64), list[Buffer]()
-        order = random.permutation(len(self._shards))
         with ThreadPoolExecutor(cores()) as threads:
-            for start in range(0, len(order), self.shuffle_shards):
-                window = [self._shards[position] for position in order[start : start + self.shuffle_shards]]
-                unmixed = np.concatenate([shard.rows for shard in window])
-                turn = random.permutation(len(unmixed))
-                rows = np.concatenate([rows, unmixed[turn]])
+            for window, mixed, turn in self._windows(number, again):
+                rows = np.concatenate([rows, mixed])
                 if pixels is None:
                     stored = [data for shard in threads.map(_ShardRows.read, window) for data in shard]
                     images += [stored[position] for position in turn]
                     del stored
                 else:
-                    images += [pixels[row].data for row in unmixed[turn]]
+                    images += [pixels[row].data for row in mixed]
                 end = len(images) - len(images) % self.batch_size
                 for at in range(0, end, self.batch_size):
                     part = slice(at, at + self.batch_size)
@@ -279,6 +299,11 @@ class _ShardRows(NamedTuple):
     path: Path
     positions: NDArray[np.int64]
     rows: NDArray[np.int64]
+
+    def with_some_twice(self, again: NDArray[np.int64]) -> _ShardRows:
+        """The same, rows in ``again`` twice."""
+        times = 1 + np.isin(self.rows, again)
+        return _ShardRows(self.path, np.repeat(self.positions, times), np.repeat(self.rows, times))
 
     def read(self) -> list[Buffer]:
         """JPEGs of these rows, copied, so that the shard's memory is free again."""

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.images.pixels.decode import decode
+from labelstack.images.pixels.source_crops import Croppers, build_croppers
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
 from labelstack.support.box import Box, of_row
@@ -59,14 +60,22 @@ class Portion:
         return None if self.boxes is None else of_row(self.boxes[place])
 
 
-def make_images(portion: Portion, size: int, augmenter: Augmenter | None, resize: Resize = "stretch") -> Pixels:
-    """The images of a portion, decoded and augmented: uint8 [n, size, size, 3]."""
+def make_images(
+    portion: Portion,
+    size: int,
+    augmenter: Augmenter | None,
+    resize: Resize = "stretch",
+    croppers: Croppers | None = None,
+) -> Pixels:
+    """The images of a portion, decoded, cropped and augmented: uint8 [n, size, size, 3]."""
+    crop = None if croppers is None else croppers(portion.seed, portion.image_id)
     pixels = np.empty((len(portion.images), size, size, 3), np.uint8)
     for place, (row, data) in enumerate(zip(pixels, portion.images, strict=True)):
         if portion.decoded:
             row[:] = np.frombuffer(data, np.uint8).reshape(row.shape)
         else:
-            row[:] = decode(data, size, resize, portion.box(place))
+            box = portion.box(place)
+            row[:] = decode(data, size, resize, box if crop is None else crop(place, data, box))
     return pixels if augmenter is None else augmenter(pixels, portion.seed, portion.image_id)
 
 
@@ -153,13 +162,14 @@ def main() -> None:
 
     cv2.setNumThreads(1)
     config = json.loads(sys.argv[2])
-    augmenter = None if config["augment"] is None else build_augmenter(AugmentSection(**config["augment"]))
+    policy = None if config["augment"] is None else AugmentSection(**config["augment"])
+    augmenter, croppers = None if policy is None else build_augmenter(policy), build_croppers(policy, config["size"])
     for head, ids, rows, *images in _frames(sys.stdin.buffer):
         seed, decoded = struct.unpack("<Q?", head)
         boxes = np.frombuffer(rows, "<f8").reshape(-1, 4) if rows else None
         portion = Portion(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded, boxes)
         try:
-            pixels = make_images(portion, config["size"], augmenter, config["resize"])
+            pixels = make_images(portion, config["size"], augmenter, config["resize"], croppers)
             answer: list[Buffer] = [b"", np.ascontiguousarray(pixels).data.cast("B")]
         except Exception as error:
             answer = [f"{type(error).__name__}: {error}".encode()]

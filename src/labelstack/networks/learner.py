@@ -50,28 +50,42 @@ class Learner:
     ema : float, optional
         Decay of an exponential moving average of all weights, normalization statistics included. In the first steps
         the decay is (1 + t) / (10 + t), so that the average does not remember the initial weights.
+    masked : bool
+        Whether targets may be NaN: not known.
+    each : bool
+        Whether to keep the losses of the rows of a step.
+
+    Attributes
+    ----------
+    row_losses : float32 [n], of the last step where ``each``
     """
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, ema: float | None = None
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: Loss,
+        ema: float | None = None,
+        *,
+        masked: bool = False,
+        each: bool = False,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self._network = logits_model(model)
-        self._loss, self._ema = loss, ema
+        self._loss, self._ema, self._masked, self._each = loss, ema, masked, each
+        self.row_losses = np.empty(0, np.float32)
         self._strategy = tf.distribute.get_strategy()
         # Built first: an optimizer that makes its variables inside the step has the step traced twice.
         optimizer.build(model.trainable_variables)
         self._average = [tf.Variable(w.value, trainable=False) for w in model.weights] if ema else []
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._compiled = tf.function(
-            self._step,
-            autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
-            input_signature=[
-                tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.uint8),
-                tf.TensorSpec([None, model.outputs[0].shape[-1]], tf.float32),
-                tf.TensorSpec([], tf.float32),
-            ],
-        )
+        self._compiled = self._compile()
+
+    def learn_by(self, loss: Loss) -> None:
+        """Take another loss from now on; the optimizer's state stays."""
+        if loss is not self._loss:
+            self._loss = loss
+            self._compiled = self._compile()
 
     def step(self, images: NDArray[np.uint8], targets: NDArray[np.float32], learning_rate: float) -> Any:
         """One optimizer step on a batch, divided among the replicas; the mean loss as a scalar tensor."""
@@ -79,7 +93,12 @@ class Learner:
         if lacking > 0:  # normalization has no statistics of no images
             again = np.arange(lacking) % len(images)
             images, targets = np.concatenate([images, images[again]]), np.concatenate([targets, targets[again]])
-        return self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+        done = self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+        if not self._each:
+            return done
+        loss, losses = done
+        self.row_losses = losses.numpy()[: len(images) - max(lacking, 0)]
+        return loss
 
     def reseed(self, seed: int, epoch: int) -> None:
         """Put every dropout into the state that belongs to (seed, epoch), whatever ran before."""
@@ -113,6 +132,17 @@ class Learner:
         for name, variable in variables.items():
             variable.assign(state[name])
 
+    def _compile(self) -> Any:
+        return tf.function(
+            self._step,
+            autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
+            input_signature=[
+                tf.TensorSpec([None, *self.model.inputs[0].shape[1:]], tf.uint8),
+                tf.TensorSpec([None, self.model.outputs[0].shape[-1]], tf.float32),
+                tf.TensorSpec([], tf.float32),
+            ],
+        )
+
     def _variables(self) -> dict[str, Any]:
         groups = {"weight": self.model.weights, "optimizer": self.optimizer.variables, "average": self._average}
         named = {f"{group}/{i:05d}": v for group, values in groups.items() for i, v in enumerate(values)}
@@ -126,21 +156,31 @@ class Learner:
         def on_replica() -> Any:
             number = tf.distribute.get_replica_context().replica_id_in_sync_group
             own, wanted = (images, targets) if replicas == 1 else (images[number::replicas], targets[number::replicas])
+            known = None
+            if self._masked:
+                known = 1 - tf.cast(tf.math.is_nan(wanted), tf.float32)
+                wanted = tf.where(known > 0, wanted, 0.0)
             with tf.GradientTape() as tape:
                 logits = self._network(own, training=True)
                 # Gradients are summed over replicas, so each divides by the size of the whole batch.
-                loss = tf.reduce_sum(self._loss(wanted, logits, None)) / total
+                losses = self._loss(wanted, logits, known)
+                loss = tf.reduce_sum(losses) / total
                 scaled = self.optimizer.scale_loss(loss)
             variables = self.model.trainable_variables
             gradients = tape.gradient(scaled, [variable.value for variable in variables])
             self.optimizer.apply(gradients, variables)
-            return loss
+            return loss, losses
 
-        loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, self._strategy.run(on_replica), axis=None)
+        of_replicas, losses_of_replicas = self._strategy.run(on_replica)
+        loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
         self._steps.assign_add(1)
         if self._average:
             self._update_average()
-        return loss
+        if not self._each:
+            return loss
+        parts = self._strategy.experimental_local_results(losses_of_replicas)
+        places = [tf.range(number, tf.shape(images)[0], replicas) for number in range(replicas)]
+        return loss, tf.dynamic_stitch(places, parts)
 
     def _update_average(self) -> None:
         steps = tf.cast(self._steps, tf.float32)

@@ -58,9 +58,12 @@ def best_epoch(history: History) -> int:
     return max(range(len(history)), key=lambda i: (score(history[i]), -i)) + 1
 
 
-def stopped(history: History, patience: int | None) -> bool:
-    """Whether ``patience`` epochs have passed since the best one; never without a holdout or without patience."""
-    return patience is not None and len(history) - best_epoch(history) >= patience
+def stopped(history: History, patience: int | None, settled: int = 0) -> bool:
+    """Whether ``patience`` epochs have passed since the best one; never without a holdout or without patience.
+
+    Of a loss in phases those that pass before the last one begins, after ``settled`` epochs, do not count.
+    """
+    return patience is not None and len(history) - max(best_epoch(history), settled) >= patience
 
 
 def _plateau_share(schedule: ScheduleSection, history: History) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from labelstack.params.loss_names import LOSSES
+from labelstack.networks.losses.combined import phases_of
 from labelstack.params.models import ModelSection
 from labelstack.scoring.metrics import most_probable
 
@@ -31,7 +31,8 @@ class LossFunction(Protocol):
         ----------
         targets : float32 tensor [n, outputs], 0 … 1, soft after mixup and label smoothing
         logits : float32 tensor [n, outputs]
-        known : what each row knows; None: every row knows all
+        known : float32 tensor [n, outputs], 1 where the row knows the label, else 0, and the target is 0; None: every
+            row knows all. Labels that are not known must count nothing, a row that knows none 0
         frequency : float [outputs], share of the training images with each label; None: not known
         """
 
@@ -43,7 +44,8 @@ class Task:
     Attributes
     ----------
     outputs : int, logits of a row
-    loss : callable (targets [n, outputs], logits [n, outputs], known) → float32 loss of each row [n]
+    losses : epoch from 0 → what is learned by from then on, a callable (targets [n, outputs], logits [n, outputs],
+        known) → float32 loss of each row [n]; known as of ``LossFunction``
     activation : name of the Keras activation that makes the answer of the logits
     first_bias : float32 [outputs], of the layer of logits when training starts; None: zeros
     monitor : callable (targets bool [n, outputs], answers float32 [n, outputs]) → the loss of rows that are held out
@@ -52,11 +54,25 @@ class Task:
     """
 
     outputs: int
-    loss: Loss
+    losses: dict[int, Loss]
     activation: str
     first_bias: NDArray[np.float32] | None
     monitor: Monitor
     label_sets: Callable[[NDArray[np.float32]], NDArray[np.bool_]] | None = None
+
+    def loss_of(self, epoch: int) -> Loss:
+        """What an epoch, from 0, learns by."""
+        return self.losses[max(begin for begin in self.losses if begin <= epoch)]
+
+    @property
+    def loss(self) -> Loss:
+        """What the first epoch learns by."""
+        return self.loss_of(0)
+
+    @property
+    def settled(self) -> int:
+        """Epochs before the last of the losses begins."""
+        return max(self.losses)
 
 
 def multi_label(params: ModelSection, n_labels: int, prior: NDArray[np.floating[Any]] | None = None) -> Task:
@@ -68,37 +84,55 @@ def multi_label(params: ModelSection, n_labels: int, prior: NDArray[np.floating[
         Share of training images with each label; its logit becomes the first bias, so that training starts from the
         label frequencies instead of 0.5.
     """
-    function: LossFunction = LOSSES.load(params.loss)
+    smoothing = params.label_smoothing
 
-    def loss(targets: Any, logits: Any, known: Any) -> Any:
-        smoothing = params.label_smoothing
-        targets = tf.cast(targets, tf.float32) * (1 - smoothing) + smoothing / 2
-        return function(targets, tf.cast(logits, tf.float32), known, prior)
+    def smoothed(targets: Any, known: Any) -> Any:
+        return targets * (1 - smoothing) + smoothing / 2
 
-    return Task(n_labels, loss, "sigmoid", None if prior is None else _logit(prior), cross_entropy)
+    losses = _losses(params, smoothed, prior)
+    return Task(n_labels, losses, "sigmoid", None if prior is None else _logit(prior), cross_entropy)
 
 
 def single_label(params: ModelSection, n_labels: int, prior: NDArray[np.floating[Any]] | None = None) -> Task:
-    """Exactly one label is true: a softmax, with ``params.loss`` on targets smoothed to y·(1 − s) + s/n_labels.
+    """Exactly one label is true: a softmax, with ``params.loss`` on targets smoothed to y·(1 − s) + s/n.
+
+    n is the number of labels that the row knows.
+
 
     Parameters
     ----------
     prior : float [n_labels], optional
         Share of training images with each label; its logarithm becomes the first bias.
     """
-    function: LossFunction = LOSSES.load(params.loss)
+    smoothing = params.label_smoothing
 
-    def loss(targets: Any, logits: Any, known: Any) -> Any:
-        smoothing = params.label_smoothing
-        targets = tf.cast(targets, tf.float32) * (1 - smoothing) + smoothing / n_labels
-        return function(targets, tf.cast(logits, tf.float32), known, prior)
+    def smoothed(targets: Any, known: Any) -> Any:
+        share = n_labels if known is None else tf.maximum(tf.reduce_sum(known, axis=-1, keepdims=True), 1)
+        return targets * (1 - smoothing) + smoothing / share
 
     bias = None if prior is None else np.log(np.maximum(np.asarray(prior, np.float64), _RAREST)).astype(np.float32)
-    return Task(n_labels, loss, "softmax", bias, categorical_cross_entropy, most_probable)
+    return Task(n_labels, _losses(params, smoothed, prior), "softmax", bias, categorical_cross_entropy, most_probable)
 
 
 # By the value of ``dataset.task``.
 TASKS: dict[str, Callable[..., Task]] = {"multi_label": multi_label, "single_label": single_label}
+
+
+def _losses(
+    params: ModelSection, smoothed: Callable[[Any, Any], Any], prior: NDArray[np.floating[Any]] | None
+) -> dict[int, Loss]:
+    """The losses of ``params`` on smoothed targets, by the epoch that they begin with."""
+
+    def on_smoothed(function: LossFunction) -> Loss:
+        def loss(targets: Any, logits: Any, known: Any) -> Any:
+            targets = smoothed(tf.cast(targets, tf.float32), known)
+            if known is not None:
+                targets *= known
+            return function(targets, tf.cast(logits, tf.float32), known, prior)
+
+        return loss
+
+    return {begin: on_smoothed(function) for begin, function in phases_of(params.loss)}
 
 
 def categorical_cross_entropy(targets: NDArray[np.bool_], probability: NDArray[np.float32]) -> float:

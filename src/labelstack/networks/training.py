@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from labelstack.networks.checkpoint import Checkpoint, CheckpointFolder, Record
 from labelstack.networks.determinism import make_deterministic
 from labelstack.networks.feeding import EpochBatches, ahead, mixed_up
+from labelstack.networks.hard_examples import hardest
 from labelstack.networks.inference import compile_predict
 from labelstack.networks.learner import Learner, make_optimizer
 from labelstack.networks.model import build_model
@@ -39,6 +40,7 @@ Holdout = tuple[NDArray[np.uint8] | Callable[[], Iterable[NDArray[np.uint8]]], N
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 _log = logging.getLogger(__name__)
+_AGAIN = "again"  # in a checkpoint: rows that the next epoch has twice
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def train(
     metric: MetricSection | None = None,
     on_epoch: OnEpoch | None = None,
     start: Path | None = None,
+    masked: bool = False,
 ) -> TrainResult:
     """Train a base model, or go on from the last finished epoch found in ``work``.
 
@@ -103,6 +106,8 @@ def train(
         Called after each epoch's checkpoint is on disk; not again for epochs found in ``work``.
     start : Path, optional
         A ``.keras`` file of the same layers whose weights are begun with.
+    masked : bool
+        Whether targets of ``batches`` may be NaN: labels that are not known and count nothing.
 
     Raises
     ------
@@ -117,20 +122,29 @@ def train(
         model = build_model(params, asked, mixed_precision=training.mixed_precision)
         if start is not None:
             begin_with(model, start)
-        learner = Learner(model, make_optimizer(params, training.mixed_precision), asked.loss, params.ema)
+        learner = Learner(
+            model,
+            make_optimizer(params, training.mixed_precision),
+            asked.loss,
+            params.ema,
+            masked=masked,
+            each=params.hard_examples > 0,
+        )
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task, start)
+    fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task, start, masked)
     folder = CheckpointFolder(work, fingerprint)
-    history, best = _resumed(folder, learner)
+    history, best, again = _resumed(folder, learner)
     judge = _Judge(model, holdout, metric, asked, params.batch_size) if holdout is not None else None
-    while len(history) < params.epochs and not stopped(history, training.patience):
-        record = _epoch(params, learner, batches, seed, history)
+    while len(history) < params.epochs and not stopped(history, training.patience, asked.settled):
+        learner.learn_by(asked.loss_of(len(history)))
+        record, again = _epoch(params, learner, batches, seed, history, again)
         with learner.averaged():
             record |= judge() if judge else {}
             history.append(record)
             if judge and best_epoch(history) == len(history):
                 best = _weights(model)
-        folder.save(Checkpoint(history, learner.state(), best))
+        hard = {} if again is None else {_AGAIN: again}
+        folder.save(Checkpoint(history, learner.state() | hard, best))
         if on_epoch:
             on_epoch(len(history), dict(record))
     with learner.averaged():
@@ -142,22 +156,36 @@ def train(
     return TrainResult(model, pd.DataFrame(history).astype({"epoch": int} if history else {}), best_epoch(history))
 
 
-def _resumed(folder: CheckpointFolder, learner: Learner) -> tuple[list[Record], dict[str, NDArray[Any]] | None]:
+def _resumed(
+    folder: CheckpointFolder, learner: Learner
+) -> tuple[list[Record], dict[str, NDArray[Any]] | None, NDArray[np.int64] | None]:
+    """History, weights of the best epoch, and rows that come again."""
     found = folder.latest()
     if found is None:
-        return [], None
-    learner.restore(found.state)
+        return [], None, None
+    learner.restore({name: array for name, array in found.state.items() if name != _AGAIN})
     _log.info("%s: going on after epoch %d", folder.folder, len(found.history))
-    return list(found.history), found.best
+    return list(found.history), found.best, found.state.get(_AGAIN)
 
 
-def _epoch(params: ModelSection, learner: Learner, batches: EpochBatches, seed: int, history: list[Record]) -> Record:
-    """One pass over the training images; its record without the holdout's part."""
+def _epoch(
+    params: ModelSection,
+    learner: Learner,
+    batches: EpochBatches,
+    seed: int,
+    history: list[Record],
+    again: NDArray[np.int64] | None,
+) -> tuple[Record, NDArray[np.int64] | None]:
+    """One pass over the training images; its record without the holdout's part, and rows that the next has twice."""
     number, steps, started = len(history), batches.steps_per_epoch, time.monotonic()
     learner.reseed(seed, number)
-    items = batches.epoch(number)
-    if params.mixup:
-        items = mixed_up(items, params.mixup, seed, number)
+    if again is None:
+        items = batches.epoch(number)
+    else:
+        items, steps = batches.epoch(number, again), -(-len(batches.order(number, again)) // params.batch_size)
+    row_losses = []
+    if params.mixup or params.cutmix:
+        items = mixed_up(items, params.mixup, seed, number, per=params.mixup_per, cutmix=params.cutmix)
     losses, sizes, rates = [], [], []
     # steps × size says at most one batch too many, and the bar is only a bar
     with bar(total=steps * params.batch_size, desc=f"epoch {number + 1}/{params.epochs}", unit="image") as progress:
@@ -166,6 +194,7 @@ def _epoch(params: ModelSection, learner: Learner, batches: EpochBatches, seed: 
             position = number + (step + 1 if number < params.schedule.warmup_epochs else step) / steps
             rates.append(learning_rate(params.schedule, params.learning_rate, params.epochs, position, history))
             losses.append(learner.step(images, targets, rates[-1]))
+            row_losses.append(learner.row_losses)
             sizes.append(len(images))
             progress.update(len(images))
             if step % 20 == 0 and not progress.disable:  # reading it waits for the GPU
@@ -178,12 +207,15 @@ def _epoch(params: ModelSection, learner: Learner, batches: EpochBatches, seed: 
             f"training diverged: the loss of epoch {number + 1} is {loss}. Lower learning_rate "
             f"(now {params.learning_rate:g}) or add warm-up epochs (schedule.warmup_epochs)"
         )
-    return {
+    record = {
         "epoch": number + 1,
         "loss": loss,
         "learning_rate": rates[0],
         "seconds": round(time.monotonic() - started, 3),
     }
+    if not params.hard_examples:
+        return record, None
+    return record, hardest(batches.order(number, again), np.concatenate(row_losses), params.hard_examples)
 
 
 class _Judge:
@@ -236,6 +268,7 @@ def _fingerprint(
     replicas: int,
     task: str,
     start: Path | None,
+    masked: bool,
 ) -> str:
     """Digest of what decides the result; the number of worker processes does not."""
     return digest(
@@ -250,5 +283,6 @@ def _fingerprint(
             "replicas": replicas,
             "task": task,
             **({} if start is None else {"start": sha256(start)}),
+            **({"masked": True} if masked else {}),
         }
     )

@@ -64,7 +64,7 @@ class Params(SecondLevel):
         second = {name: section.after for name, section in self.second_round.items()}
         problems = name_problems(self.models, second, self.stackers, self.blend.members)
         problems += [*self._fold_problems(), *self._override_problems()]
-        problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models))
+        problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models, self.second_round))
         problems += [] if problems else self._second_problems()
         if problems:
             raise ValueError("\n".join(problems))

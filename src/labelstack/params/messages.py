@@ -27,6 +27,14 @@ _TYPES = {
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
+class SectionProblems(ValueError):
+    """What is wrong in a section whose keys depend on its kind: lines, each beginning with the key in the section."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
 def unknown(value: str, known: Any, noun: str) -> str:
     """Say that a name is unknown, which one may be meant, and which there are."""
     near = difflib.get_close_matches(value, list(known), n=1, cutoff=0.4)
@@ -132,6 +140,8 @@ def explain(error: ValidationError, root: type[BaseModel], prefix: tuple[str, ..
             cause = item["ctx"]["error"]
             if isinstance(cause, ValidationError):
                 problems += explain(cause, root, where)
+            elif isinstance(cause, SectionProblems):
+                problems += [f"{key}.{line}" for line in cause.lines]
             else:  # those of sections with a kind name their whole place themselves
                 lines = str(cause).split("\n")
                 problems += lines if key in {"", "stackers", "second_round"} else [f"{key}: {line}" for line in lines]
@@ -163,7 +173,7 @@ def _siblings(root: type[BaseModel], where: tuple[str, ...]) -> list[str]:
     section, parts = root, iter(where[2:] if issubclass(root, KindSection) else where)
     for part in parts:
         kind: Any = section.model_fields[part].annotation
-        if get_origin(kind) is dict:  # of sections by their names
+        if get_origin(kind) in (dict, tuple):  # of sections by their names or places
             next(parts, None)
         section = next(t for t in (kind, *get_args(kind)) if isinstance(t, type) and issubclass(t, BaseModel))
     return list(section.model_fields)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from labelstack.params.augment import AugmentSection
 from labelstack.params.backbone_names import BACKBONES, backbone_of
-from labelstack.params.loss_names import LOSSES
+from labelstack.params.losses import Loss, PhasesSection
 from labelstack.params.messages import one_of
 from labelstack.params.rules import Folder
 from labelstack.params.section import Section, Seed
 
 Resize = Literal["stretch", "letterbox"]
+MixedPer = Literal["image", "batch"]
 
 
 class ScheduleSection(Section):
@@ -36,10 +37,10 @@ class HeadSection(Section):
 
 
 def put_in(content: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """``content`` with ``change``: sections key by key, but for the backbone's options, which are another's."""
+    """``content`` with ``change``: sections key by key, but for options of a backbone or loss: they are another's."""
     result = dict(content)
     for key, value in change.items():
-        whole = key == "options" or not isinstance(value, dict) or not isinstance(result.get(key), dict)
+        whole = key in ("options", "loss") or not isinstance(value, dict) or not isinstance(result.get(key), dict)
         result[key] = value if whole else put_in(result[key], value)
     if "backbone" in change and "options" not in change:
         result["options"] = {}
@@ -72,16 +73,14 @@ class LearningSection(Section):
     weight_decay: float = Field(0, ge=0, le=1)
     label_smoothing: float = Field(0, ge=0, lt=0.5)
     mixup: float = Field(0, ge=0, le=10)
+    mixup_per: MixedPer = "image"
+    cutmix: float = Field(0, ge=0, le=10)
+    hard_examples: float = Field(0, ge=0, le=1)
     ema: float | None = Field(None, gt=0, lt=1)
     schedule: ScheduleSection = ScheduleSection()
-    loss: str = "bce"
+    loss: Loss = "bce"
     augment: bool | AugmentSection = True
     seed: Seed = 0
-
-    @field_validator("loss")
-    @classmethod
-    def _known_loss(cls, value: str) -> str:
-        return one_of(value, LOSSES, "loss")
 
     @field_validator("image_size")
     @classmethod
@@ -105,6 +104,15 @@ class ModelSection(LearningSection, ArchitectureSection):
     """One base model: its network, or, one a fold, its networks."""
 
     by_fold: dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]?)$")], dict[str, Any]] = {}  # keys in quotes
+
+    @model_validator(mode="after")
+    def _all_phases(self) -> ModelSection:
+        if isinstance(self.loss, PhasesSection) and self.loss.begins[-1] >= self.epochs:
+            raise ValueError(
+                f"the phases before the last of loss take {self.loss.begins[-1]} epochs, and epochs is {self.epochs}: "
+                "the last would never begin. Raise epochs, or lower theirs"
+            )
+        return self
 
     def of_fold(self, fold: str) -> ModelSection:
         """The network of one fold (``all``: of all of train), what ``by_fold`` says of it put in.

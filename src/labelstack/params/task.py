@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from labelstack.params.loss_names import LOSS_TASKS
+from labelstack.params.losses import plain_losses
 from labelstack.params.thresholds import ARGMAX, TEMPERATURE, ThresholdsSection
 
 Task = Literal["multi_label", "single_label"]
@@ -60,10 +61,12 @@ def task_problems(task: Task, thresholds: ThresholdsSection, losses: Iterable[tu
             yield f"{key}: {loss} is for {LOSS_TASKS[loss]}, and dataset.task is {task}: use {fitting}"
 
 
-def stated_losses(models: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Key and name of the loss of every model, and of folds that have one of their own."""
+def stated_losses(models: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and name of every loss that a model's is made of, and of folds and second-round models with their own."""
     for name, model in models.items():
-        yield f"models.{name}.loss", model.loss
+        yield from plain_losses(model.loss, f"models.{name}.loss")
         for fold, own in model.by_fold.items():
-            if isinstance(own.get("loss"), str):
-                yield f"models.{name}.by_fold.{fold}.loss", own["loss"]
+            yield from plain_losses(own.get("loss"), f"models.{name}.by_fold.{fold}.loss")
+    for name, section in second.items():
+        if "loss" in section.model_fields_set:
+            yield from plain_losses(section.loss, f"second_round.{name}.loss")

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from labelstack.params import Params
+from labelstack.params.losses import PhasesSection
 from labelstack.params.models import ModelSection
 from labelstack.rehearsal.twins import small_options, small_size
 
@@ -99,7 +100,8 @@ def _traits(model: ModelSection) -> Iterator[Hashable]:
         "dense": bool(model.head.units),
         "schedule": model.schedule.kind,
         "augment": augment,
-        "mixup": model.mixup > 0,
+        "mixup": (model.mixup > 0, model.cutmix > 0, model.mixup_per),
+        "hard": model.hard_examples > 0,
         "ema": model.ema is not None,
         "smoothing": model.label_smoothing > 0,
     }.items()
@@ -133,6 +135,11 @@ def _small_model(model: dict[str, Any], checked: ModelSection) -> dict[str, Any]
         "batch_size": min(checked.batch_size, _BATCH),
         "epochs": 1,
     }
+    if isinstance(checked.loss, PhasesSection) and "loss" in model:  # an epoch each
+        phases = [phase | {"epochs": 1} for phase in model["loss"]["of"][:-1]]
+        small["loss"] = model["loss"] | {"of": [*phases, model["loss"]["of"][-1]]}
+    if isinstance(checked.loss, PhasesSection):
+        small["epochs"] = len(checked.loss.of)
     if "warmup_epochs" in small.get("schedule", {}):
         small["schedule"]["warmup_epochs"] = 0
     if "by_fold" in model:

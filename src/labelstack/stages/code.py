@@ -12,6 +12,7 @@ from labelstack.params import Params
 from labelstack.params.backbone_names import BACKBONES, backbone_of
 from labelstack.params.dataset import FORMATS
 from labelstack.params.loss_names import LOSSES
+from labelstack.params.losses import plain_losses
 from labelstack.params.metric import METRICS, MetricSection
 from labelstack.params.second_round import SECOND_ROUND, second_section_of
 from labelstack.params.stackers import STACKERS, section_of
@@ -84,6 +85,7 @@ NEVER: dict[str, str] = {
     "labelstack.report": "what is shown of it",
 }
 _SCORING = "labelstack.scoring.metric"
+_AND = "+"  # between the losses of a mix or of phases
 # These two stages are about versions and pages; how a run is written down is nothing to them either.
 _ABOUT = ("register", "report")
 _PLUMBING = tuple(
@@ -109,7 +111,8 @@ def chosen(params: Params, stage: str, name: str = "", fold: str = "") -> tuple[
         nouns |= dict.fromkeys(("view", "second-round kind"), params.second_round[name].kind)
     if stage in ("train", "predict", "second"):
         network = params.network(name, fold)
-        nouns |= {"backbone": network.backbone, "loss": network.loss}
+        losses = sorted({loss for _, loss in plain_losses(network.loss)})
+        nouns |= {"backbone": network.backbone, "loss": _AND.join(losses)}
     elif stage == "stack":
         nouns["stacker"] = params.stackers[name].kind
     return tuple(nouns[noun] for noun in VARIANTS.get(stage, ()))
@@ -173,8 +176,13 @@ def _work(stage: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def places_of(noun: str, name: str) -> list[str]:
-    """Where the work of a name is done, ``module:object`` or ``module``; of a plug-in also where its entry lies."""
+    """Where the work of a name is done, ``module:object`` or ``module``; of a plug-in also where its entry lies.
+
+    A loss may be several, joined.
+    """
     catalogue, work = NOUNS[noun]
+    if noun == "loss" and name not in catalogue and _AND in name:
+        return list(dict.fromkeys(place for one in name.split(_AND) for place in places_of(noun, one)))
     return [work(name)] if name in catalogue.own else [catalogue.reference(name), work(name)]
 
 

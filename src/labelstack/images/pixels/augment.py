@@ -1,4 +1,4 @@
-"""Training augmentation with imgaug: flip, rotate, hue and saturation, blur, contrast, sharpen, emboss, crop.
+"""Training augmentation with imgaug: flip, rotate, hue and saturation, blur, contrast, sharpen, emboss, crop, …
 
 imgaug works on batches, and draws for a whole batch from one generator. Here every image has a generator of its own,
 made from the seed and its id, and the augmenters read what was drawn for the images at hand. So an image's pixels do
@@ -9,29 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.images.pixels.draws import BLUR, CONTRAST, CROP, EMBOSS, FLIP, HUE, MOVE, SHARPEN, Draws, image_draws
+from labelstack.images.pixels.erase import Erase
+from labelstack.images.pixels.one_of import OneOf
 from labelstack.params.augment import AugmentSection
 
 Pixels = NDArray[np.uint8]
 Augmenter = Callable[[Pixels, int, NDArray[np.int64]], Pixels]
-Draws = NDArray[np.float64]
 
 # Images that imgaug gets at once: enough to spread what a call costs, few enough to stay in the processor's cache.
 _AT_ONCE = 32
-# The places of an image's random numbers. An operation keeps its own, whether others are switched on or not.
-_FLIP, _MOVE, _HUE, _BLUR, _CONTRAST, _SHARPEN, _EMBOSS, _CROP = 0, 1, 7, 9, 11, 13, 15, 17
-_N_DRAWS = 22
 
 
 def build_augmenter(params: AugmentSection) -> Augmenter:
     """Build the policy of ``params``.
 
     Every operation but the flip is applied to an image with probability ``params.chance``; a range of [0, 0]
-    (of scale: [1, 1]) leaves its operation out.
+    (of scale: [1, 1]) leaves its operation out. Groups and erasing, which come last, have chances of their own; crops
+    of the stored image are ``source_crops``'.
 
     Returns
     -------
@@ -39,7 +39,9 @@ def build_augmenter(params: AugmentSection) -> Augmenter:
         What becomes of an image depends on its pixels, its id and the seed (0 ≤ seed < 2⁶⁴) only; the input stays as
         it is, and so does the state of ``numpy.random``.
     """
-    operations = list(_operations(params))
+    groups = [OneOf(group, number) for number, group in enumerate(params.one_of)]
+    operations: list[_Operation] = [*_operations(params), *groups]
+    operations += [Erase(params.erase)] if params.erase is not None else []
 
     def augment(batch: Pixels, seed: int, image_ids: NDArray[np.int64]) -> Pixels:
         out = batch.copy()
@@ -54,18 +56,13 @@ def build_augmenter(params: AugmentSection) -> Augmenter:
     return augment
 
 
-def image_draws(seed: int, image_ids: NDArray[np.int64]) -> Draws:
-    """Random numbers of each image, float64 [n, draws] in [0, 1): Philox, keyed by the seed and the image's id."""
-    keys = np.empty((len(image_ids), 2), np.uint64)
-    keys[:, 0], keys[:, 1] = seed, np.asarray(image_ids, np.int64).view(np.uint64)
-    draws = np.empty((len(keys), _N_DRAWS))
-    for key, row in zip(keys, draws, strict=True):
-        np.random.Generator(np.random.Philox(key=key)).random(out=row)
-    return draws
+class _Operation(Protocol):
+    def apply(self, batch: Pixels, draws: Draws) -> None:
+        """Change images in place: uint8 [n, h, w, 3], random numbers [n, draws]."""
 
 
 @dataclass
-class _Operation:
+class _Imgaug:
     """One augmenter, and where the random numbers of its parameters stand."""
 
     augmenter: Any
@@ -83,34 +80,34 @@ class _Operation:
             augment_in_place(self.augmenter, [batch[row] for row in rows])
 
 
-def _operations(params: AugmentSection) -> Iterator[_Operation]:
+def _operations(params: AugmentSection) -> Iterator[_Imgaug]:
     """The operations that do something, in order."""
     from labelstack.images.pixels import imgaug_parts as parts
 
     iaa, chance = parts.iaa, params.chance
     if params.flip > 0:
-        yield _Operation(iaa.Fliplr(1.0), _FLIP, params.flip, [])
+        yield _Imgaug(iaa.Fliplr(1.0), FLIP, params.flip, [])
     if chance == 0:
         return
     if movement := _movement(params):
-        yield _Operation(_affine(movement), _MOVE, chance, list(movement.values()))
+        yield _Imgaug(_affine(movement), MOVE, chance, list(movement.values()))
     if any(params.hue_and_saturation):
         shift = parts.Drawn(params.hue_and_saturation, integer=True)
-        yield _Operation(parts.AddToHueAndSaturation(shift), _HUE, chance, [(shift, _HUE + 1)])
+        yield _Imgaug(parts.AddToHueAndSaturation(shift), HUE, chance, [(shift, HUE + 1)])
     kinds: list[tuple[int, tuple[float, float], Callable[[Any], Any]]] = [
-        (_BLUR, params.gaussian_blur, iaa.GaussianBlur),
-        (_CONTRAST, params.contrast, iaa.LinearContrast),
-        (_SHARPEN, params.sharpen, lambda alpha: parts.Sharpen(alpha=alpha, lightness=1.0)),
-        (_EMBOSS, params.emboss, lambda alpha: parts.Emboss(alpha=alpha, strength=1.0)),
+        (BLUR, params.gaussian_blur, iaa.GaussianBlur),
+        (CONTRAST, params.contrast, iaa.LinearContrast),
+        (SHARPEN, params.sharpen, lambda alpha: parts.Sharpen(alpha=alpha, lightness=1.0)),
+        (EMBOSS, params.emboss, lambda alpha: parts.Emboss(alpha=alpha, strength=1.0)),
     ]
     for chosen, low_high, make in kinds:
         if any(low_high):
             parameter = parts.Drawn(low_high)
-            yield _Operation(make(parameter), chosen, chance, [(parameter, chosen + 1)])
+            yield _Imgaug(make(parameter), chosen, chance, [(parameter, chosen + 1)])
     if any(params.crop):
-        sides = [(parts.Drawn(params.crop), _CROP + 1 + side) for side in range(4)]
+        sides = [(parts.Drawn(params.crop), CROP + 1 + side) for side in range(4)]
         crop = iaa.Crop(percent=tuple(share for share, _ in sides), keep_size=True)
-        yield _Operation(crop, _CROP, chance, sides)
+        yield _Imgaug(crop, CROP, chance, sides)
 
 
 def _movement(params: AugmentSection) -> dict[str, tuple[Any, int]]:
@@ -124,7 +121,7 @@ def _movement(params: AugmentSection) -> dict[str, tuple[Any, int]]:
         "shift_y": (any(params.shift), params.shift),
         "shear": (any(params.shear), params.shear),
     }
-    places = enumerate(wanted.items(), start=_MOVE + 1)
+    places = enumerate(wanted.items(), start=MOVE + 1)
     return {name: (Drawn(low_high), place) for place, (name, (does, low_high)) in places if does}
 
 

@@ -8,18 +8,20 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from labelstack.networks.losses.known import mean_of_known
+
 LARGEST_POSITIVE_WEIGHT = 10.0
 
 
 def balanced_bce(targets: Any, logits: Any, known: Any, frequency: Any) -> Any:
-    """Cross-entropy with ``positive_weights(frequency)``, the mean over labels; see ``tasks.LossFunction``.
+    """Cross-entropy with ``positive_weights(frequency)``, the mean over known labels; see ``tasks.LossFunction``.
 
     Raises ``ValueError`` without frequencies.
     """
     if frequency is None:
         raise ValueError("balanced_bce needs the label frequencies of the training images")
     weights = tf.constant(positive_weights(frequency))
-    return tf.reduce_mean(tf.nn.weighted_cross_entropy_with_logits(targets, logits, weights), axis=-1)
+    return mean_of_known(tf.nn.weighted_cross_entropy_with_logits(targets, logits, weights), known)
 
 
 def positive_weights(frequency: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

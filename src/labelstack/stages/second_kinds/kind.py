@@ -41,7 +41,10 @@ class SecondKind:
         return None
 
     def targets(self, rows: Rows) -> NDArray[np.float32]:
-        """What is learned of rows of train, float32 [n, n_labels]: their labels, unless a kind knows better."""
+        """What is learned of rows of train, float32 [n, n_labels]: their labels, unless a kind knows better.
+
+        NaN is a label that is not known and counts nothing.
+        """
         return rows.Y.astype(np.float32)
 
 

@@ -57,7 +57,7 @@ def compute(
     rows, held_out : of train, learned from and kept for early stopping
     work : folder of the checkpoints, from which a killed attempt goes on
     on_epoch : called after each epoch with its number and scores
-    targets : float32 [n, n_labels], what is learned of the rows; None: their labels
+    targets : float32 [n, n_labels], what is learned of the rows, NaN where a label is not known; None: their labels
     boxes : the part of an image that is seen, by row id; None: all images whole
     start : weights to begin with; None: as the model's params say
     """
@@ -96,6 +96,7 @@ def compute(
             metric=params.metric,
             on_epoch=on_epoch,
             start=start,
+            masked=targets is not None and bool(np.isnan(targets).any()),
         )
     save_model(result.model, own.weights)
     with replacing(own.history) as temporary:
