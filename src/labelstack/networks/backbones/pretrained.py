@@ -32,6 +32,11 @@ class WeightsPackage:
     file: str
     sha256: str
 
+    @property
+    def package(self) -> str:
+        """The package's name in Python."""
+        return self.distribution.partition("==")[0].replace("-", "_")
+
     def path(self) -> Path:
         """Where the file lies; the package is looked for, not imported.
 
@@ -40,7 +45,7 @@ class WeightsPackage:
         UserError
             When the package is not installed, or is without the file.
         """
-        spec = find_spec(self.distribution.partition("==")[0].replace("-", "_"))
+        spec = find_spec(self.package)
         folders = list(spec.submodule_search_locations or []) if spec else []
         for path in (Path(folder) / self.file for folder in folders):
             if path.is_file():
