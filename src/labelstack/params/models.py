@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from labelstack.params.augment import AugmentSection
-from labelstack.params.backbone_names import BACKBONES, backbone_of
+from labelstack.params.backbone_names import BACKBONES, OWN, backbone_of
 from labelstack.params.losses import Loss, PhasesSection
 from labelstack.params.messages import one_of
 from labelstack.params.rules import Folder
@@ -104,6 +104,13 @@ class ModelSection(LearningSection, ArchitectureSection):
     """One base model: its network, or, one a fold, its networks."""
 
     by_fold: dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]?)$")], dict[str, Any]] = {}  # keys in quotes
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_size(cls, content: Any) -> Any:
+        name = content.get("backbone") if isinstance(content, dict) else None
+        usual = OWN[name].usual if isinstance(name, str) and name in OWN else None
+        return content if usual is None else {"image_size": usual, **content}
 
     @model_validator(mode="after")
     def _all_phases(self) -> ModelSection:

@@ -41,7 +41,8 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
     image_size : int
         Side of the square image in pixels, at least the backbone's smallest.
     weights : str
-        ``none``, ``imagenet`` (fetched by keras.applications into its cache), or a path: see ``load_backbone_weights``.
+        ``none``, ``imagenet`` (fetched by keras.applications into its cache, or out of a package: the architecture's
+        file says), or a path: see ``load_backbone_weights``.
     options : mapping
         Of params.yaml; each architecture's file says which. All know ``batch_norm_momentum``: the library's 0.99
         forgets too slowly when a network is trained from scratch for few steps. Published networks know ``until``: the
@@ -105,6 +106,8 @@ def _published(name: str, architecture: Architecture, image_size: int, options: 
         raise UserError(f"{name}: its ImageNet weights need image_size {size}, not {image_size}")
     try:
         return architecture.body(image_size, "imagenet", **options)
+    except UserError as error:  # of weights out of a package
+        raise UserError(f"{name}: {error}") from None
     except Exception as error:  # the library raises a bare Exception when a download fails
         raise UserError(
             f"{name}: its ImageNet weights could not be had ({error}). Without a connection, fetch the …_notop.h5 file "
