@@ -68,7 +68,7 @@ $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
 	@touch $@
 
 lock:  ## rewrite both lock files from requirements*.in (needs uv)
-	uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --no-emit-package opencv-python requirements.in -o requirements.lock
+	uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --no-emit-package opencv-python requirements.in requirements-pretrained.in -o requirements.lock
 	uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --no-emit-package opencv-python -c requirements.lock requirements-dev.in -o requirements-dev.lock
 
 clean:  ## remove what the pipeline made (the DVC cache and the MLflow store stay)

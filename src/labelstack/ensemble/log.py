@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import labelstack
 from labelstack.ensemble.folder import Parts, assemble_folder
 from labelstack.ensemble.record import files_digest
+from labelstack.params.backbone_names import OWN
 from labelstack.tracking import store
 from labelstack.tracking.run import Run
 
@@ -91,9 +92,17 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
 
 
 def requirement_lines(path: Path) -> list[str]:
-    """Requirements of a lock file: no comments, blank lines or options."""
+    """Requirements of a lock file: no comments, blank lines or options, and no packages of weights.
+
+    Trained networks carry their own weights, and nothing of such a package is imported.
+    """
     lines = [line.split(" #")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
+    weights = {own.package for own in OWN.values()}
+    return [
+        line
+        for line in lines
+        if line and not line.startswith(("#", "-")) and line.partition("==")[0].replace("-", "_") not in weights
+    ]
 
 
 def installed_requirements() -> list[str]:
