@@ -228,3 +228,15 @@ def test_what_a_reader_sees_is_the_name(text: str) -> None:
 def test_a_long_name_is_cut() -> None:
     assert escaped("x" * 81) == "x" * 79 + "…"
     assert escaped("x" * 81, 100) == "x" * 81
+
+
+def test_views_are_said_once_for_most_models_and_apart_for_the_others() -> None:
+    shown = {"wide_net": [["identity", "hflip"]], "deep": [["identity", "hflip"]], "net_3": [["at_480 (18)"], ["a<b"]]}
+    text = card(facts(views=shown, combine="logit"))
+    assert "Test-time views, whose logits are averaged: identity, hflip; `net_3`: " in text
+    assert "18" in text.split("`net_3`: ")[1].split("\n")[0]
+    assert "a<b" not in text
+    assert "Test-time views, whose probabilities are averaged: identity, hflip.\n" in card(
+        facts(views=dict(list(shown.items())[:2]))
+    )
+    assert "views" not in card(facts())

@@ -41,6 +41,8 @@ class Facts:
     lineage : (what, value), such as git commit and params digest
     inputs : DVC hash by path
     packages : version by name
+    views : test-time views of each model, as params.yaml names them; of several networks that differ one list each
+    combine : what their mean is taken of, ``probability`` or ``logit``
     """
 
     name: str
@@ -56,6 +58,8 @@ class Facts:
     lineage: Sequence[tuple[str, str]] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
+    views: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    combine: str = "probability"
 
     @property
     def uri(self) -> str:
@@ -182,7 +186,23 @@ def _members(facts: Facts) -> list[str | _Table]:
     return [
         "### Members",
         _Table(("member", "kind", "weight", escaped(primary), "95 % interval"), rows, "members"),
+        *_views(facts),
     ]
+
+
+def _views(facts: Facts) -> Iterator[str]:
+    """Which views of an image the networks' answers are the mean of; those that most models have are said once."""
+    shown = {name: "; or ".join(_and(names) for names in lists) for name, lists in facts.views.items()}
+    if not shown:
+        return
+    usual = statistics.mode(shown.values())
+    what = "probabilities" if facts.combine == "probability" else "logits"
+    own = "".join(f"; {escaped(name)}: {text}" for name, text in shown.items() if text != usual)
+    yield f"Test-time views, whose {what} are averaged: {usual}{own}."
+
+
+def _and(names: Sequence[str]) -> str:
+    return ", ".join(escaped(name) for name in names)
 
 
 def _decision(facts: Facts) -> list[str | _Table]:

@@ -63,7 +63,21 @@ def card_facts(
         ],
         inputs={key.removeprefix("dvc."): value for key, value in blended["tags"].items() if key.startswith("dvc.")},
         packages={name: text for name, text in machine.items() if name not in _HARDWARE},
+        views=views_shown(params),
+        combine=params.prediction.combine,
     )
+
+
+def views_shown(params: Params) -> dict[str, list[list[str]]]:
+    """Of each model the views that its networks are shown, by name, several as ``name (18)``; equal lists once."""
+    shown: dict[str, list[list[str]]] = {}
+    for name in params.cube_columns:
+        for fold in params.networks:
+            single = [key.partition("#")[0] for key in params.views_of(name, fold)]
+            listed = [f"{one} ({n})" if (n := single.count(one)) > 1 else one for one in dict.fromkeys(single)]
+            if listed not in shown.setdefault(name, []):
+                shown[name].append(listed)
+    return shown
 
 
 def with_intervals(params: Params, kept: Record) -> dict[str, Any]:
