@@ -41,7 +41,8 @@ class Facts:
     lineage : (what, value), such as git commit and params digest
     inputs : DVC hash by path
     packages : version by name
-    views : test-time views of each model, as params.yaml names them; of several networks that differ one list each
+    views : of each model its test-time views, by their names in params.yaml how many each stands for; of several
+        networks that differ one such list each
     combine : what their mean is taken of, ``probability`` or ``logit``
     """
 
@@ -58,7 +59,7 @@ class Facts:
     lineage: Sequence[tuple[str, str]] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
-    views: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    views: Mapping[str, Sequence[Mapping[str, int]]] = field(default_factory=dict)
     combine: str = "probability"
 
     @property
@@ -201,8 +202,8 @@ def _views(facts: Facts) -> Iterator[str]:
     yield f"Test-time views, whose {what} are averaged: {usual}{own}."
 
 
-def _and(names: Sequence[str]) -> str:
-    return ", ".join(escaped(name) for name in names)
+def _and(names: Mapping[str, int]) -> str:
+    return ", ".join(escaped(name) + (f" ({n})" if n > 1 else "") for name, n in names.items())
 
 
 def _decision(facts: Facts) -> list[str | _Table]:

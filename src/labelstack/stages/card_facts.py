@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,13 +70,12 @@ def card_facts(
     )
 
 
-def views_shown(params: Params) -> dict[str, list[list[str]]]:
-    """Of each model the views that its networks are shown, by name, several as ``name (18)``; equal lists once."""
-    shown: dict[str, list[list[str]]] = {}
+def views_shown(params: Params) -> dict[str, list[dict[str, int]]]:
+    """Of each model the views that its networks are shown, how many by name; of networks with equal ones once."""
+    shown: dict[str, list[dict[str, int]]] = {}
     for name in params.cube_columns:
         for fold in params.networks:
-            single = [key.partition("#")[0] for key in params.views_of(name, fold)]
-            listed = [f"{one} ({n})" if (n := single.count(one)) > 1 else one for one in dict.fromkeys(single)]
+            listed = dict(Counter(re.split("[#@]", key)[0] for key in params.views_of(name, fold)))
             if listed not in shown.setdefault(name, []):
                 shown[name].append(listed)
     return shown
