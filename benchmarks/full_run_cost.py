@@ -188,10 +188,12 @@ def print_time(params: Params, nets: dict[str, Network], args: argparse.Namespac
     decoded = {size: images_per_core_second(params, size, augmented=False) for size in sizes}
     holdout = min(round(TRAIN * params.training.holdout), params.training.holdout_max)
     train, rate, bandwidth = TRAIN - holdout, args.tflops * 1e12 * args.gpus, args.bandwidth * 1e9 * args.gpus
+    shown = {name: len(params.views_of(name, params.networks[0])) for name in params.models}
+    views = "views" if len(set(shown.values())) > 1 else next(iter(shown.values()))
     print("\nTime")
     print(f"  train images     {TRAIN:,} − {holdout:,} held out = {train:,}")
     print("  training         images × epochs × 3 (forward, backward twice as much) × 2 FLOP × multiply-adds")
-    print(f"  prediction       {VALIDATION + TEST:,} × {len(params.prediction.tta)} (TTA) + held out × epochs, forward")
+    print(f"  prediction       {VALIDATION + TEST:,} × {views} (TTA) + held out × epochs, forward")
     print(f"  arithmetic       / ({args.gpus} GPU × {args.tflops:g} TFLOP/s sustained, assumed)")
     print(f"  memory           2 B × values read and written / ({args.gpus} GPU × {args.bandwidth:g} GB/s, assumed)")
     for size in sizes:
@@ -205,7 +207,7 @@ def print_time(params: Params, nets: dict[str, Network], args: argparse.Namespac
     )
     total = 0.0
     for name, model in params.models.items():
-        cost = hours(model, nets[name], train, holdout, len(params.prediction.tta), rate, bandwidth)
+        cost = hours(model, nets[name], train, holdout, shown[name], rate, bandwidth)
         size = model.image_size
         core_seconds = train * model.epochs / augmented[size] + (VALIDATION + TEST) / decoded[size]
         cost["input"] = core_seconds / args.cores / HOUR

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.images.loader import TrainingBatches, evaluation_batches
-from labelstack.images.pixels.tta import TRANSFORMS
+from labelstack.images.loader import TrainingBatches, shown_batches
+from labelstack.images.pixels.tta import Looks
 from labelstack.params import Params, digest, load_params
 from labelstack.params.metric import MetricSection
 from labelstack.predictions import read_predictions, write_predictions
@@ -78,9 +78,9 @@ def predictions_of(params: Params, name: str, rows: Rows, chosen: NDArray[np.boo
                 seed=params.seed + model.seed,
                 work=work / f"{name}-{key}",
             ).model
-        images = evaluation_batches(paths.shards("train"), None, model.image_size, 64, model.resize)
-        views = [TRANSFORMS[view] for view in params.prediction.tta]
-        image_id, probability = predict(trained, images, views, forward=compile_predict(trained))
+        looks = Looks(tuple(params.views_of(name, "all").values()), model.image_size, model.resize)
+        images = shown_batches(paths.shards("train"), None, looks, 64)
+        image_id, probability = predict(trained, images, looks.transforms, forward=compile_predict(trained), most=64)
         write_predictions(kept, image_id, probability)
     return read_predictions(kept).rows_of(rows.row_id)
 

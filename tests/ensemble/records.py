@@ -44,7 +44,10 @@ def members(change: Mapping[str, Any] | None = None, seen: list[int] | None = No
 
         return predict
 
-    return Members(network, lambda name: lambda cube: altered(name, own.stackers[name](cube)), own.decode)
+    def stacker(name: str) -> Any:
+        return lambda cube: altered(name, own.stackers[name](cube))
+
+    return Members(network, stacker, lambda jpeg, view, _: own.decode(jpeg, view))
 
 
 def predictions() -> dict[str, Predictions]:

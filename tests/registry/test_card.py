@@ -228,3 +228,14 @@ def test_what_a_reader_sees_is_the_name(text: str) -> None:
 def test_a_long_name_is_cut() -> None:
     assert escaped("x" * 81) == "x" * 79 + "…"
     assert escaped("x" * 81, 100) == "x" * 81
+
+
+def test_views_are_said_once_for_most_models_and_apart_for_the_others() -> None:
+    usual = [{"identity": 1, "hflip": 1}]
+    shown = {"wide_net": usual, "deep": usual, "net_3": [{"at_480": 18, "hflip": 1}, {"a<b": 1}]}
+    said = "Test-time views, whose logits are averaged: identity, hflip; `net_3`: `at_480` (18), hflip; or a&#60;b.\n"
+    assert said in card(facts(views=shown, combine="logit"))
+    assert "Test-time views, whose probabilities are averaged: identity, hflip.\n" in card(
+        facts(views=dict(list(shown.items())[:2]))
+    )
+    assert "views" not in card(facts())

@@ -77,7 +77,11 @@ PARAMS: dict[str, set[str]] = {
     "second_round.closer.margin": {"views", "second"},
     "second_round.closer.image_size": {"second", "register"},
     "second_round.closer.resize": {"second", "register"},
+    "models.*.tta": {"predict", "register"},
+    "second_round.closer.tta": {"second", "register"},
     "prediction": {"predict", "second", "register"},
+    "prediction.tta": {"predict", "register"},  # with a second round `second` as `predict`
+    "prediction.views": set(),  # as long as no list names them
     "folds": {"split"},
     "folds.k": {"ingest", "split", "blend"},
     "folds.nested": {"stack", "blend"},
@@ -202,6 +206,7 @@ CLOSER: dict[str, Any] = {
     "loss": "bce",
     "augment": False,
     "seed": 3,
+    "tta": ["identity"],
 }
 OTHERS: dict[str, list[Any]] = {
     "augment.resized_crop": [{"area": [0.5, 1]}],
@@ -227,6 +232,8 @@ OTHERS: dict[str, list[Any]] = {
     "images.allow_schemes": [["file"]],
     "images.allow_hosts": [["10.0.0.1"]],
     "prediction.tta": [["identity"]],
+    "prediction.views": [{"close": {"crop": "center"}}],
+    "second_round.closer.tta": [["hflip"]],
     "thresholds.candidates": [["global"]],
     "blend.members": [["ridge"]],
     "submission.filename": ["other.csv"],
@@ -368,6 +375,20 @@ def keys_changed(stage: dict[str, Any], before: dict[str, Any], after: dict[str,
         return content
 
     return any(value(before, key) != value(after, key) for key in every)
+
+
+def test_other_views_of_a_model_rerun_its_prediction_and_no_training() -> None:
+    stated = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    stated["prediction"]["views"] = {"near": {"random_crop": [0.6, 1], "n": 2}}
+    table = graph.stages(REPOSITORY / "dvc.yaml")
+    before = settings(Params.model_validate(stated))
+    stated["models"]["mobilenet"]["tta"] = ["near"]
+    with_views = settings(Params.model_validate(stated))
+    stated["prediction"]["views"]["near"]["n"] = 3
+    after = settings(Params.model_validate(stated))
+    for one, other in ((before, with_views), (with_views, after)):
+        assert {stage for stage in table if keys_changed(table[stage], one, other)} == PARAMS["models.*.tta"]
+    assert [name for name in after["tta"] if after["tta"][name] != before["tta"][name]] == ["mobilenet"]
 
 
 def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:

@@ -38,9 +38,10 @@ class Rooms:
 
     Attributes
     ----------
-    decode : stored image's bytes, view → uint8 [size, size, 3]; raises on what is no image
-    models : by name, images uint8 [n, size, size, 3] by view → float32 [n, n_labels], test-time augmentation and the
-        mean over the base model's networks included
+    decode : stored image's bytes, view → uint8 [size, size, 3], or [views, size, size, 3] where parts are seen, see
+        ``tta.Looks``; raises on what is no image
+    models : by name, images uint8 [n, …] by view → float32 [n, n_labels], the means over test-time views and over the
+        base model's networks included
     stackers : by name, cube float32 [n, n_models, n_labels] → float32 [n, n_labels]
     blend : predictions by member, weights by member → float32 [n, n_labels]
     decide : float32 [n, n_labels] → bool [n, n_labels]
@@ -73,6 +74,7 @@ class Ensemble:
         self.rooms = rooms
         self.sources = sources or ImageSources.from_settings(spec.settings.fetch)
         self._views = list({view: None for name in spec.needed_models for view in spec.views[name].values()})
+        self._at_once = _at_once(spec, self._views)
         self._turn = threading.Lock()  # a batch at a time: the models use all cores, and memory stays bounded
 
     @classmethod
@@ -122,7 +124,7 @@ class Ensemble:
         return pd.DataFrame({column: pd.Series([row[column] for row in rows], dtype=object) for column in columns})
 
     def probabilities(self, pixels: Mapping[View, Images]) -> Floats:
-        """Blended probabilities float32 [n, n_labels] of decoded images uint8 [n, size, size, 3] by view."""
+        """Blended probabilities float32 [n, n_labels] of decoded images uint8 [n, …] by view."""
         spec = self.spec
         ids = np.arange(len(next(iter(pixels.values()))))
         base = {name: Predictions(ids, self.rooms.models[name](pixels)) for name in spec.needed_models}
@@ -133,7 +135,7 @@ class Ensemble:
         return self.rooms.blend({name: members[name] for name in spec.blended}, spec.blended)
 
     def _batches(self, todo: Sequence[Any], deadline: float | None) -> Iterator[list[Future[list[Images]]]]:
-        size, begun = self.spec.settings.batch_size, deque[list[Future[list[Images]]]]()
+        size, begun = self._at_once, deque[list[Future[list[Images]]]]()
         for start in range(0, len(todo), size):
             begun.append(self.sources.each(todo[start : start + size], self._decoded, deadline))
             if len(begun) > _AHEAD:
@@ -176,30 +178,38 @@ def _row(error: str | None) -> dict[str, Any]:
     return {"label_id": [], "labels": [], "probability": [], "error": error, "probabilities": None}
 
 
+def _at_once(spec: Spec, views: Iterable[View]) -> int:
+    """How many images are decoded together: as many as make a batch with all their parts, so memory stays bounded."""
+    shown = [spec.tta(view) for view in views]
+    parts = max((len(tta) for tta in shown if not all(one.whole for one in tta)), default=1)
+    return max(1, spec.settings.batch_size // parts)
+
+
 def _real_rooms(folder: Path, spec: Spec) -> Rooms:
     load_tensorflow()
-    from labelstack.images.pixels.decode import decode, to_stored_jpeg
-    from labelstack.images.pixels.tta import TRANSFORMS
-    from labelstack.networks.inference import compile_predict, load_model
+    from labelstack.ensemble.recompute import looks_of
+    from labelstack.images.pixels.decode import to_stored_jpeg
+    from labelstack.images.pixels.tta import id_of
+    from labelstack.networks.inference import compile_predict, finish_of, load_model, over_views
     from labelstack.stacking.blending import blend
     from labelstack.stacking.deciding.decisions import Decision
     from labelstack.stacking.stackers.averaging import mean_of
     from labelstack.stacking.stackers.construction import load_fold_ensemble
 
     settings, decision = spec.settings, Decision.from_dict(spec.decision)
-    transforms = [TRANSFORMS[name] for name in settings.tta]
 
-    def network(name: str, fold: str) -> Callable[[Images], Floats]:
-        forward = compile_predict(load_model(folder / network_file(name, fold)))
-        return lambda x: np.mean([forward(transform(x)) for transform in transforms], axis=0, dtype=np.float32)
+    def network(name: str, fold: str, view: View) -> Callable[[Images], Floats]:
+        model, transforms = load_model(folder / network_file(name, fold)), looks_of(spec, view).transforms
+        forward, finish = compile_predict(model, settings.combine), finish_of(model, settings.combine)
+        return lambda x: over_views(forward, x, transforms, finish=finish, most=settings.batch_size)
 
     def base_model(name: str) -> Callable[[Mapping[View, Images]], Floats]:
-        networks = [(view, network(name, fold)) for fold, view in spec.views[name].items()]
+        networks = [(view, network(name, fold, view)) for fold, view in spec.views[name].items()]
         return lambda pixels: mean_of([forward(pixels[view]) for view, forward in networks])
 
     return Rooms(
         store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality, settings.damaged)[0],
-        decode=lambda stored, view: decode(stored, view.image_size, view.resize, view.box),
+        decode=lambda stored, view: looks_of(spec, view)(stored, id_of(stored), view.box),
         models={name: base_model(name) for name in spec.needed_models},
         stackers={name: load_fold_ensemble(folder / "stackers" / name).predict_proba for name in spec.needed_stackers},
         blend=partial(blend, exclusive=settings.exclusive),

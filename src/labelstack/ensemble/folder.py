@@ -28,6 +28,7 @@ import labelstack
 from labelstack.ensemble.record import Record, write_checksums, write_record
 from labelstack.params.images import Damaged
 from labelstack.params.models import Resize
+from labelstack.params.prediction_views import Combine, OneView, one_view
 from labelstack.params.task import MULTI, SINGLE, Task
 from labelstack.predictions import other_columns
 from labelstack.support.box import Box
@@ -42,16 +43,19 @@ class EnsembleSettings:
     """How images are fetched, read and predicted: ``prediction`` and part of ``images`` in params.yaml.
 
     What a version does not name takes the default here: versions from before ``damaged`` refuse damaged images too,
-    those from before ``task`` give any number of labels.
+    those from before ``task`` give any number of labels, those from before ``combine`` average probabilities.
+
+    ``tta`` are the views of networks that have none of their own, as ``OneView.as_json`` has them.
     """
 
-    tta: tuple[str, ...] = ("identity", "hflip")
+    tta: tuple[str | dict[str, Any], ...] = ("identity", "hflip")
     batch_size: int = 64
     store_size: int = 256
     jpeg_quality: int = 90
     damaged: Damaged = "refuse"
     fetch: Mapping[str, Any] = field(default_factory=dict)  # from sources.fetch_settings
     task: Task = MULTI
+    combine: Combine = "probability"
 
     @property
     def exclusive(self) -> bool:
@@ -63,12 +67,14 @@ class EnsembleSettings:
 class View:
     """How a network sees an image: side in pixels, ``stretch`` or ``letterbox``, and of which part; None: the whole.
 
-    A network that learnt from parts sees new images whole, which have no box.
+    A network that learnt from parts sees new images whole, which have no box. ``tta`` are its own test-time views;
+    none: those of the settings.
     """
 
     image_size: int
     resize: Resize = "stretch"
     box: Box | None = None
+    tta: tuple[OneView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,12 +158,13 @@ def _described(networks: Sequence[NetworkPart]) -> dict[str, Any]:
 
 
 def _described_view(view: View) -> dict[str, Any]:
-    return {"image_size": view.image_size, "resize": view.resize}
+    own = {"tta": [one.as_json() for one in view.tta]} if view.tta else {}
+    return {"image_size": view.image_size, "resize": view.resize, **own}
 
 
 def _views(entry: Mapping[str, Any]) -> dict[str, View]:
     networks = entry.get("networks", {ONLY: entry})
-    return {fold: View(**view) for fold, view in networks.items()}
+    return {fold: View(**{**view, "tta": tuple(map(one_view, view.get("tta", ())))}) for fold, view in networks.items()}
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,10 @@ class Spec:
     labels: list[str]
     settings: EnsembleSettings
     second_round: list[str] = field(default_factory=list)
+
+    def tta(self, view: View) -> tuple[OneView, ...]:
+        """The test-time views of a network: its own, or those of all."""
+        return view.tta or tuple(map(one_view, self.settings.tta))
 
     @property
     def blended(self) -> dict[str, float]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.ensemble.folder import ONLY, Spec, View, network_file
+from labelstack.ensemble.folder import ONLY, EnsembleSettings, Spec, View, network_file
 from labelstack.ensemble.record import ProbeImages
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.stacking.blending import blend
@@ -17,6 +18,9 @@ from labelstack.stacking.stackers.averaging import mean_of
 from labelstack.support.box import Boxes
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
+
+if TYPE_CHECKING:
+    from labelstack.images.pixels.tta import Looks
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -32,24 +36,32 @@ class Members:
     ----------
     network : base model, fold → a function of batches (ids, uint8 [b, size, size, 3]) → ids, float32 [n, n_labels]
     stacker : name → a function of a cube float32 [n, n_models, n_labels] → float32 [n, n_labels]
-    decode : a stored JPEG, view → uint8 [size, size, 3]
+    decode : a stored JPEG, view, image id → uint8 [size, size, 3], or [views, size, size, 3], see ``tta.Looks``
     """
 
     network: Callable[[str, str], Callable[[Batches], tuple[Ids, Floats]]]
     stacker: Callable[[str], Callable[[Floats], Floats]]
-    decode: Callable[[bytes, View], Images]
+    decode: Callable[[bytes, View, int], Images]
 
     @classmethod
     def of(cls, folder: Path, spec: Spec) -> Members:
         """The members in an ensemble's folder."""
-        from labelstack.images.pixels.decode import decode
         from labelstack.stacking.stackers.construction import load_fold_ensemble
 
         return cls(
-            network=lambda name, fold: _network(folder / network_file(name, fold), spec.settings.tta),
+            network=lambda name, fold: _network(
+                folder / network_file(name, fold), looks_of(spec, spec.views[name][fold]), spec.settings
+            ),
             stacker=lambda name: load_fold_ensemble(folder / "stackers" / name).predict_proba,
-            decode=lambda jpeg, view: decode(jpeg, view.image_size, view.resize, view.box),
+            decode=lambda jpeg, view, image_id: looks_of(spec, view)(jpeg, image_id, view.box),
         )
+
+
+def looks_of(spec: Spec, view: View) -> Looks:
+    """What becomes of an image for a network that sees it so."""
+    from labelstack.images.pixels.tta import Looks
+
+    return Looks(spec.tta(view), view.image_size, view.resize)
 
 
 def probe_predictions(
@@ -62,11 +74,14 @@ def probe_predictions(
 
     def batches(view: View) -> Iterator[tuple[Ids, Images]]:
         for number in np.unique(probe.batch):
-            rows = np.flatnonzero(probe.batch == number)
-            ids = probe.image_id[rows]
-            views = [replace(view, box=(boxes or {}).get(int(i))) for i in ids]
-            jpegs = [probe.jpeg[row] for row in rows.tolist()]
-            yield ids, np.stack([members.decode(*seen) for seen in zip(jpegs, views, strict=True)])
+            batch = np.flatnonzero(probe.batch == number)
+            for group in looks_of(spec, view).groups(len(batch), spec.settings.batch_size):
+                rows = batch[group]
+                ids = probe.image_id[rows].tolist()
+                views = [replace(view, box=(boxes or {}).get(i)) for i in ids]
+                jpegs = [probe.jpeg[row] for row in rows.tolist()]
+                shown = [members.decode(*seen) for seen in zip(jpegs, views, ids, strict=True)]
+                yield probe.image_id[rows], np.stack(shown)
 
     return mean_of([members.network(name, fold)(batches(view))[1] for fold, view in spec.views[name].items()])
 
@@ -79,7 +94,7 @@ def shard_predictions(members: Members, spec: Spec, folder: Path, name: str, box
     UserError
         When there is no shard, or one is not complete.
     """
-    from labelstack.images.loader import evaluation_batches
+    from labelstack.images.loader import shown_batches
     from labelstack.images.shards.shard_files import shard_paths
 
     shards = shard_paths(folder)
@@ -89,8 +104,7 @@ def shard_predictions(members: Members, spec: Spec, folder: Path, name: str, box
     for fold, view in spec.views[name].items():
         predict, parts = members.network(name, fold), []
         for shard in bar(shards, desc=f"predict {name}" + ("" if fold == ONLY else f"-{fold}"), unit="shard"):
-            batches = evaluation_batches(shard, None, view.image_size, spec.settings.batch_size, view.resize, boxes)
-            parts.append(predict(batches))
+            parts.append(predict(shown_batches(shard, None, looks_of(spec, view), spec.settings.batch_size, boxes)))
         image_id = np.concatenate([ids for ids, _ in parts])
         networks.append(np.concatenate([rows for _, rows in parts]))
     return Predictions(image_id, mean_of(networks))
@@ -119,12 +133,12 @@ def blended(spec: Spec, members: Mapping[str, Floats]) -> Floats:
     return blend(parts, spec.blended, exclusive=spec.settings.exclusive)
 
 
-def _network(file: Path, tta: Iterable[str]) -> Callable[[Batches], tuple[Ids, Floats]]:
-    from labelstack.images.pixels.tta import TRANSFORMS
+def _network(file: Path, looks: Looks, settings: EnsembleSettings) -> Callable[[Batches], tuple[Ids, Floats]]:
     from labelstack.networks.determinism import deterministic_operations
     from labelstack.networks.inference import compile_predict, load_model, predict
 
     deterministic_operations()
     network = load_model(file)
-    forward, transforms = compile_predict(network), [TRANSFORMS[name] for name in tta]
-    return lambda batches: predict(network, batches, transforms, forward=forward)
+    combine, most = settings.combine, settings.batch_size
+    forward = compile_predict(network, combine)
+    return lambda batches: predict(network, batches, looks.transforms, forward=forward, combine=combine, most=most)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import starmap
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from labelstack.images.shards.shard_files import read_jpegs, shard_paths, status
 from labelstack.images.workers import Augmenter, Buffer, Portion, WorkerPool, make_images
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
-from labelstack.support.box import Boxes, as_rows, of_row
+from labelstack.support.box import Box, Boxes, as_rows, of_row
 from labelstack.support.cores import cores
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
@@ -32,6 +32,20 @@ _EVALUATION_AHEAD = 2  # batches
 Images = NDArray[np.uint8]
 Targets = NDArray[np.float32]
 T = TypeVar("T")
+
+
+class Shown(Protocol):
+    """What becomes of stored images that a network is shown in several views; ``pixels.tta.Looks`` is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image as it is shown."""
+
+    def groups(self, n: int, batch_size: int) -> Iterator[slice]:
+        """Which images of a batch of n are shown together."""
+
+    def __call__(self, jpeg: Buffer, image_id: int, box: Box | None = None) -> Images:
+        """An image as it is shown, uint8 of that shape."""
 
 
 class TrainingBatches:
@@ -229,19 +243,57 @@ def evaluation_batches(
     ids : int64 [b]
     images : uint8 [b, size, size, 3] RGB
     """
-    chosen = None if image_ids is None else np.asarray(image_ids, np.int64)
+
+    def square(jpeg: Buffer, image_id: int, box: Box | None) -> Images:
+        return decode(jpeg, size, resize, box)
+
+    yield from _batches_of(_stored_batches(shards, _chosen(image_ids), batch_size), square, (size, size, 3), boxes)
+
+
+def shown_batches(
+    shards: Path, image_ids: NDArray[np.int64] | None, shown: Shown, batch_size: int, boxes: Boxes | None = None
+) -> Iterator[tuple[NDArray[np.int64], Images]]:
+    """The same images as ``evaluation_batches`` gives, as they are shown, in the groups of each batch.
+
+    Yields
+    ------
+    ids : int64 [b]
+    images : uint8 [b, …]
+    """
+
+    def grouped() -> Iterator[tuple[NDArray[np.int64], list[Buffer]]]:
+        for ids, jpegs in _stored_batches(shards, _chosen(image_ids), batch_size):
+            for rows in shown.groups(len(ids), batch_size):
+                yield ids[rows], jpegs[rows]
+
+    yield from _batches_of(grouped(), shown, shown.shape, boxes)
+
+
+def _chosen(image_ids: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    return None if image_ids is None else np.asarray(image_ids, np.int64)
+
+
+def _batches_of(
+    stored: Iterator[tuple[NDArray[np.int64], list[Buffer]]],
+    shown: Callable[[Buffer, int, Box | None], Images],
+    shape: tuple[int, ...],
+    boxes: Boxes | None,
+) -> Iterator[tuple[NDArray[np.int64], Images]]:
+    """Stored images as they are shown, each of this shape, in threads and ahead of the reader."""
+    one = len(shape) > 3  # an image in many views is a piece of its own, and a group may be one image
+    piece, ahead = (1, max(_EVALUATION_AHEAD, cores())) if one else (_PIECE, _EVALUATION_AHEAD)
     with ThreadPoolExecutor(cores()) as threads:
 
         def start(ids: NDArray[np.int64], jpegs: list[Buffer]) -> tuple[tuple[NDArray[np.int64], Images], list[Any]]:
-            pixels, seen = np.empty((len(ids), size, size, 3), np.uint8), as_rows(boxes, ids)
+            pixels, seen = np.empty((len(ids), *shape), np.uint8), as_rows(boxes, ids)
             futures = []
-            for first in range(0, len(ids), _PIECE):
-                part = slice(first, first + _PIECE)
+            for first in range(0, len(ids), piece):
+                part = slice(first, first + piece)
                 rows = None if seen is None else seen[part]
-                futures.append(threads.submit(_decode_into, pixels[part], jpegs[part], resize, rows))
+                futures.append(threads.submit(_show_in, pixels[part], ids[part], jpegs[part], shown, rows))
             return (ids, pixels), futures
 
-        yield from _in_order(starmap(start, _stored_batches(shards, chosen, batch_size)), _EVALUATION_AHEAD)
+        yield from _in_order(starmap(start, stored), ahead)
 
 
 def _in_order(started: Iterator[tuple[T, list[Future[None]]]], ahead: int) -> Iterator[T]:
@@ -285,9 +337,15 @@ def _stored_batches(
         yield np.array(ids, np.int64), jpegs
 
 
-def _decode_into(out: Images, jpegs: Sequence[Buffer], resize: Resize, boxes: NDArray[np.float64] | None) -> None:
-    for place, (row, data) in enumerate(zip(out, jpegs, strict=True)):
-        row[:] = decode(data, row.shape[0], resize, None if boxes is None else of_row(boxes[place]))
+def _show_in(
+    out: Images,
+    ids: NDArray[np.int64],
+    jpegs: Sequence[Buffer],
+    shown: Callable[[Buffer, int, Box | None], Images],
+    boxes: NDArray[np.float64] | None,
+) -> None:
+    for place, (row, image_id, data) in enumerate(zip(out, ids.tolist(), jpegs, strict=True)):
+        row[:] = shown(data, image_id, None if boxes is None else of_row(boxes[place]))
 
 
 _Submit = Callable[[Portion, Images], Future[None]]

@@ -273,7 +273,7 @@ def _fingerprint(
     """Digest of what decides the result; the number of worker processes does not."""
     return digest(
         {
-            "params": params.model_dump(mode="json"),
+            "params": params.as_trained(),
             "training": training.model_dump(mode="json", exclude={"workers"}),
             "steps_per_epoch": batches.steps_per_epoch,
             "holdout": None if holdout is None else np.packbits(np.asarray(holdout[1]).astype(bool)).tobytes().hex(),

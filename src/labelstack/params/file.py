@@ -19,6 +19,7 @@ from labelstack.params.kinds import parsed_by_kind
 from labelstack.params.messages import dotted, explain, name_problems, raw_name_problems
 from labelstack.params.models import ModelSection
 from labelstack.params.prediction import PredictionSection
+from labelstack.params.prediction_views import OneView, raw_view_problems, single_views, view_problems
 from labelstack.params.sample import SampleSection
 from labelstack.params.second_level_file import SecondLevel
 from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
@@ -63,7 +64,7 @@ class Params(SecondLevel):
     def _names(self) -> Params:
         second = {name: section.after for name, section in self.second_round.items()}
         problems = name_problems(self.models, second, self.stackers, self.blend.members)
-        problems += [*self._fold_problems(), *self._override_problems()]
+        problems += [*self._fold_problems(), *self._override_problems(), *self._view_problems()]
         problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models, self.second_round))
         problems += [] if problems else self._second_problems()
         if problems:
@@ -92,6 +93,18 @@ class Params(SecondLevel):
                     model.of_fold(fold)
                 except ValidationError as error:
                     yield from (f"{dotted(place)}.{problem}" for problem in explain(error, ModelSection))
+
+    def _view_problems(self) -> Iterator[str]:
+        lists: list[tuple[tuple[str, ...], list[str] | None]]
+        lists = [(("models", name, "tta"), model.tta) for name, model in self.models.items()]
+        lists += [(("second_round", name, "tta"), section.tta) for name, section in self.second_round.items()]
+        for name, model in self.models.items():
+            for fold, own in model.by_fold.items():
+                named = own.get("tta")  # what is no list of texts, of_fold tells
+                texts = isinstance(named, list) and all(isinstance(one, str) for one in named)
+                lists.append((("models", name, "by_fold", fold, "tta"), named if texts else None))
+        for place, names in lists:
+            yield from view_problems(names or [], self.prediction.views, place)
 
     def _second_problems(self) -> Iterator[str]:
         for name in self.second_round:
@@ -124,6 +137,14 @@ class Params(SecondLevel):
             section = self.second_round[name]
             return section.network([self.models[first].of_fold(fold) for first in section.after])
         return self.models[name].of_fold(fold)
+
+    def views_of(self, name: str, fold: str) -> dict[str, OneView]:
+        """What the network of one fold is shown of each image, in order: its own ``tta``, or that of ``prediction``."""
+        return single_views(self.view_names(name, fold), self.prediction.views, self.seed)
+
+    def view_names(self, name: str, fold: str) -> list[str]:
+        """The names behind ``views_of``, as they stand in params.yaml."""
+        return self.network(name, fold).tta or self.prediction.tta
 
     def policy(self, model: ModelSection) -> AugmentSection | None:
         """The augmentation of one base model: the shared policy, its own, or none."""
@@ -163,7 +184,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         told = {problem.partition(":")[0] for problem in problems}
         problems += [problem for problem in explain(error, Params) if problem.partition(":")[0] not in told]
         # Pydantic compares names only when all sections are valid.
-        problems += [problem for problem in raw_name_problems(content) if problem not in problems]
+        raw = [*raw_name_problems(content), *raw_view_problems(content)]
+        problems += [problem for problem in raw if problem not in problems]
     if problems:
         raise InputProblems(str(path), problems)
     return params

@@ -10,6 +10,7 @@ from labelstack.params.augment import AugmentSection
 from labelstack.params.backbone_names import BACKBONES, OWN, backbone_of
 from labelstack.params.losses import Loss, PhasesSection
 from labelstack.params.messages import one_of
+from labelstack.params.prediction_views import Names
 from labelstack.params.rules import Folder
 from labelstack.params.section import Section, Seed
 
@@ -81,6 +82,7 @@ class LearningSection(Section):
     loss: Loss = "bce"
     augment: bool | AugmentSection = True
     seed: Seed = 0
+    tta: Names | None = None
 
     @field_validator("image_size")
     @classmethod
@@ -120,6 +122,10 @@ class ModelSection(LearningSection, ArchitectureSection):
                 "the last would never begin. Raise epochs, or lower theirs"
             )
         return self
+
+    def as_trained(self) -> dict[str, Any]:
+        """All that may decide the weights: how it predicts is no matter of training."""
+        return self.model_dump(mode="json", exclude={"tta"})
 
     def of_fold(self, fold: str) -> ModelSection:
         """The network of one fold (``all``: of all of train), what ``by_fold`` says of it put in.

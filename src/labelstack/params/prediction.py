@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pydantic import Field, model_validator
 
-from pydantic import Field
-
+from labelstack.params.messages import SectionProblems
+from labelstack.params.prediction_views import Combine, Names, ViewSection, ill_named, view_problems
 from labelstack.params.section import Section
 
 
 class PredictionSection(Section):
     """Inference with base models."""
 
-    tta: list[Literal["identity", "hflip"]] = Field(["identity", "hflip"], min_length=1)
+    tta: Names = ["identity", "hflip"]
+    views: dict[str, ViewSection] = {}
+    combine: Combine = "probability"
     batch_size: int = Field(64, ge=1, le=8192)
+
+    @model_validator(mode="after")
+    def _known_views(self) -> PredictionSection:
+        if problems := ill_named(self.views) + view_problems(self.tta, self.views, ("tta",)):
+            raise SectionProblems(problems)
+        return self

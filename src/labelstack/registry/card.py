@@ -41,6 +41,9 @@ class Facts:
     lineage : (what, value), such as git commit and params digest
     inputs : DVC hash by path
     packages : version by name
+    views : of each model its test-time views, by their names in params.yaml how many each stands for; of several
+        networks that differ one such list each
+    combine : what their mean is taken of, ``probability`` or ``logit``
     """
 
     name: str
@@ -56,6 +59,8 @@ class Facts:
     lineage: Sequence[tuple[str, str]] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
+    views: Mapping[str, Sequence[Mapping[str, int]]] = field(default_factory=dict)
+    combine: str = "probability"
 
     @property
     def uri(self) -> str:
@@ -182,7 +187,23 @@ def _members(facts: Facts) -> list[str | _Table]:
     return [
         "### Members",
         _Table(("member", "kind", "weight", escaped(primary), "95 % interval"), rows, "members"),
+        *_views(facts),
     ]
+
+
+def _views(facts: Facts) -> Iterator[str]:
+    """Which views of an image the networks' answers are the mean of; those that most models have are said once."""
+    shown = {name: "; or ".join(_and(names) for names in lists) for name, lists in facts.views.items()}
+    if not shown:
+        return
+    usual = statistics.mode(shown.values())
+    what = "probabilities" if facts.combine == "probability" else "logits"
+    own = "".join(f"; {escaped(name)}: {text}" for name, text in shown.items() if text != usual)
+    yield f"Test-time views, whose {what} are averaged: {usual}{own}."
+
+
+def _and(names: Mapping[str, int]) -> str:
+    return ", ".join(escaped(name) + (f" ({n})" if n > 1 else "") for name, n in names.items())
 
 
 def _decision(facts: Facts) -> list[str | _Table]:

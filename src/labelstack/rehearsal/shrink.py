@@ -56,6 +56,7 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
     _train_small(small)
     small["models"] = {name: _small_model(small["models"][name], params.models[name]) for name in kept_models(params)}
     _few_folds(small)
+    _few_views(small)
     if "second_round" in small:
         small["second_round"] = {}  # the made-up data has no such files
     small["stackers"] = {name: _small_stacker(small["stackers"][name]) for name in kept_stackers(params)}
@@ -104,6 +105,7 @@ def _traits(model: ModelSection) -> Iterator[Hashable]:
         "hard": model.hard_examples > 0,
         "ema": model.ema is not None,
         "smoothing": model.label_smoothing > 0,
+        "views": tuple(model.tta or ()),
     }.items()
     for key, value in model.options.items():
         yield model.backbone, key, value if isinstance(value, bool) else None
@@ -123,6 +125,14 @@ def _few_folds(small: dict[str, Any]) -> None:
             one.update(moved)
         if small.get("base_models", ["all"]) != ["all"]:
             small["base_models"] = list(range(small["folds"]["k"]))
+
+
+def _few_views(small: dict[str, Any]) -> None:
+    """Of crops that belong together one, of random ones two: each way to cut is gone, and few cuts."""
+    for view in small.get("prediction", {}).get("views", {}).values():
+        _limit(view, {"n": 2})
+        if view.get("crop") in ("five", "nine"):
+            view["crop"] = "top_left"
 
 
 def _small_model(model: dict[str, Any], checked: ModelSection) -> dict[str, Any]:

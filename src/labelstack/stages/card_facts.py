@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,7 +65,20 @@ def card_facts(
         ],
         inputs={key.removeprefix("dvc."): value for key, value in blended["tags"].items() if key.startswith("dvc.")},
         packages={name: text for name, text in machine.items() if name not in _HARDWARE},
+        views=views_shown(params),
+        combine=params.prediction.combine,
     )
+
+
+def views_shown(params: Params) -> dict[str, list[dict[str, int]]]:
+    """Of each model the views that its networks are shown, how many by name; of networks with equal ones once."""
+    shown: dict[str, list[dict[str, int]]] = {}
+    for name in params.cube_columns:
+        for fold in params.networks:
+            listed = dict(Counter(re.split("[#@]", key)[0] for key in params.views_of(name, fold)))
+            if listed not in shown.setdefault(name, []):
+                shown[name].append(listed)
+    return shown
 
 
 def with_intervals(params: Params, kept: Record) -> dict[str, Any]:

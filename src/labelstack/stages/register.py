@@ -13,6 +13,7 @@ from labelstack.ensemble.log import log_ensemble
 from labelstack.ensemble.record import Record
 from labelstack.params import Params, digest, load_params
 from labelstack.params.blend import BLEND
+from labelstack.params.prediction_views import OneView, single_views
 from labelstack.params.task import MULTI
 from labelstack.registry.card import LIMIT, card
 from labelstack.registry.promotion import promote_if_better
@@ -52,24 +53,37 @@ def parts(params: Params) -> Parts:
         blend=THE_BLEND.learnt,
         thresholds=THE_BLEND.rule,
         labels=list(zip(labels["label_id"].tolist(), labels["name"].tolist(), strict=True)),
-        settings=EnsembleSettings(
-            tta=tuple(params.prediction.tta),
-            batch_size=params.prediction.batch_size,
-            store_size=params.images.store_size,
-            jpeg_quality=params.images.jpeg_quality,
-            damaged=params.images.damaged,
-            fetch=fetch_settings(params.images),
-            task=params.dataset.task,
-        ),
+        settings=settings_of(params),
         files={name: Path(name) for name in FILES if Path(name).exists()},
         second_round=list(params.second_round),
+    )
+
+
+def settings_of(params: Params) -> EnsembleSettings:
+    """How images are fetched, read and predicted."""
+    return EnsembleSettings(
+        tta=tuple(view.as_json() for view in shared_views(params)),
+        batch_size=params.prediction.batch_size,
+        store_size=params.images.store_size,
+        jpeg_quality=params.images.jpeg_quality,
+        damaged=params.images.damaged,
+        fetch=fetch_settings(params.images),
+        task=params.dataset.task,
+        combine=params.prediction.combine,
     )
 
 
 def network_part(params: Params, network: Network) -> NetworkPart:
     """A network's file and how it sees images."""
     made = params.network(network.model, network.fold)
-    return NetworkPart(network.fold, network.weights, View(made.image_size, made.resize))
+    views = tuple(params.views_of(network.model, network.fold).values())
+    own = () if views == shared_views(params) else views
+    return NetworkPart(network.fold, network.weights, View(made.image_size, made.resize, tta=own))
+
+
+def shared_views(params: Params) -> tuple[OneView, ...]:
+    """The test-time views of networks that have none of their own."""
+    return tuple(single_views(params.prediction.tta, params.prediction.views, params.seed).values())
 
 
 def digests(params: Params, ensemble: Parts) -> dict[str, str]:
@@ -78,9 +92,13 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     found = {one.name: read_run_json(one.run_file)[one.digest_key] for one in members}
     found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
     views = {name: _views(networks) for name, networks in ensemble.models.items()}
-    # A task that is not stated is multi_label, as ensembles from before there were two had it: the same digest.
-    left_out = ["batch_size", "fetch", *(["task"] if ensemble.settings.task == MULTI else [])]
-    settings = {key: value for key, value in asdict(ensemble.settings).items() if key not in left_out}
+    # What is not stated is multi_label and a mean of probabilities, as ensembles of before had it: the same digest.
+    usual = {"task": MULTI, "combine": "probability"}
+    settings = {
+        key: value
+        for key, value in asdict(ensemble.settings).items()
+        if key not in ("batch_size", "fetch") and usual.get(key) != value
+    }
     if params.second_round:  # what new images show is whole; the submission's parts of images are the version's too
         found["boxes"] = digest({name: test_boxes(name) for name in params.second_round})
     return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
@@ -88,7 +106,10 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
 
 def _views(networks: Sequence[NetworkPart]) -> Any:
     """Of one network its view; of several one for each fold."""
-    views = {network.fold: [network.view.image_size, network.view.resize] for network in networks}
+    views = {
+        network.fold: [network.view.image_size, network.view.resize, *(one.as_json() for one in network.view.tta)]
+        for network in networks
+    }
     return views[ALL] if list(views) == [ALL] else views
 
 

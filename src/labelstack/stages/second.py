@@ -29,7 +29,7 @@ def run(name: str) -> None:
     own, boxes = second_round_model(name, params.networks), read_boxes_seen(name)
     deciding = {
         "second": section,
-        "networks": {fold: params.network(name, fold) for fold in own.folds},
+        "networks": {fold: params.network(name, fold).as_trained() for fold in own.folds},
         "augment": params.augment,
         "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
         "seed": params.seed,
@@ -68,7 +68,7 @@ def _train(
         return
     model = params.network(own.model, own.fold)
     work.mkdir(parents=True, exist_ok=True)
-    logged = flat({"network": model, **sections})
+    logged = flat({"network": model.as_trained(), **sections})
     with tracker.run(*own.run_name, params=logged, tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
         asked = read_fitted(own.fold)

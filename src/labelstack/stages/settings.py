@@ -56,9 +56,13 @@ def settings(params: Params) -> dict[str, Any]:
             "kind": section.kind,
             "own": section.own(),
             "networks": {fold: _network(params, name, fold, content["metric"]) for fold in params.networks},
+            "tta": {fold: _views(params, name, fold) for fold in params.networks},
         }
         for name, section in params.second_round.items()
     }
+    content["tta"] = {name: {fold: _views(params, name, fold) for fold in params.networks} for name in params.models}
+    for key in ("tta", "views"):  # names, which decide nothing but what each network is shown
+        del content["prediction"][key]
     content["audit"] = content["dataset"].pop("audit")  # of rows that are there; the data set is the same
     del content["augment"]  # stands with every network that uses it
     for key in UNDECIDING:
@@ -71,7 +75,7 @@ def settings(params: Params) -> dict[str, Any]:
         "stackers": list(params.stackers),
         "blend": params.blend_members(),
         "views": [
-            [name, fold, network.image_size, network.resize]
+            [name, fold, network.image_size, network.resize, _views(params, name, fold)]
             for name in params.cube_columns
             for fold in params.networks
             for network in [params.network(name, fold)]
@@ -105,11 +109,18 @@ def _items(params: Params, stage: str) -> list[tuple[str, ...]]:
     return [(name,) for name in named[stage]] if stage in named else [()]
 
 
+def _views(params: Params, name: str, fold: str) -> list[Any]:
+    """What a network is shown of each image."""
+    return [view.as_json() for view in params.views_of(name, fold).values()]
+
+
 def _network(params: Params, name: str, fold: str, metric: Any) -> dict[str, Any]:
-    """All that decides how one network is made, but for its rows."""
+    """All that decides how one network is made, but for its rows; what it is shown afterwards stands under ``tta``."""
     network = params.network(name, fold)
     augment = params.policy(network)
     own = {"augment": None if augment is None else augment.model_dump(mode="json")}
     return (
-        network.model_dump(mode="json", exclude={"by_fold"}) | own | {"monitor": metric if params.stops_early else None}
+        network.model_dump(mode="json", exclude={"by_fold", "tta"})
+        | own
+        | {"monitor": metric if params.stops_early else None}
     )

@@ -45,7 +45,7 @@ def run(name: str, fold: str | None = None) -> None:
 def _train(params: Params, own: Network) -> None:
     model = params.network(own.model, own.fold)
     sections = {
-        "model": model,
+        "model": model.as_trained(),
         "augment": params.policy(model),
         "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
         "seed": params.seed,
@@ -76,7 +76,7 @@ def log_network(run_: Run, own: Network, model: ModelSection, trained: Trained, 
     run_.log_history({str(key): value for key, value in row.items()} for row in logged.to_dict("records"))
     run_.log_bytes(figure_png(training_curves({own.name: history})), "plots/training_curves.png")
     shape = tensor_signature([-1, model.image_size, model.image_size, 3], [-1, n_labels], "uint8")
-    run_.log_model(own.name, own.weights, own.kind, flat({"model": model}), shape)
+    run_.log_model(own.name, own.weights, own.kind, flat({"model": model.as_trained()}), shape)
     run_.log_artifact(own.history, "")
     summary = {
         "epochs": len(history),

@@ -48,12 +48,20 @@ def decode(data: bytes | memoryview, size: int, resize: Resize = "stretch", box:
     ValueError
         When the bytes are no image.
     """
+    pixels = read_pixels(data)
+    return to_square(pixels if box is None else cut(pixels, box), size, resize)
+
+
+def read_pixels(data: bytes | memoryview) -> Pixels:
+    """A stored JPEG's pixels, uint8 [height, width, 3] RGB; raise ``ValueError`` when the bytes are no image."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if len(data) else None
     if image is None:
         raise ValueError("not an image")
-    pixels = np.asarray(image, np.uint8)
-    if box is not None:
-        pixels = cut(pixels, box)
+    return np.asarray(image, np.uint8)
+
+
+def to_square(pixels: Pixels, size: int, resize: Resize = "stretch") -> Pixels:
+    """An image uint8 [height, width, 3] as a square of this side; ``decode`` says how."""
     if resize == "stretch":
         return _fit(pixels, size, size)
     height, width = pixels.shape[:2]

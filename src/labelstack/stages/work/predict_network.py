@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from labelstack.compute.engine import Engine, Job
 from labelstack.compute.worker import package_versions
-from labelstack.images.loader import evaluation_batches
-from labelstack.images.pixels.tta import TRANSFORMS
+from labelstack.images.loader import shown_batches
+from labelstack.images.pixels.tta import Looks
 from labelstack.images.shards.shard_files import ok_ids, shard_paths
 from labelstack.params import Params, digest
+from labelstack.params.prediction_views import Combine, one_view
 from labelstack.predictions import read_predictions, write_predictions
 from labelstack.stages import paths
 from labelstack.stages.fold_files import Asked, read_asked
@@ -88,27 +89,29 @@ def predict_shard(job: Job) -> int:
 
     Batches end with the shard, so the same images share a batch wherever it is predicted.
     """
-    network, forward = _network(job["model"], job["model_sha256"])
+    network, forward = _network(job["model"], job["model_sha256"], job["combine"])
     from labelstack.networks.inference import predict
 
     wanted = None if job["wanted"] is None else np.array(job["wanted"], np.int64)
     boxes = None if job["boxes"] is None else {int(row): Box(*sides) for row, sides in job["boxes"].items()}
-    batches = evaluation_batches(Path(job["shard"]), wanted, job["size"], job["batch_size"], job["resize"], boxes)
-    transforms = [TRANSFORMS[transform] for transform in job["tta"]]
-    image_id, probability = predict(network, batches, transforms, forward=forward)
+    looks, most = Looks(tuple(map(one_view, job["tta"])), job["size"], job["resize"]), job["batch_size"]
+    batches = shown_batches(Path(job["shard"]), wanted, looks, most, boxes)
+    image_id, probability = predict(
+        network, batches, looks.transforms, forward=forward, combine=job["combine"], most=most
+    )
     write_predictions(job["out"], image_id, probability)
     return len(image_id)
 
 
 @lru_cache(maxsize=1)
-def _network(path: str, sha256: str) -> tuple[Any, Any]:
+def _network(path: str, sha256: str, combine: Combine) -> tuple[Any, Any]:
     """A network and its traced function, kept from task to task."""
     from labelstack.networks.determinism import deterministic_operations
     from labelstack.networks.inference import compile_predict, load_model
 
     deterministic_operations()
     network = load_model(path)
-    return network, compile_predict(network)
+    return network, compile_predict(network, combine)
 
 
 def _check_inputs(own: Network, splits: list[Split]) -> None:
@@ -144,7 +147,8 @@ def _jobs(
         "size": model.image_size,
         "resize": model.resize,
         "batch_size": params.prediction.batch_size,
-        "tta": list(params.prediction.tta),
+        "tta": [view.as_json() for view in params.views_of(own.model, own.fold).values()],
+        "combine": params.prediction.combine,
     }
     jobs = []
     for shard in shard_paths(paths.shards(split)):
