@@ -157,7 +157,9 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_pth_of_ones_own_is_not_accepted(packed: Path) -> None:
-    with pytest.raises(UserError, match=r"expected a file name ending in \.weights\.h5, \.h5 or \.keras"):
+    with pytest.raises(
+        UserError, match=r"expected a file name ending in \.weights\.h5, \.h5, \.keras or \.safetensors"
+    ):
         build_backbone("efficientnet_lite0", 32, str(packed), {})
 
 

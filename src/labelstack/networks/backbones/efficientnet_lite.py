@@ -1,7 +1,7 @@
 """EfficientNet-Lite 0, 1 and 2 (Liu 2020): EfficientNet without squeeze-and-excitation, with ReLU6.
 
 Layers as in TensorFlow's ``efficientnet_lite_builder.py``, but for its stochastic depth. ImageNet weights come out of
-packages of the extra ``labelstack[pretrained]``.
+packages of the extra ``labelstack[pretrained]``, or from timm's ``tf_efficientnet_lite…``.
 """
 
 from __future__ import annotations
@@ -78,41 +78,84 @@ def network(image_size: int, width: float, depth: float) -> keras.Model:
 
 
 def load_state(body: keras.Model, tensors: Mapping[str, NDArray[Any]], source: str) -> None:
-    """Put tensors, named as PyTorch's EfficientNet names them, into a ``network``.
+    """Put tensors, named as PyTorch's EfficientNet or as timm names them, into a ``network``.
 
-    Of the whole network's tensors all must be there and no others. Two kinds are not used: the classifier ``_fc`` and
-    the counters of batches.
+    Of the whole network's tensors all must be there and no others. Two kinds are not used: the classifier (``_fc``,
+    timm's ``classifier``, which may be of any number of classes or absent) and the counters of batches.
 
     Raises
     ------
     InputProblems
         See ``pretrained.put``.
     """
-    places = dict(places_of(body))
-    unused: dict[str, tuple[int, ...]] = {"_fc.weight": (_CLASSES, _HEAD), "_fc.bias": (_CLASSES,)}
+    of_timm = any(name.startswith(("conv_stem.", "blocks.")) for name in tensors)
+    places = dict(timm_places_of(body) if of_timm else places_of(body))
     means = [name for name, place in places.items() if place.variable == "moving_mean"]
-    unused |= {name.replace("running_mean", "num_batches_tracked"): () for name in means}
-    put(body, tensors, places, unused, source)
+    counters = {name.replace("running_mean", "num_batches_tracked"): () for name in means}
+    if of_timm:
+        classifier = {"classifier.weight": (None, _HEAD), "classifier.bias": (None,)}
+        put(body, tensors, places, {}, source, {**counters, **classifier})
+    else:
+        unused: dict[str, tuple[int, ...]] = {"_fc.weight": (_CLASSES, _HEAD), "_fc.bias": (_CLASSES,)}
+        put(body, tensors, places, unused | counters, source)
 
 
 def places_of(body: keras.Model) -> Iterator[tuple[str, TensorPlace]]:
     """Name and place of each tensor that a ``network`` is made of, as PyTorch's EfficientNet names them."""
     norms = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
     ends = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "head_conv": "_conv_head", "head_bn": "_bn1"}
-    for layer in body.layers:
-        kinds = (layers.Conv2D, layers.DepthwiseConv2D, layers.BatchNormalization)
-        if not isinstance(layer, kinds):
-            continue
+    for layer in _with_weights(body):
         if layer.name in ends:
             name = ends[layer.name]
         else:
             _, block, part, kind = layer.name.split("_")
             name = f"_blocks.{block}.{norms[part] if kind == 'bn' else f'_{part}_conv'}"
-        if isinstance(layer, layers.BatchNormalization):
-            yield from ((f"{name}.{theirs}", TensorPlace(layer.name, ours)) for theirs, ours in BATCH_NORM.items())
+        yield from _tensors_of(layer, name)
+
+
+def timm_places_of(body: keras.Model) -> Iterator[tuple[str, TensorPlace]]:
+    """Name and place of each tensor that a ``network`` is made of, as timm's ``tf_efficientnet_lite…`` names them."""
+    ends = {"stem_conv": "conv_stem", "stem_bn": "bn1", "head_conv": "conv_head", "head_bn": "bn2"}
+    parts = {"expand_conv": "conv_pw", "expand_bn": "bn1", "depthwise_conv": "conv_dw", "depthwise_bn": "bn2"}
+    parts |= {"project_conv": "conv_pwl", "project_bn": "bn3"}
+    first = {"depthwise_conv": "conv_dw", "depthwise_bn": "bn1", "project_conv": "conv_pw", "project_bn": "bn2"}
+    places = _timm_blocks(body)
+    for layer in _with_weights(body):
+        if layer.name in ends:
+            name = ends[layer.name]
         else:
-            axes = DEPTHWISE if isinstance(layer, layers.DepthwiseConv2D) else CONVOLUTION
-            yield f"{name}.weight", TensorPlace(layer.name, "kernel", axes)
+            _, block, part = layer.name.split("_", 2)
+            stage, number = places[block]
+            name = f"blocks.{stage}.{number}.{(parts if stage else first)[part]}"
+        yield from _tensors_of(layer, name)
+
+
+def _timm_blocks(body: keras.Model) -> dict[str, tuple[int, int]]:
+    """Stage and place in it of each block: only a stage's first adds nothing to what went before."""
+    names = {layer.name for layer in body.layers}
+    places: dict[str, tuple[int, int]] = {}
+    stage, number = -1, 0
+    for block in (name.split("_")[1] for name in sorted(names, key=_block_number) if name.endswith("_project_conv")):
+        stage, number = (stage, number + 1) if f"block_{block}_add" in names else (stage + 1, 0)
+        places[block] = stage, number
+    return places
+
+
+def _block_number(name: str) -> int:
+    return int(name.split("_")[1]) if name.startswith("block_") else -1
+
+
+def _with_weights(body: keras.Model) -> Iterator[layers.Layer]:
+    kinds = (layers.Conv2D, layers.DepthwiseConv2D, layers.BatchNormalization)
+    return (layer for layer in body.layers if isinstance(layer, kinds))
+
+
+def _tensors_of(layer: layers.Layer, name: str) -> Iterator[tuple[str, TensorPlace]]:
+    if isinstance(layer, layers.BatchNormalization):
+        yield from ((f"{name}.{theirs}", TensorPlace(layer.name, ours)) for theirs, ours in BATCH_NORM.items())
+    else:
+        axes = DEPTHWISE if isinstance(layer, layers.DepthwiseConv2D) else CONVOLUTION
+        yield f"{name}.weight", TensorPlace(layer.name, "kernel", axes)
 
 
 def _filters(wanted: float) -> int:
@@ -178,7 +221,7 @@ def architecture_for(variant: Variant) -> Architecture:
             load_state(built, variant.weights.tensors(), str(variant.weights.path()))
         return built
 
-    return Architecture(body, _preprocessing)
+    return Architecture(body, _preprocessing, load_state=load_state)
 
 
 # The SHA-256 of a file begins with the eight digits in its name.

@@ -1,4 +1,4 @@
-"""Weights out of a package of the extra ``labelstack[pretrained]``: found, checked, put into a network by name."""
+"""Published weights: those of a package of the extra ``labelstack[pretrained]`` found, any put in by name."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import layers
 from numpy.typing import NDArray
 
 from labelstack.networks.backbones.torch_file import read_state_dict
@@ -94,6 +96,7 @@ def put(
     places: Mapping[str, TensorPlace],
     unused: Mapping[str, tuple[int, ...]],
     source: str,
+    optional: Mapping[str, tuple[int | None, ...]] = MappingProxyType({}),
 ) -> None:
     """Give a network its weights, all of them or, where anything does not fit, none.
 
@@ -103,14 +106,16 @@ def put(
     places : for each tensor that is used
     unused : shape of each tensor that must be there too and is not used
     source : for errors
+    optional : shape of each tensor that may be there and is not used; a length of None is any
 
     Raises
     ------
     InputProblems
-        Tensors that lack, that are too many, of another shape or type, and weights that no tensor is for.
+        Tensors that lack, that are too many, of another shape or type, with values that are no numbers, and weights
+        that no tensor is for.
     """
     targets = {name: getattr(network.get_layer(place.layer), place.variable) for name, place in places.items()}
-    problems = list(_misfits(tensors, places, unused, targets))
+    problems = list(_misfits(tensors, places, unused, optional, targets))
     filled = {id(variable) for variable in targets.values()}
     problems += [f"{weight.path}: no tensor is for it" for weight in network.weights if id(weight) not in filled]
     if problems:
@@ -119,13 +124,51 @@ def put(
         variable.assign(tensors[name].transpose(places[name].axes))
 
 
+def put_by_name(network: keras.Model, tensors: Mapping[str, NDArray[Any]], classifier: str, source: str) -> None:
+    """``put`` into a network whose layers are named as the modules that the tensors are named by.
+
+    The classifier, of any number of classes, and the counters of batches may be there and are not used.
+
+    Parameters
+    ----------
+    classifier : name of the module behind the network's features
+
+    Raises
+    ------
+    InputProblems
+        See ``put``.
+    """
+    places = dict(places_by_name(network))
+    means = [name for name, place in places.items() if place.variable == "moving_mean"]
+    optional: dict[str, tuple[int | None, ...]] = {
+        name.replace("running_mean", "num_batches_tracked"): () for name in means
+    }
+    optional |= {f"{classifier}.weight": (None, network.output.shape[-1]), f"{classifier}.bias": (None,)}
+    put(network, tensors, places, {}, source, optional)
+
+
+def places_by_name(network: keras.Model) -> Iterator[tuple[str, TensorPlace]]:
+    """Name and place of each tensor of convolutions and normalizations, ``<layer>.<PyTorch's name of the tensor>``."""
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            yield from (
+                (f"{layer.name}.{theirs}", TensorPlace(layer.name, ours)) for theirs, ours in BATCH_NORM.items()
+            )
+        elif isinstance(layer, layers.Conv2D):
+            yield f"{layer.name}.weight", TensorPlace(layer.name, "kernel", CONVOLUTION)
+            if layer.use_bias:
+                yield f"{layer.name}.bias", TensorPlace(layer.name, "bias")
+
+
 def _misfits(
     tensors: Mapping[str, NDArray[Any]],
     places: Mapping[str, TensorPlace],
     unused: Mapping[str, tuple[int, ...]],
+    optional: Mapping[str, tuple[int | None, ...]],
     targets: Mapping[str, Any],
 ) -> Iterator[str]:
-    for name in (name for name in tensors if name not in places and name not in unused):
+    beside = {**unused, **optional}
+    for name in (name for name in tensors if name not in places and name not in beside):
         yield f"{name}: unknown tensor, expected none of this name"
     for name in (name for name in [*places, *unused] if name not in tensors):
         yield f"{name}: expected a tensor of this name, found none"
@@ -134,8 +177,14 @@ def _misfits(
             expected = _in_file(tuple(targets[name].shape), places[name].axes)
             if tensor.shape != expected or tensor.dtype != np.float32:
                 yield f"{name}: expected float32 {expected}, found {tensor.dtype} {tensor.shape}"
-        elif name in unused and tensor.shape != unused[name]:
-            yield f"{name}: expected shape {unused[name]}, found {tensor.shape}"
+            elif bad := int(tensor.size - np.isfinite(tensor).sum()):
+                yield f"{name}: {bad} of {tensor.size} values are not finite"
+        elif name in beside and not _alike(tensor.shape, beside[name]):
+            yield f"{name}: expected shape {beside[name]}, found {tensor.shape}"
+
+
+def _alike(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(b is None or a == b for a, b in zip(shape, expected, strict=True))
 
 
 def _in_file(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
