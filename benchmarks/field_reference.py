@@ -84,18 +84,22 @@ def torch_answer(name: str, twin: dict[str, Any], size: int) -> Any:
 
 
 def _timm() -> Any:
-    """Package timm, with nothing in the place of torchvision where that is not installed: networks need none of it."""
+    """Package timm, imported with nothing in the place of torchvision where that is not installed."""
     import torch
 
+    stubs = {}
     try:
         import torchvision  # noqa: F401
     except ImportError:
         parts = ("transforms", "transforms.functional", "datasets", "ops", "ops.misc", "models", "utils")
-        for part in ("torchvision", *(f"torchvision.{part}" for part in (*parts, "models.feature_extraction"))):
-            sys.modules[part] = MagicMock()
-        sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = type("FrozenBatchNorm2d", (torch.nn.Module,), {})  # type: ignore[attr-defined]
+        names = (f"torchvision.{part}" for part in (*parts, "models.feature_extraction"))
+        stubs = {name: MagicMock() for name in ("torchvision", *names)}
+        stubs["torchvision.ops.misc"].FrozenBatchNorm2d = type("FrozenBatchNorm2d", (torch.nn.Module,), {})
+    sys.modules.update(stubs)
     import timm
 
+    for name in stubs:
+        del sys.modules[name]
     return timm
 
 
