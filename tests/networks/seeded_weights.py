@@ -39,6 +39,6 @@ def _tensor(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         return np.zeros(shape, np.int64)
     if len(shape) > 1:
         return (rng.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))).astype(np.float32)
-    if name.endswith(("running_var", "weight")):
+    if name.endswith(("running_var", "weight", "gamma")):
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
     return (rng.standard_normal(shape) * 0.1).astype(np.float32)

@@ -55,6 +55,10 @@ OWN: dict[str, Backbone] = {
     "se_resnext50": Backbone(f"{_ROOM}.se_resnext", 32, {"until": "layer1.0"}, 224),
     "se_resnext101": Backbone(f"{_ROOM}.se_resnext", 32, {"until": "layer1.0"}, 224),
     "densenet161": Backbone(f"{_ROOM}.torch_densenet", 32, {"until": "features.denseblock1.denselayer1"}, 224),
+    "inception_v4": Backbone(f"{_ROOM}.inception_v4", 75, {"until": "features.3"}, 299),
+    "pnasnet5_large": Backbone(f"{_ROOM}.pnasnet", 32, {"until": "cell_stem_0"}, 331),
+    "cbam_resnet50": Backbone(f"{_ROOM}.cbam_resnet", 32, {"until": "layer1.0"}, 224),
+    "gluon_resnet152_v2": Backbone(f"{_ROOM}.gluon_resnet", 32, {"until": "features.5.0"}, 224),
     "small_cnn": Backbone(f"{_ROOM}.small_cnn", 16, {"filters": [8, 16], "convolutions": 1}),
     "small_resnet": Backbone(f"{_ROOM}.small_resnet", 16, {"filters": [8, 16], "blocks": 1}),
     "descriptors": Backbone(f"{_ROOM}.descriptors", 32),  # nothing to learn below the head: small as it is

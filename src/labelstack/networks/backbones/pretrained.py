@@ -85,6 +85,7 @@ class TensorPlace(NamedTuple):
     axes: tuple[int, ...] = (0,)
 
 
+DENSE = (1, 0)  # [out, in] → [in, out]
 CONVOLUTION = (2, 3, 1, 0)  # [out, in, h, w] → [h, w, in, out]
 DEPTHWISE = (2, 3, 0, 1)  # [channels, 1, h, w] → [h, w, channels, 1]
 BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -148,7 +149,7 @@ def put_by_name(network: keras.Model, tensors: Mapping[str, NDArray[Any]], class
 
 
 def places_by_name(network: keras.Model) -> Iterator[tuple[str, TensorPlace]]:
-    """Name and place of each tensor of convolutions and normalizations, ``<layer>.<PyTorch's name of the tensor>``."""
+    """Name and place of each tensor that a network has, ``<layer>.<PyTorch's name of the tensor>``."""
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
             yield from (
@@ -158,6 +159,11 @@ def places_by_name(network: keras.Model) -> Iterator[tuple[str, TensorPlace]]:
             yield f"{layer.name}.weight", TensorPlace(layer.name, "kernel", CONVOLUTION)
             if layer.use_bias:
                 yield f"{layer.name}.bias", TensorPlace(layer.name, "bias")
+        elif isinstance(layer, layers.DepthwiseConv2D):
+            yield f"{layer.name}.weight", TensorPlace(layer.name, "kernel", DEPTHWISE)
+        elif isinstance(layer, layers.Dense):
+            yield f"{layer.name}.weight", TensorPlace(layer.name, "kernel", DENSE)
+            yield f"{layer.name}.bias", TensorPlace(layer.name, "bias")
 
 
 def _misfits(

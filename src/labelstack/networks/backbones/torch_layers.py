@@ -54,17 +54,25 @@ def _gradients(inputs: Any, kernel: Any, upstream: Any, strides: list[int], padd
     return of_inputs, of_kernel
 
 
-def convolution(x: Any, filters: int, kernel: int, name: str, *, stride: int = 1, groups: int = 1) -> Any:
-    """Without bias, padded by half the kernel on all sides."""
-    padding = "same"
-    if stride > 1 and kernel > 1:
-        x, padding = layers.ZeroPadding2D(kernel // 2, name=f"{name}.pad")(x), "valid"
+def convolution(
+    x: Any,
+    filters: int,
+    kernel: int | tuple[int, int],
+    name: str,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    padding: str | None = None,
+) -> Any:
+    """Without bias; ``padding`` as in Keras, None: by half the kernel on all sides."""
+    if padding is None and stride > 1 and isinstance(kernel, int) and kernel > 1:
+        x, padding = padded(x, kernel // 2, f"{name}.pad"), "valid"
     maker = layers.Conv2D if groups == 1 else GroupedConvolution
     return maker(
         filters,
         kernel,
         stride,
-        padding=padding,
+        padding=padding or "same",
         groups=groups,
         use_bias=False,
         kernel_initializer=initializer(),
@@ -72,9 +80,21 @@ def convolution(x: Any, filters: int, kernel: int, name: str, *, stride: int = 1
     )(x)
 
 
-def batch_norm(x: Any, name: str) -> Any:
+def depthwise(x: Any, kernel: int, name: str, *, stride: int = 1) -> Any:
+    """Without bias, padded as TensorFlow does (``same``)."""
+    return layers.DepthwiseConv2D(
+        kernel, stride, padding="same", use_bias=False, depthwise_initializer=initializer(), name=name
+    )(x)
+
+
+def padded(x: Any, by: int, name: str) -> Any:
+    """Zeros on all four sides."""
+    return layers.ZeroPadding2D(by, name=name)(x)
+
+
+def batch_norm(x: Any, name: str, *, epsilon: float = 1e-5, momentum: float = 0.9, gamma: str = "ones") -> Any:
     """With PyTorch's usual constants: what it calls a momentum of 0.1 is 0.9 here."""
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+    return layers.BatchNormalization(momentum=momentum, epsilon=epsilon, gamma_initializer=gamma, name=name)(x)
 
 
 def rectified(x: Any, name: str) -> Any:
@@ -84,7 +104,7 @@ def rectified(x: Any, name: str) -> Any:
 
 def max_pool(x: Any, name: str) -> Any:
     """3 × 3 at stride 2, padded by 1 on all sides; ``x`` is not negative, so zeros are as good as nothing."""
-    return layers.MaxPooling2D(3, 2, name=name)(layers.ZeroPadding2D(1, name=f"{name}.pad")(x))
+    return layers.MaxPooling2D(3, 2, name=name)(padded(x, 1, f"{name}.pad"))
 
 
 def max_pool_ceil(x: Any, name: str) -> Any:
