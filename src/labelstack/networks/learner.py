@@ -13,14 +13,17 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from labelstack.networks.heads import logits_model
+from labelstack.networks.phases import Phase, Way
 from labelstack.networks.tasks import Loss
 from labelstack.params.models import ModelSection
 
 _NO_DECAY = ["bias", "gamma", "beta"]
 
 
-def make_optimizer(params: ModelSection, mixed_precision: bool) -> keras.optimizers.Optimizer:
-    """Adam, AdamW or SGD (Nesterov momentum 0.9).
+def make_optimizer(
+    params: ModelSection, mixed_precision: bool, phase: Phase | None = None
+) -> keras.optimizers.Optimizer:
+    """Adam, AdamW or SGD (Nesterov momentum 0.9), of a phase with its own learning rate.
 
     Weight decay is decoupled for all three (Loshchilov & Hutter 2019) and leaves biases and normalization alone; under
     mixed precision the loss is scaled.
@@ -31,7 +34,8 @@ def make_optimizer(params: ModelSection, mixed_precision: bool) -> keras.optimiz
         "sgd": lambda **arguments: keras.optimizers.SGD(momentum=0.9, nesterov=True, **arguments),
     }
     optimizer = kinds[params.optimizer](
-        learning_rate=params.learning_rate, weight_decay=params.weight_decay if params.weight_decay else None
+        learning_rate=phase.learning_rate if phase else params.learning_rate,
+        weight_decay=params.weight_decay if params.weight_decay else None,
     )
     optimizer.exclude_from_weight_decay(var_names=_NO_DECAY)
     return keras.optimizers.LossScaleOptimizer(optimizer) if mixed_precision else optimizer
@@ -54,6 +58,8 @@ class Learner:
         Whether targets may be NaN: not known.
     each : bool
         Whether to keep the losses of the rows of a step.
+    way : Way, optional
+        How a batch goes through the network, and what of it learns; default: images through all of it, and all.
 
     Attributes
     ----------
@@ -69,15 +75,16 @@ class Learner:
         *,
         masked: bool = False,
         each: bool = False,
+        way: Way | None = None,
     ) -> None:
         self.model, self.optimizer = model, optimizer
-        self._network = logits_model(model)
+        self._way = way or _whole(model)
         self._loss, self._ema, self._masked, self._each = loss, ema, masked, each
         self.row_losses = np.empty(0, np.float32)
         self._strategy = tf.distribute.get_strategy()
         # Built first: an optimizer that makes its variables inside the step has the step traced twice.
-        optimizer.build(model.trainable_variables)
-        self._average = [tf.Variable(w.value, trainable=False) for w in model.weights] if ema else []
+        optimizer.build(self._way.trained)
+        self._average = [tf.Variable(w.value, trainable=False) for w in self._way.moving] if ema else []
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._compiled = self._compile()
 
@@ -113,12 +120,14 @@ class Learner:
         if not self._average:
             yield
             return
-        raw = self.model.get_weights()
-        self.model.set_weights([average.numpy() for average in self._average])
+        raw = [weight.numpy() for weight in self._way.moving]
+        for weight, average in zip(self._way.moving, self._average, strict=True):
+            weight.assign(average.numpy())
         try:
             yield
         finally:
-            self.model.set_weights(raw)
+            for weight, value in zip(self._way.moving, raw, strict=True):
+                weight.assign(value)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Every variable that the next step depends on, dropout states excepted (see ``reseed``)."""
@@ -137,7 +146,7 @@ class Learner:
             self._step,
             autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
             input_signature=[
-                tf.TensorSpec([None, *self.model.inputs[0].shape[1:]], tf.uint8),
+                self._way.inputs,
                 tf.TensorSpec([None, self.model.outputs[0].shape[-1]], tf.float32),
                 tf.TensorSpec([], tf.float32),
             ],
@@ -161,12 +170,12 @@ class Learner:
                 known = 1 - tf.cast(tf.math.is_nan(wanted), tf.float32)
                 wanted = tf.where(known > 0, wanted, 0.0)
             with tf.GradientTape() as tape:
-                logits = self._network(own, training=True)
+                logits = self._way.forward(own)
                 # Gradients are summed over replicas, so each divides by the size of the whole batch.
                 losses = self._loss(wanted, logits, known)
                 loss = tf.reduce_sum(losses) / total
                 scaled = self.optimizer.scale_loss(loss)
-            variables = self.model.trainable_variables
+            variables = self._way.trained
             gradients = tape.gradient(scaled, [variable.value for variable in variables])
             self.optimizer.apply(gradients, variables)
             return loss, losses
@@ -185,9 +194,15 @@ class Learner:
     def _update_average(self) -> None:
         steps = tf.cast(self._steps, tf.float32)
         decay = tf.minimum(self._ema, (1 + steps) / (10 + steps))
-        for average, weight in zip(self._average, self.model.weights, strict=True):
+        for average, weight in zip(self._average, self._way.moving, strict=True):
             value = tf.cast(weight.value, average.dtype)
             average.assign(average + tf.cast(1 - decay, average.dtype) * (value - average))
+
+
+def _whole(model: keras.Model) -> Way:
+    network = logits_model(model)
+    images = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.uint8)
+    return Way(lambda x: network(x, training=True), images, model.trainable_variables, model.weights)
 
 
 def _seed_states(model: keras.Model) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from labelstack.params.models import ScheduleSection
+from labelstack.params.schedule import ScheduleSection
 from labelstack.scoring.metric import found_holdout_column
 
 History = Sequence[Mapping[str, float]]
