@@ -37,12 +37,34 @@ def test_epochs_are_those_of_the_phases() -> None:
             KEPT | {"phases": [HEAD, HEAD | {"batch_norm": "moving"}]},
             "models.a: phases.1: statistics of batch normalization would move",
         ),
+        ({"group_rates": 0}, "models.a.group_rates: must be a factor above 0 and at most 10, or a list of such, not 0"),
+        ({"group_rates": [0.1, True]}, "models.a.group_rates: must be a factor"),
+        ({"clip_norm": 0}, "models.a.clip_norm: input should be greater than 0"),
+        ({"schedule": {"kind": "cosine", "reload": True}}, "models.a.schedule: reload: is for kind plateau"),
+        ({"schedule": {"kind": "one_cycle", "warmup_epochs": 2}}, "models.a.schedule: warmup_epochs: one_cycle warms"),
         (KEPT | {"mixup": 0.2, "cutmix": 1}, "models.a: cutmix: mixes images, and the head learns from kept features"),
     ],
     ids=str,
 )
 def test_what_cannot_be_meant_is_refused(keys: dict[str, Any], told: str, tmp_path: Any) -> None:
     assert any(problem.startswith(told) for problem in problems(tmp_path, content(**keys)))
+
+
+def test_reload_needs_rows_that_are_held_out(tmp_path: Any) -> None:
+    schedule = {"kind": "plateau", "reload": True}
+    for keys in ({"schedule": schedule}, {"phases": [HEAD | {"schedule": schedule}]}):
+        stated = content(**keys)
+        Params.model_validate(stated)
+        told = problems(tmp_path, stated | {"training": {"holdout": 0}})
+        assert told == ["models.a: schedule.reload needs held-out rows: set training.holdout above 0"]
+
+
+def test_factors_are_written_and_read_again() -> None:
+    for rates in (1, 0.5, [0.1, 0.5, 1]):
+        section = model(group_rates=rates)
+        written = section.model_dump(mode="json")
+        assert written["group_rates"] == rates
+        assert ModelSection.model_validate(written) == section
 
 
 def test_a_fold_may_have_other_phases_or_none() -> None:
@@ -66,11 +88,15 @@ def test_a_second_round_takes_phases_of_its_own_or_those_of_the_first() -> None:
 
 def test_a_rehearsal_has_an_epoch_of_each_phase() -> None:
     losses = {"kind": "phases", "of": [{"loss": "bce", "epochs": 3}, {"loss": "focal"}]}
-    for stated in (KEPT, KEPT | {"phases": [HEAD], "loss": losses, "by_fold": {"0": {"epochs": 4, "loss": "bce"}}}):
+    for stated in (
+        KEPT | {"group_rates": [0.1] * 5 + [1.0]},
+        KEPT | {"phases": [HEAD], "loss": losses, "by_fold": {"0": {"epochs": 4, "loss": "bce"}}},
+    ):
         whole = content(**stated) | ({"base_models": [0, 1, 2], "folds": {"k": 3}} if "by_fold" in stated else {})
         small = shrink(whole, Params.model_validate(whole))
         made = Params.model_validate(small).models["a"]
         assert made.epochs == 2
         assert made.features.variants == 1
+        assert made.group_rates in (0.5, 1)
         assert [phase.train for phase in made.phases] == ["head", "last_2"][: len(stated["phases"])]
         assert made.of_fold("0").phases[0].epochs in (1, 2)

@@ -83,12 +83,14 @@ class Way:
     inputs : what it takes
     trained : variables that the optimizer changes
     moving : variables that may change
+    factors : of the learning rate, one for each that is trained; None: 1 for all
     """
 
     forward: Callable[[Any], Any]
     inputs: tf.TensorSpec
     trained: list[keras.Variable]
     moving: list[keras.Variable]
+    factors: tuple[float, ...] | None = None
 
 
 class Ways:
@@ -100,10 +102,12 @@ class Ways:
     ----------
     model : keras.Model
         From ``build_model``.
+    rates : float or tuple
+        ``params.group_rates``.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self.model = model
+    def __init__(self, model: keras.Model, rates: float | tuple[float, ...] = 1.0) -> None:
+        self.model, self._rates = model, rates
         self._all = list(model.trainable_variables)
         backbone = model.get_layer("backbone")
         self._norms = [
@@ -117,6 +121,7 @@ class Ways:
         """How a phase goes through the network; raise ``UserError`` where it has not so many groups."""
         self.whole()
         trained = self._trained(phase)
+        factors = self._factors(trained)
         if phase.batch_norm != "moving":
             for layer in self._norms:
                 layer.trainable = False
@@ -124,12 +129,12 @@ class Ways:
         head = self._head()
         if phase.kept:
             pooled = pooled_model(self.model).outputs[0].shape
-            return Way(head, tf.TensorSpec([None, *pooled[1:]], tf.float32), trained, self._of_head())
+            return Way(head, tf.TensorSpec([None, *pooled[1:]], tf.float32), trained, self._of_head(), factors)
         if phase.train == HEAD and phase.batch_norm != "moving":
             frozen = pooled_model(self.model)
-            return Way(lambda x: head(frozen(x, training=False)), images, trained, self._of_head())
+            return Way(lambda x: head(frozen(x, training=False)), images, trained, self._of_head(), factors)
         network = logits_model(self.model)
-        return Way(lambda x: network(x, training=True), images, trained, self.model.weights)
+        return Way(lambda x: network(x, training=True), images, trained, self.model.weights, factors)
 
     def whole(self) -> None:
         """All layers as they were."""
@@ -157,6 +162,23 @@ class Ways:
         if not chosen:
             raise UserError(f"phase {phase.number}: nothing is left that {phase.train} could train")
         return chosen
+
+    def _factors(self, trained: list[keras.Variable]) -> tuple[float, ...] | None:
+        """The factor of each variable's group; what is in none has that of the first."""
+        if self._rates == 1:
+            return None
+        groups = [*layer_groups(self.model.get_layer("backbone")), head_layers(self.model)]
+        if isinstance(self._rates, tuple):
+            if len(self._rates) != len(groups):
+                raise UserError(
+                    f"group_rates: names {len(self._rates)} factors, and this network has {len(groups)} groups of "
+                    "layers, head included: name one for each, from the first to the head, or a single factor"
+                )
+            rates = self._rates
+        else:
+            rates = tuple(self._rates**distance for distance in reversed(range(len(groups))))
+        found = {id(v): r for group, r in zip(groups, rates, strict=True) for layer in group for v in layer.weights}
+        return tuple(found.get(id(variable), rates[0]) for variable in trained)
 
     def _groups(self, count: int) -> list[list[keras.layers.Layer]]:
         """The last groups of layers; the head is the last."""

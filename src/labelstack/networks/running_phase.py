@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from labelstack.networks.features import KeptFeatures
 from labelstack.networks.feeding import EpochBatches
@@ -56,11 +58,12 @@ class RunningPhase:
             self._way = setting.ways.way(phase)
             self.learner = Learner(
                 model,
-                make_optimizer(params, setting.mixed_precision, phase),
+                make_optimizer(params, setting.mixed_precision, phase, self._way.factors),
                 setting.task.loss,
                 params.ema,
                 masked=setting.masked,
                 each=params.hard_examples > 0,
+                accumulate=params.accumulate,
                 way=self._way,
             )
         self._kept: KeptFeatures | None = None
@@ -74,6 +77,14 @@ class RunningPhase:
         if not phase.kept:
             self._forget()
         return RunningPhase(self._setting, phase)
+
+    def go_back(self, weights: Sequence[NDArray[Any]]) -> RunningPhase:
+        """The same phase with other weights, such as those of the best epoch.
+
+        Its optimizer begins anew: what it gathered led away from them.
+        """
+        self._setting.ways.model.set_weights(weights)
+        return RunningPhase(self._setting, self.phase)
 
     def end(self) -> None:
         """Leave the network as it was built, but for its weights."""

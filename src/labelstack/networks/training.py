@@ -26,12 +26,14 @@ from labelstack.networks.learner import Learner
 from labelstack.networks.model import build_model
 from labelstack.networks.phases import Ways, phase_of, training_phases
 from labelstack.networks.running_phase import RunningPhase, Setting
-from labelstack.networks.schedules import best_epoch, learning_rate, stopped
+from labelstack.networks.schedules import best_epoch, learning_rate, lowered, stopped
 from labelstack.networks.start import begin_with
 from labelstack.networks.tasks import TASKS
 from labelstack.params import digest
 from labelstack.params.metric import MetricSection
 from labelstack.params.models import LearningSection, ModelSection
+from labelstack.params.schedule import ScheduleSection
+from labelstack.params.section import Section
 from labelstack.params.training import TrainingSection
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
@@ -40,7 +42,9 @@ from labelstack.support.storage import sha256
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 _log = logging.getLogger(__name__)
-_LATER = ("phases", "features", "batch_norm")  # options that checkpoints are older than
+# Options that checkpoints are older than.
+_LATER = ("phases", "features", "batch_norm", "group_rates", "clip_norm", "accumulate")
+_LATER_SCHEDULE = ("reload", "rise", "start_divisor", "end_divisor")
 _AGAIN = "again"  # in a checkpoint: rows that the next epoch has twice
 
 
@@ -117,6 +121,9 @@ def train(
         Options or weights that do not fit, or a loss that is no longer finite.
     """
     metric = metric or MetricSection()
+    phases = training_phases(params)
+    if holdout is None and any(phase.schedule.reload for phase in phases):
+        raise UserError("schedule.reload: goes back to the best epoch on held-out images: set training.holdout above 0")
     make_deterministic(seed)
     strategy = tf.distribute.MirroredStrategy() if training.multi_gpu else None
     asked = TASKS[task](params, n_labels, prior)
@@ -127,7 +134,7 @@ def train(
     replicas = strategy.num_replicas_in_sync if strategy else 1
     fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task, start, masked)
     folder = CheckpointFolder(work, fingerprint)
-    phases, ways = training_phases(params), Ways(model)
+    ways = Ways(model, params.group_rates)
     settled = max(asked.settled, phases[-1].begin)
     found = folder.latest()
     history = list(found.history) if found else []
@@ -140,6 +147,8 @@ def train(
     while len(history) < params.epochs and not stopped(history, training.patience, settled):
         if (phase := phase_of(phases, len(history))) != running.phase:
             running = running.next(phase)
+        if best and phase.schedule.reload and lowered(phase.schedule, history[phase.begin :]):
+            running = running.go_back(list(best.values()))
         running.learner.learn_by(asked.loss_of(len(history)))
         record, again = _epoch(params, running, seed, history, again)
         with running.learner.averaged():
@@ -206,6 +215,7 @@ def _epoch(
             progress.update(len(images))
             if step % 20 == 0 and not progress.disable:  # reading it waits for the GPU
                 progress.set_postfix(loss=f"{float(losses[-1]):.4f}")
+    learner.finish()
     if not losses:
         raise UserError("there are no images to train on")
     loss = float(np.average([float(value) for value in losses], weights=sizes))
@@ -245,11 +255,11 @@ def _fingerprint(
     masked: bool,
 ) -> str:
     """Digest of what decides the result; the number of worker processes does not, nor a later option that is off."""
-    said = params.model_dump(mode="json")
-    usual = LearningSection().model_dump(mode="json")
+    said = _without_usual(params.model_dump(mode="json"), LearningSection(), _LATER)
+    said["schedule"] = _without_usual(said["schedule"], ScheduleSection(), _LATER_SCHEDULE)
     return digest(
         {
-            "params": {key: value for key, value in said.items() if key not in _LATER or value != usual[key]},
+            "params": said,
             "training": training.model_dump(mode="json", exclude={"workers"}),
             "steps_per_epoch": batches.steps_per_epoch,
             "holdout": None if holdout is None else np.packbits(np.asarray(holdout[1]).astype(bool)).tobytes().hex(),
@@ -262,3 +272,9 @@ def _fingerprint(
             **({"masked": True} if masked else {}),
         }
     )
+
+
+def _without_usual(content: dict[str, Any], usual: Section, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Content without those of the keys whose values are the usual ones."""
+    values = usual.model_dump(mode="json")
+    return {key: value for key, value in content.items() if key not in keys or value != values[key]}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, Strict, field_validator
+from pydantic import BeforeValidator, Field, Strict, field_validator
 
 from labelstack.params.schedule import ScheduleSection
 from labelstack.params.section import Section
@@ -43,6 +43,16 @@ class FeaturesSection(Section):
     max_gib: float = Field(4, gt=0, le=10_000)
 
 
+def parsed_rates(value: Any) -> Any:
+    """A number, or a list of numbers; raise ``ValueError`` when it is neither."""
+    each = list(value) if isinstance(value, list | tuple) else [value]
+    numbers = [one for one in each if isinstance(one, int | float) and not isinstance(one, bool) and 0 < one <= 10]
+    if not each or len(numbers) < len(each):
+        raise ValueError(f"must be a factor above 0 and at most 10, or a list of such, not {value!r}")
+    return tuple(map(float, each)) if isinstance(value, list | tuple) else float(value)
+
+
+GroupFactors = Annotated[float | tuple[float, ...], BeforeValidator(parsed_rates)]
 Phases = Annotated[tuple[TrainPhase, ...], Strict(False)]
 
 

@@ -8,7 +8,14 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from labelstack.params.augment import AugmentSection
 from labelstack.params.backbone_names import BACKBONES, OWN, backbone_of
-from labelstack.params.fine_tuning import BatchNorm, FeaturesSection, Phases, fine_tuning_problems, total_epochs
+from labelstack.params.fine_tuning import (
+    BatchNorm,
+    FeaturesSection,
+    GroupFactors,
+    Phases,
+    fine_tuning_problems,
+    total_epochs,
+)
 from labelstack.params.losses import Loss, PhasesSection
 from labelstack.params.messages import one_of
 from labelstack.params.rules import Folder
@@ -74,6 +81,9 @@ class LearningSection(Section):
     phases: Phases = ()
     features: FeaturesSection = FeaturesSection()
     batch_norm: BatchNorm = "moving"
+    group_rates: GroupFactors = 1.0
+    clip_norm: float | None = Field(None, gt=0, le=1e6)
+    accumulate: int = Field(1, ge=1, le=1000)
     loss: Loss = "bce"
     augment: bool | AugmentSection = True
     seed: Seed = 0

@@ -18,6 +18,7 @@ PICTURE = 96  # pixels, side of the made-up images
 SAMPLE = "data/sample"
 _ELSEWHERE = "data/rehearsal"  # for a root outside of the project
 _HEAD, _BATCH = 64, 16
+_RATE = 0.5
 _FEW = "last_2"  # groups of layers, which every network that can learn below its head has
 
 # Largest (for greedy's step: smallest) values, by section and by kind of stacker.
@@ -108,6 +109,8 @@ def _traits(model: ModelSection) -> Iterator[Hashable]:
         "phases": tuple(phase.train for phase in model.phases),
         "features": model.features.variants > 0,
         "batch_norm": model.batch_norm,
+        "group_rates": model.group_rates != 1,
+        "step": (model.clip_norm is not None, model.accumulate > 1),
     }.items()
     for key, value in model.options.items():
         yield model.backbone, key, value if isinstance(value, bool) else None
@@ -149,6 +152,8 @@ def _small_model(model: dict[str, Any], checked: ModelSection) -> dict[str, Any]
         small["epochs"] = sum(phase["epochs"] for phase in small["phases"])
     if small.get("features", {}).get("variants"):
         small["features"] = small["features"] | {"variants": 1}
+    if isinstance(small.get("group_rates"), list):
+        small["group_rates"] = _RATE  # one for each group, of which a twin has fewer
     for section in [small, *small.get("phases", [])]:
         if "warmup_epochs" in (section.get("schedule") or {}):
             section["schedule"]["warmup_epochs"] = 0
