@@ -12,14 +12,13 @@ import pytest
 
 from labelstack.networks import features
 from labelstack.networks.checkpoint import CheckpointFolder
-from labelstack.networks.depth import layer_groups, pyramid
+from labelstack.networks.depth import layer_groups
 from labelstack.networks.heads import head_layers
-from labelstack.networks.phases import Ways, training_phases
 from labelstack.params.models import HeadSection, ModelSection
 from labelstack.params.training import TrainingSection
 from labelstack.support.errors import UserError
 from networks.test_training import assert_same, interrupted_then_resumed, run
-from networks.tiny_training import SIZE, ArrayBatches, built, draw, tiny
+from networks.tiny_training import ArrayBatches, built, draw, tiny
 
 HEAD = {"epochs": 2, "train": "head"}
 FROZEN = {"batch_norm": "frozen"}
@@ -253,33 +252,3 @@ def _noting(seen, before):
         before(self, folder, "x")
 
     return init
-
-
-def test_groups_and_pyramids_of_small_networks():
-    groups = layer_groups(built(tiny(options={"filters": [4, 8, 8], "convolutions": 1})).get_layer("backbone"))
-    assert [[layer.name for layer in group if layer.name.endswith("conv_1")] for group in groups] == [
-        ["block_1_conv_1", "block_2_conv_1"],
-        ["block_3_conv_1"],
-    ]
-    for name, size, expected in [
-        ("small_resnet", 32, {2: "stage_2_block_1_relu_2", 4: "stage_3_block_1_relu_2"}),
-        ("pixels", 32, {2: "colour_bn"}),
-        ("efficientnet_lite0", 64, {2: "block_1_expand_relu", 4: "block_3_expand_relu", 8: "block_5_expand_relu",
-                                    16: "block_11_expand_relu", 32: "head_relu"}),
-    ]:  # fmt: skip
-        options = {"filters": [4, 8, 8], "blocks": 1} if name == "small_resnet" else {}
-        backbone = built(tiny(backbone=name, image_size=size, options=options)).get_layer("backbone")
-        assert pyramid(backbone) == expected
-        body = backbone.get_layer("body")
-        for stride, layer in expected.items():
-            if name != "pixels":  # which looks at the centre
-                assert body.get_layer(layer).output.shape[1] == size // stride
-
-
-def test_a_phase_without_anything_to_train_is_refused():
-    params = tiny(phases=[HEAD], epochs=2)
-    ways = Ways(built(params))
-    ways._all = []
-    with pytest.raises(UserError, match="nothing is left"):
-        ways.way(training_phases(params)[0])
-    assert SIZE

@@ -159,8 +159,6 @@ class Ways:
             chosen = [v for v in self._all if id(v) in wanted]
         if phase.batch_norm == "fixed":
             chosen = [v for v in chosen if id(v) not in self._scales]
-        if not chosen:
-            raise UserError(f"phase {phase.number}: nothing is left that {phase.train} could train")
         return chosen
 
     def _factors(self, trained: list[keras.Variable]) -> tuple[float, ...] | None:
