@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from labelstack.cli import app
 from labelstack.params import Params, load_params
 from labelstack.params.backbone_names import OWN
+from labelstack.params.fine_tuning import TrainPhase
 from labelstack.params.models import LearningSection, ModelSection
 from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
 from labelstack.params.stackers import STACKERS, section_of
@@ -33,7 +34,7 @@ def sections_in(kind: Any) -> list[type[BaseModel]]:
 def fields_of(section: type[BaseModel]) -> dict[str, Any]:
     """Keys of a section and of the sections in it, dotted; an own augmentation is that of the file.
 
-    What a second-round model learns by are the keys of models.
+    What a second-round model learns by are the keys of models, and the schedule of a phase has those of the model's.
     """
     found: dict[str, Any] = {}
     known = LearningSection.model_fields if issubclass(section, SecondRoundSection) else {}
@@ -41,7 +42,7 @@ def fields_of(section: type[BaseModel]) -> dict[str, Any]:
         if name in known:
             continue
         found[name] = field.get_default(call_default_factory=True)
-        if name != "augment":
+        if name != "augment" and section is not TrainPhase:
             for inner in sections_in(field.annotation):
                 found |= {f"{name}.{key}": default for key, default in fields_of(inner).items()}
     return found

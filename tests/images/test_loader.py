@@ -23,6 +23,7 @@ from labelstack.images.pixels.decode import decode
 from labelstack.images.shards.shard_files import read_shard, shard_paths
 from labelstack.images.workers import Portion, WorkerPool
 from labelstack.params.augment import AugmentSection
+from labelstack.support.box import Box
 from labelstack.support.errors import UserError
 
 Make = Callable[..., Path]
@@ -362,3 +363,15 @@ def test_rows_that_come_again_come_twice_and_alike(make_shards: Make, cache_byte
         for image, target in zip(images, targets, strict=True)
     }
     assert all(set(found) == {once[image_id]} for image_id, found in pixels.items())
+
+
+def test_the_digest_is_another_one_for_whatever_changes_an_image_or_its_place(make_shards: Make) -> None:
+    shards, ids = make_shards(20), np.arange(1, 21)
+    usual = loader(shards, ids).digest
+    assert loader(shards, ids, workers=2, cache_bytes=0).digest == usual
+    others: list[dict[str, Any]] = [
+        {"size": 20}, {"batch_size": 4}, {"seed": 2}, {"augment": None}, {"augment": AugmentSection(flip=0.1)},
+        {"resize": "letterbox"}, {"shuffle_shards": 1}, {"boxes": {3: Box(0, 0, 0.5, 1)}},
+    ]  # fmt: skip
+    digests = [loader(shards, ids, **other).digest for other in others] + [loader(shards, ids[1:]).digest]
+    assert len({usual, *digests}) == len(others) + 2

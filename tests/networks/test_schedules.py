@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelstack.networks.schedules import best_epoch, learning_rate, stopped
+from labelstack.networks.schedules import best_epoch, learning_rate, lowered, stopped
 from labelstack.params.models import ScheduleSection
 
 
@@ -84,3 +84,20 @@ def test_stopped():
     assert stopped(f1s(0.5, 0.4, 0.5), 2)
     assert not stopped(f1s(0.5, 0.4, 0.3), None)
     assert not stopped([{"loss": 1.0}] * 9, 1)
+
+
+def test_one_cycle_rises_and_falls_along_cosines():
+    """As fastai's fit_one_cycle with pct_start 0.25, div 25, div_final 1e5: quarter, half and end of both cosines."""
+    schedule = ScheduleSection(kind="one_cycle")
+    found = [learning_rate(schedule, 2.0, 8, position, []) for position in (0, 1, 2, 5, 8)]
+    assert found == pytest.approx([2 / 25, (2 / 25 + 2) / 2, 2, (2 + 2e-5) / 2, 2e-5])
+    other = ScheduleSection(kind="one_cycle", rise=0.5, start_divisor=10, end_divisor=100)
+    found = [learning_rate(other, 1.0, 4, position, []) for position in (0, 2, 4)]
+    assert found == pytest.approx([0.1, 1, 0.01])
+
+
+def test_plateau_says_when_it_lowers_the_rate_and_not_at_the_minimum():
+    schedule = ScheduleSection(kind="plateau", patience=1, factor=0.5, minimum=0.5)
+    history = [{"loss": 1.0, "holdout_samples_f1": score} for score in (0.5, 0.4, 0.3)]
+    assert [lowered(schedule, history[:n]) for n in range(4)] == [False, False, True, False]
+    assert not lowered(ScheduleSection(kind="constant"), history)

@@ -40,14 +40,14 @@ def run(
     return train(params, training, batches, holdout, work=work, **arguments)
 
 
-def interrupted_then_resumed(params, training, batches, holdout, work: Path, after: int) -> TrainResult:
+def interrupted_then_resumed(params, training, batches, holdout, work: Path, after: int, **more) -> TrainResult:
     def kill(epoch: int, record: dict[str, float]) -> None:
         if epoch == after:
             raise Killed
 
     with pytest.raises(Killed):
-        run(params, training, batches, holdout, work, on_epoch=kill)
-    return run(params, training, batches, holdout, work)
+        run(params, training, batches, holdout, work, on_epoch=kill, **more)
+    return run(params, training, batches, holdout, work, **more)
 
 
 def assert_same(one: TrainResult, other: TrainResult) -> None:
@@ -241,6 +241,24 @@ def test_other_params_do_not_resume(batches, training, tmp_path, caplog):
     workers = training.model_copy(update={"workers": 3})
     run(tiny(epochs=1, learning_rate=0.02), workers, batches, None, tmp_path, on_epoch=lambda e, _: epochs.append(e))
     assert epochs == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "column"),
+    [
+        (MetricSection(primary="samples", beta=2), "holdout_samples_f2"),
+        (MetricSection(primary="mean_average_precision"), "holdout_mean_average_precision"),
+    ],
+)
+def test_early_stopping_goes_by_the_metric(metric, column, batches, holdout, tmp_path):
+    result = run(
+        tiny(epochs=30, learning_rate=0.05), TrainingSection(patience=2), batches, holdout, tmp_path, metric=metric
+    )
+    scores = result.history[column].to_numpy()
+    behind = [epoch for epoch in range(1, len(scores) + 1) if epoch - (scores[:epoch].argmax() + 1) >= 2]
+    assert behind == [len(scores)]
+    assert len(scores) < 30
+    assert result.best_epoch == len(scores) - 2
 
 
 def test_early_stopping_and_its_resume(batches, holdout, tmp_path):

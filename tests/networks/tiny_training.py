@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ class ArrayBatches:
     def __init__(self, images: NDArray[np.uint8], targets: NDArray[np.float32], batch_size: int = 8) -> None:
         self.images, self.targets, self.batch_size = images, targets, batch_size
         self.steps_per_epoch = -(-len(images) // batch_size)
+        self.digest = hashlib.sha256(images.tobytes()).hexdigest()
 
     def order(self, e: int, again: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         rows = np.arange(len(self.images))

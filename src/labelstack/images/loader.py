@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
 from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -17,6 +18,7 @@ from labelstack.images.pixels.decode import decode
 from labelstack.images.pixels.source_crops import build_croppers
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths, status_frame
 from labelstack.images.workers import Augmenter, Buffer, Portion, WorkerPool, make_images
+from labelstack.params import digest
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
 from labelstack.support.box import Box, Boxes, as_rows, of_row
@@ -119,6 +121,28 @@ class TrainingBatches:
     def steps_per_epoch(self) -> int:
         """Batches in an epoch, the last and smaller one included."""
         return -(-len(self._targets) // self.batch_size)
+
+    @property
+    def targets(self) -> Targets:
+        """Float32 [n, n_labels], rows as in ``image_ids``."""
+        return self._targets
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over what is seen of which images, but for their bytes."""
+        boxes = None if self._boxes is None else sha256(self._boxes.tobytes()).hexdigest()
+        return digest(
+            {
+                "ids": sha256(self._image_ids.tobytes()).hexdigest(),
+                "size": self.size,
+                "resize": self.resize,
+                "augment": self.augment,
+                "seed": self.seed,
+                "batch_size": self.batch_size,
+                "shuffle_shards": self.shuffle_shards,
+                "boxes": boxes,
+            }
+        )
 
     def __enter__(self) -> TrainingBatches:
         return self

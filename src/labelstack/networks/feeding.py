@@ -18,7 +18,24 @@ _END = object()
 
 
 class EpochBatches(Protocol):
-    """Training data in batches, a pass at a time."""
+    """Training data in batches, a pass at a time.
+
+    Attributes
+    ----------
+    targets : float32 [n, n_labels], of rows in the order of their numbers
+    batch_size : rows of a batch; the last may have fewer
+    digest : text that is another one for other images, ways to make them, or seeds
+    """
+
+    batch_size: int
+
+    @property
+    def targets(self) -> NDArray[np.float32]:
+        """See above."""
+
+    @property
+    def digest(self) -> str:
+        """See above."""
 
     @property
     def steps_per_epoch(self) -> int:

@@ -46,3 +46,14 @@ def add_head(features: Any, head: HeadSection, task: Task) -> Any:
 def logits_model(model: keras.Model) -> keras.Model:
     """The same network (shared variables) ending before the activation: losses on logits do not saturate."""
     return keras.Model(model.inputs, model.get_layer("logits").output, name="logits_of_" + model.name)
+
+
+def pooled_model(model: keras.Model) -> keras.Model:
+    """The same network (shared variables) ending with the head's pooling: what the other layers of the head take."""
+    return keras.Model(model.inputs, model.get_layer("pooling").output, name="pooled_of_" + model.name)
+
+
+def head_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Layers of a head between pooling and answer, in order; the last gives logits."""
+    names = [layer.name for layer in model.layers]
+    return list(model.layers[names.index("pooling") + 1 : names.index("logits") + 1])

@@ -12,27 +12,41 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from labelstack.networks.group_rates import with_group_rates
 from labelstack.networks.heads import logits_model
+from labelstack.networks.phases import Phase, Way
 from labelstack.networks.tasks import Loss
 from labelstack.params.models import ModelSection
 
+_SUM = tf.VariableAggregation.SUM
 _NO_DECAY = ["bias", "gamma", "beta"]
 
 
-def make_optimizer(params: ModelSection, mixed_precision: bool) -> keras.optimizers.Optimizer:
-    """Adam, AdamW or SGD (Nesterov momentum 0.9).
+def make_optimizer(
+    params: ModelSection,
+    mixed_precision: bool,
+    phase: Phase | None = None,
+    factors: tuple[float, ...] | None = None,
+) -> keras.optimizers.Optimizer:
+    """Adam, AdamW or SGD (Nesterov momentum 0.9), of a phase with its own learning rate, of variables by their factors.
 
     Weight decay is decoupled for all three (Loshchilov & Hutter 2019) and leaves biases and normalization alone; under
-    mixed precision the loss is scaled.
+    mixed precision the loss is scaled. ``clip_norm`` bounds the norm of all gradients together.
     """
-    kinds = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "sgd": lambda **arguments: keras.optimizers.SGD(momentum=0.9, nesterov=True, **arguments),
-    }
-    optimizer = kinds[params.optimizer](
-        learning_rate=params.learning_rate, weight_decay=params.weight_decay if params.weight_decay else None
+    kind = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}[
+        params.optimizer
+    ]
+    momentum = {"momentum": 0.9, "nesterov": True} if params.optimizer == "sgd" else {}
+    # Replicas clip their shares, which are summed.
+    clip = params.clip_norm and params.clip_norm / tf.distribute.get_strategy().num_replicas_in_sync
+    optimizer = (kind if factors is None else with_group_rates(kind))(
+        learning_rate=phase.learning_rate if phase else params.learning_rate,
+        weight_decay=params.weight_decay if params.weight_decay else None,
+        global_clipnorm=clip,
+        **momentum,
     )
+    if factors is not None:
+        optimizer.factors = factors
     optimizer.exclude_from_weight_decay(var_names=_NO_DECAY)
     return keras.optimizers.LossScaleOptimizer(optimizer) if mixed_precision else optimizer
 
@@ -54,6 +68,10 @@ class Learner:
         Whether targets may be NaN: not known.
     each : bool
         Whether to keep the losses of the rows of a step.
+    way : Way, optional
+        How a batch goes through the network, and what of it learns; default: images through all of it, and all.
+    accumulate : int
+        Batches whose gradients are put together for one step of the optimizer, as of one batch with all their rows.
 
     Attributes
     ----------
@@ -69,16 +87,26 @@ class Learner:
         *,
         masked: bool = False,
         each: bool = False,
+        way: Way | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.model, self.optimizer = model, optimizer
-        self._network = logits_model(model)
+        self._way = way or _whole(model)
         self._loss, self._ema, self._masked, self._each = loss, ema, masked, each
         self.row_losses = np.empty(0, np.float32)
         self._strategy = tf.distribute.get_strategy()
         # Built first: an optimizer that makes its variables inside the step has the step traced twice.
-        optimizer.build(model.trainable_variables)
-        self._average = [tf.Variable(w.value, trainable=False) for w in model.weights] if ema else []
+        optimizer.build(self._way.trained)
+        self._average = [tf.Variable(w.value, trainable=False) for w in self._way.moving] if ema else []
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._accumulate, self._waiting, self._rows, self._rate = accumulate, 0, 0, 0.0
+        self._gathered = []
+        if accumulate > 1:
+            on_read = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": _SUM}
+            self._gathered = [tf.Variable(tf.zeros(v.shape), trainable=False, **on_read) for v in self._way.trained]
+            scalar = tf.TensorSpec([], tf.float32)
+            self._take = tf.function(self._optimizer_step, autograph=False, input_signature=[scalar, scalar])
+        self._clipped = bool(_inner(optimizer).global_clipnorm)
         self._compiled = self._compile()
 
     def learn_by(self, loss: Loss) -> None:
@@ -88,17 +116,30 @@ class Learner:
             self._compiled = self._compile()
 
     def step(self, images: NDArray[np.uint8], targets: NDArray[np.float32], learning_rate: float) -> Any:
-        """One optimizer step on a batch, divided among the replicas; the mean loss as a scalar tensor."""
+        """One optimizer step on a batch, divided among the replicas; the mean loss as a scalar tensor.
+
+        Under ``accumulate`` a step at the rate of the last of so many batches; ``finish`` takes what is left.
+        """
         lacking = self._strategy.num_replicas_in_sync - len(images)
         if lacking > 0:  # normalization has no statistics of no images
             again = np.arange(lacking) % len(images)
             images, targets = np.concatenate([images, images[again]]), np.concatenate([targets, targets[again]])
         done = self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+        if self._accumulate > 1:
+            self._waiting, self._rows, self._rate = self._waiting + 1, self._rows + len(images), learning_rate
+            if self._waiting == self._accumulate:
+                self.finish()
         if not self._each:
             return done
         loss, losses = done
         self.row_losses = losses.numpy()[: len(images) - max(lacking, 0)]
         return loss
+
+    def finish(self) -> None:
+        """Step with the gradients of batches that wait for others, if any: an epoch is over."""
+        if self._waiting:
+            self._take(tf.constant(self._rate, tf.float32), tf.constant(self._rows, tf.float32))
+            self._waiting, self._rows = 0, 0
 
     def reseed(self, seed: int, epoch: int) -> None:
         """Put every dropout into the state that belongs to (seed, epoch), whatever ran before."""
@@ -113,12 +154,14 @@ class Learner:
         if not self._average:
             yield
             return
-        raw = self.model.get_weights()
-        self.model.set_weights([average.numpy() for average in self._average])
+        raw = [weight.numpy() for weight in self._way.moving]
+        for weight, average in zip(self._way.moving, self._average, strict=True):
+            weight.assign(average.numpy())
         try:
             yield
         finally:
-            self.model.set_weights(raw)
+            for weight, value in zip(self._way.moving, raw, strict=True):
+                weight.assign(value)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Every variable that the next step depends on, dropout states excepted (see ``reseed``)."""
@@ -137,7 +180,7 @@ class Learner:
             self._step,
             autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
             input_signature=[
-                tf.TensorSpec([None, *self.model.inputs[0].shape[1:]], tf.uint8),
+                self._way.inputs,
                 tf.TensorSpec([None, self.model.outputs[0].shape[-1]], tf.float32),
                 tf.TensorSpec([], tf.float32),
             ],
@@ -161,33 +204,73 @@ class Learner:
                 known = 1 - tf.cast(tf.math.is_nan(wanted), tf.float32)
                 wanted = tf.where(known > 0, wanted, 0.0)
             with tf.GradientTape() as tape:
-                logits = self._network(own, training=True)
+                logits = self._way.forward(own)
                 # Gradients are summed over replicas, so each divides by the size of the whole batch.
                 losses = self._loss(wanted, logits, known)
                 loss = tf.reduce_sum(losses) / total
                 scaled = self.optimizer.scale_loss(loss)
-            variables = self.model.trainable_variables
+            variables = self._way.trained
             gradients = tape.gradient(scaled, [variable.value for variable in variables])
-            self.optimizer.apply(gradients, variables)
+            if self._gathered:
+                for gathered, gradient in zip(self._gathered, gradients, strict=True):
+                    if gradient is not None:
+                        gathered.assign_add(tf.cast(gradient, gathered.dtype) * total)
+            else:
+                self.optimizer.apply(self._shared(gradients), variables)
             return loss, losses
 
         of_replicas, losses_of_replicas = self._strategy.run(on_replica)
         loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
-        self._steps.assign_add(1)
-        if self._average:
-            self._update_average()
+        if not self._gathered:
+            self._stepped()
         if not self._each:
             return loss
         parts = self._strategy.experimental_local_results(losses_of_replicas)
         places = [tf.range(number, tf.shape(images)[0], replicas) for number in range(replicas)]
         return loss, tf.dynamic_stitch(places, parts)
 
+    def _optimizer_step(self, learning_rate: Any, rows: Any) -> None:
+        """One step on what was gathered of so many rows."""
+        self.optimizer.learning_rate.assign(learning_rate)
+
+        def on_replica() -> None:
+            gradients = [gathered / rows for gathered in self._gathered]
+            self.optimizer.apply(self._shared(gradients), self._way.trained)
+            for gathered in self._gathered:
+                gathered.assign(tf.zeros_like(gathered))
+
+        self._strategy.run(on_replica)
+        self._stepped()
+
+    def _shared(self, gradients: list[Any]) -> list[Any]:
+        """Before clipping, an equal share of the replicas' sum each: clipped and summed, that is the sum, clipped."""
+        replicas = self._strategy.num_replicas_in_sync
+        if not self._clipped or replicas == 1:
+            return gradients
+        summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        return [gradient / replicas for gradient in summed]
+
+    def _stepped(self) -> None:
+        self._steps.assign_add(1)
+        if self._average:
+            self._update_average()
+
     def _update_average(self) -> None:
         steps = tf.cast(self._steps, tf.float32)
         decay = tf.minimum(self._ema, (1 + steps) / (10 + steps))
-        for average, weight in zip(self._average, self.model.weights, strict=True):
+        for average, weight in zip(self._average, self._way.moving, strict=True):
             value = tf.cast(weight.value, average.dtype)
             average.assign(average + tf.cast(1 - decay, average.dtype) * (value - average))
+
+
+def _inner(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _whole(model: keras.Model) -> Way:
+    network = logits_model(model)
+    images = tf.TensorSpec([None, *model.inputs[0].shape[1:]], tf.uint8)
+    return Way(lambda x: network(x, training=True), images, model.trainable_variables, model.weights)
 
 
 def _seed_states(model: keras.Model) -> list[Any]:

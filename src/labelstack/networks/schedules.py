@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from labelstack.params.models import ScheduleSection
+from labelstack.params.schedule import ScheduleSection
 from labelstack.scoring.metric import found_holdout_column
 
 History = Sequence[Mapping[str, float]]
@@ -21,7 +21,9 @@ def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position:
     ----------
     schedule : ScheduleSection
         ``minimum`` is the lowest rate as a share of ``base``. ``warm_restarts`` is SGDR (Loshchilov & Hutter 2017)
-        with a constant period; ``plateau`` multiplies by ``factor`` after ``patience`` epochs without a better score.
+        with a constant period; ``plateau`` multiplies by ``factor`` after ``patience`` epochs without a better score;
+        ``one_cycle`` (Smith 2018, as fastai has it) goes along cosines from ``base / start_divisor`` up to ``base``
+        during the share ``rise`` of all epochs, then down to ``base / end_divisor``.
     base : float
         Highest rate.
     epochs : int
@@ -31,6 +33,8 @@ def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position:
     history : sequence of dict
         Records of the finished epochs; only ``plateau`` looks at them.
     """
+    if schedule.kind == "one_cycle":
+        return base * _one_cycle_share(schedule, position / epochs)
     warmup = schedule.warmup_epochs
     if position < warmup:
         return base * position / warmup
@@ -43,6 +47,13 @@ def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position:
     else:
         return base
     return base * (schedule.minimum + (1 - schedule.minimum) * 0.5 * (1 + math.cos(math.pi * min(done, 1))))
+
+
+def lowered(schedule: ScheduleSection, history: History) -> bool:
+    """Whether ``plateau`` lowers the rate with the epoch that comes."""
+    if schedule.kind != "plateau" or not history:
+        return False
+    return _plateau_share(schedule, history) < _plateau_share(schedule, history[:-1])
 
 
 def score(record: Mapping[str, float]) -> float:
@@ -64,6 +75,15 @@ def stopped(history: History, patience: int | None, settled: int = 0) -> bool:
     Of a loss in phases those that pass before the last one begins, after ``settled`` epochs, do not count.
     """
     return patience is not None and len(history) - max(best_epoch(history), settled) >= patience
+
+
+def _one_cycle_share(schedule: ScheduleSection, done: float) -> float:
+    start, end = 1 / schedule.start_divisor, 1 / schedule.end_divisor
+    if done < schedule.rise:
+        begin, stop, part = start, 1.0, done / schedule.rise
+    else:
+        begin, stop, part = 1.0, end, min((done - schedule.rise) / (1 - schedule.rise), 1)
+    return begin + (stop - begin) * 0.5 * (1 - math.cos(math.pi * part))
 
 
 def _plateau_share(schedule: ScheduleSection, history: History) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +21,30 @@ from labelstack.networks.checkpoint import Checkpoint, CheckpointFolder, Record
 from labelstack.networks.determinism import make_deterministic
 from labelstack.networks.feeding import EpochBatches, ahead, mixed_up
 from labelstack.networks.hard_examples import hardest
-from labelstack.networks.inference import compile_predict
-from labelstack.networks.learner import Learner, make_optimizer
+from labelstack.networks.judge import Holdout
+from labelstack.networks.learner import Learner
 from labelstack.networks.model import build_model
-from labelstack.networks.schedules import best_epoch, learning_rate, stopped
+from labelstack.networks.phases import Ways, phase_of, training_phases
+from labelstack.networks.running_phase import RunningPhase, Setting
+from labelstack.networks.schedules import best_epoch, learning_rate, lowered, stopped
 from labelstack.networks.start import begin_with
-from labelstack.networks.tasks import TASKS, Task
+from labelstack.networks.tasks import TASKS
 from labelstack.params import digest
 from labelstack.params.metric import MetricSection
-from labelstack.params.models import ModelSection
+from labelstack.params.models import LearningSection, ModelSection
+from labelstack.params.schedule import ScheduleSection
+from labelstack.params.section import Section
 from labelstack.params.training import TrainingSection
-from labelstack.scoring.metric import holdout_column, metric_of
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
 from labelstack.support.storage import sha256
 
-Holdout = tuple[NDArray[np.uint8] | Callable[[], Iterable[NDArray[np.uint8]]], NDArray[Any]]
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 _log = logging.getLogger(__name__)
+# Options that checkpoints are older than.
+_LATER = ("phases", "features", "batch_norm", "group_rates", "clip_norm", "accumulate")
+_LATER_SCHEDULE = ("reload", "rise", "start_divisor", "end_divisor")
 _AGAIN = "again"  # in a checkpoint: rows that the next epoch has twice
 
 
@@ -52,7 +57,8 @@ class TrainResult:
     model : keras.Model
         With the weights of the best epoch on the holdout, or of the last one without a holdout; moving averages if on.
     history : DataFrame
-        A row per epoch: epoch (from 1), loss, learning_rate (of the first step), seconds; with a holdout also
+        A row per epoch: epoch (from 1), loss, learning_rate (of the first step), seconds, with phases phase (from 1);
+        with a holdout also
         holdout_loss (cross-entropy), holdout_<key> (the metric; of label sets at the best single threshold) and, of
         such a metric, holdout_threshold.
     best_epoch : int
@@ -115,6 +121,9 @@ def train(
         Options or weights that do not fit, or a loss that is no longer finite.
     """
     metric = metric or MetricSection()
+    phases = training_phases(params)
+    if holdout is None and any(phase.schedule.reload for phase in phases):
+        raise UserError("schedule.reload: goes back to the best epoch on held-out images: set training.holdout above 0")
     make_deterministic(seed)
     strategy = tf.distribute.MirroredStrategy() if training.multi_gpu else None
     asked = TASKS[task](params, n_labels, prior)
@@ -122,62 +131,69 @@ def train(
         model = build_model(params, asked, mixed_precision=training.mixed_precision)
         if start is not None:
             begin_with(model, start)
-        learner = Learner(
-            model,
-            make_optimizer(params, training.mixed_precision),
-            asked.loss,
-            params.ema,
-            masked=masked,
-            each=params.hard_examples > 0,
-        )
     replicas = strategy.num_replicas_in_sync if strategy else 1
     fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task, start, masked)
     folder = CheckpointFolder(work, fingerprint)
-    history, best, again = _resumed(folder, learner)
-    judge = _Judge(model, holdout, metric, asked, params.batch_size) if holdout is not None else None
-    while len(history) < params.epochs and not stopped(history, training.patience, asked.settled):
-        learner.learn_by(asked.loss_of(len(history)))
-        record, again = _epoch(params, learner, batches, seed, history, again)
-        with learner.averaged():
-            record |= judge() if judge else {}
+    ways = Ways(model, params.group_rates)
+    settled = max(asked.settled, phases[-1].begin)
+    found = folder.latest()
+    history = list(found.history) if found else []
+    setting = Setting(
+        params, asked, ways, batches, holdout, metric, work, fingerprint, training.mixed_precision, masked, strategy
+    )
+    # A phase begins with the last weights of the one before, whose learner takes its last checkpoint.
+    running = RunningPhase(setting, phase_of(phases, max(len(history) - 1, 0)))
+    best, again = _resumed(folder, running.learner, found)
+    while len(history) < params.epochs and not stopped(history, training.patience, settled):
+        if (phase := phase_of(phases, len(history))) != running.phase:
+            running = running.next(phase)
+        if best and phase.schedule.reload and lowered(phase.schedule, history[phase.begin :]):
+            running = running.go_back(list(best.values()))
+        running.learner.learn_by(asked.loss_of(len(history)))
+        record, again = _epoch(params, running, seed, history, again)
+        with running.learner.averaged():
+            record |= running.judge() if running.judge else {}
             history.append(record)
-            if judge and best_epoch(history) == len(history):
+            if running.judge and best_epoch(history) == len(history):
                 best = _weights(model)
         hard = {} if again is None else {_AGAIN: again}
-        folder.save(Checkpoint(history, learner.state() | hard, best))
+        folder.save(Checkpoint(history, running.learner.state() | hard, best))
         if on_epoch:
             on_epoch(len(history), dict(record))
+    learner = running.learner
     with learner.averaged():
         final = list(best.values()) if best else model.get_weights()
+    running.end()
     if strategy:  # variables of the result shall not be spread over devices
         blank = params.model_copy(update={"weights": "none"})
         model = build_model(blank, asked, mixed_precision=training.mixed_precision)
     model.set_weights(final)
-    return TrainResult(model, pd.DataFrame(history).astype({"epoch": int} if history else {}), best_epoch(history))
+    whole = dict.fromkeys([key for key in ("epoch", "phase") if history and key in history[0]], int)
+    return TrainResult(model, pd.DataFrame(history).astype(whole), best_epoch(history))
 
 
 def _resumed(
-    folder: CheckpointFolder, learner: Learner
-) -> tuple[list[Record], dict[str, NDArray[Any]] | None, NDArray[np.int64] | None]:
-    """History, weights of the best epoch, and rows that come again."""
-    found = folder.latest()
+    folder: CheckpointFolder, learner: Learner, found: Checkpoint | None
+) -> tuple[dict[str, NDArray[Any]] | None, NDArray[np.int64] | None]:
+    """Weights of the best epoch, and rows that come again."""
     if found is None:
-        return [], None, None
+        return None, None
     learner.restore({name: array for name, array in found.state.items() if name != _AGAIN})
     _log.info("%s: going on after epoch %d", folder.folder, len(found.history))
-    return list(found.history), found.best, found.state.get(_AGAIN)
+    return found.best, found.state.get(_AGAIN)
 
 
 def _epoch(
     params: ModelSection,
-    learner: Learner,
-    batches: EpochBatches,
+    running: RunningPhase,
     seed: int,
     history: list[Record],
     again: NDArray[np.int64] | None,
 ) -> tuple[Record, NDArray[np.int64] | None]:
     """One pass over the training images; its record without the holdout's part, and rows that the next has twice."""
+    learner, batches, phase = running.learner, running.batches, running.phase
     number, steps, started = len(history), batches.steps_per_epoch, time.monotonic()
+    of_phase = history[phase.begin :]
     learner.reseed(seed, number)
     if again is None:
         items = batches.epoch(number)
@@ -191,21 +207,22 @@ def _epoch(
     with bar(total=steps * params.batch_size, desc=f"epoch {number + 1}/{params.epochs}", unit="image") as progress:
         for step, (images, targets) in enumerate(ahead(items)):
             # The first step of a warm-up is not 0, and the last step of the training is the lowest rate.
-            position = number + (step + 1 if number < params.schedule.warmup_epochs else step) / steps
-            rates.append(learning_rate(params.schedule, params.learning_rate, params.epochs, position, history))
+            position = len(of_phase) + (step + 1 if len(of_phase) < phase.schedule.warmup_epochs else step) / steps
+            rates.append(learning_rate(phase.schedule, phase.learning_rate, phase.epochs, position, of_phase))
             losses.append(learner.step(images, targets, rates[-1]))
             row_losses.append(learner.row_losses)
             sizes.append(len(images))
             progress.update(len(images))
             if step % 20 == 0 and not progress.disable:  # reading it waits for the GPU
                 progress.set_postfix(loss=f"{float(losses[-1]):.4f}")
+    learner.finish()
     if not losses:
         raise UserError("there are no images to train on")
     loss = float(np.average([float(value) for value in losses], weights=sizes))
     if not math.isfinite(loss):
         raise UserError(
             f"training diverged: the loss of epoch {number + 1} is {loss}. Lower learning_rate "
-            f"(now {params.learning_rate:g}) or add warm-up epochs (schedule.warmup_epochs)"
+            f"(now {phase.learning_rate:g}) or add warm-up epochs (schedule.warmup_epochs)"
         )
     record = {
         "epoch": number + 1,
@@ -213,44 +230,11 @@ def _epoch(
         "learning_rate": rates[0],
         "seconds": round(time.monotonic() - started, 3),
     }
+    if params.phases:
+        record["phase"] = phase.number
     if not params.hard_examples:
         return record, None
     return record, hardest(batches.order(number, again), np.concatenate(row_losses), params.hard_examples)
-
-
-class _Judge:
-    """Scores the model on the holdout: the task's loss, and the metric.
-
-    Label sets are those of the task, or those at the best single threshold.
-    """
-
-    def __init__(
-        self, model: keras.Model, holdout: Holdout, metric: MetricSection, task: Task, batch_size: int
-    ) -> None:
-        self._predict = compile_predict(model)
-        self._images, targets = holdout
-        self._targets = np.asarray(targets).astype(bool)
-        self._metric, self._task = metric_of(metric), task
-        self._batch_size = batch_size
-
-    def __call__(self) -> Record:
-        probability = np.concatenate([self._predict(batch) for batch in self._batches()])
-        if len(probability) != len(self._targets):
-            raise ValueError(f"the holdout gives {len(probability)} images for {len(self._targets)} rows of targets")
-        score, threshold = self._score(probability)
-        found = {"holdout_loss": self._task.monitor(self._targets, probability), holdout_column(self._metric): score}
-        return found if threshold is None else found | {"holdout_threshold": threshold}
-
-    def _score(self, probability: NDArray[np.float32]) -> tuple[float, float | None]:
-        if self._task.label_sets is None or self._metric.wants != "label_sets":
-            return self._metric.on_holdout(self._targets, probability)
-        return self._metric.score(self._targets, self._task.label_sets(probability)), None
-
-    def _batches(self) -> Iterable[NDArray[np.uint8]]:
-        if callable(self._images):
-            return self._images()
-        starts = range(0, len(self._images), self._batch_size)
-        return (self._images[start : start + self._batch_size] for start in starts)
 
 
 def _weights(model: keras.Model) -> dict[str, NDArray[Any]]:
@@ -270,10 +254,12 @@ def _fingerprint(
     start: Path | None,
     masked: bool,
 ) -> str:
-    """Digest of what decides the result; the number of worker processes does not."""
+    """Digest of what decides the result; the number of worker processes does not, nor a later option that is off."""
+    said = _without_usual(params.as_trained(), LearningSection(), _LATER)
+    said["schedule"] = _without_usual(said["schedule"], ScheduleSection(), _LATER_SCHEDULE)
     return digest(
         {
-            "params": params.as_trained(),
+            "params": said,
             "training": training.model_dump(mode="json", exclude={"workers"}),
             "steps_per_epoch": batches.steps_per_epoch,
             "holdout": None if holdout is None else np.packbits(np.asarray(holdout[1]).astype(bool)).tobytes().hex(),
@@ -286,3 +272,9 @@ def _fingerprint(
             **({"masked": True} if masked else {}),
         }
     )
+
+
+def _without_usual(content: dict[str, Any], usual: Section, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Content without those of the keys whose values are the usual ones."""
+    values = usual.model_dump(mode="json")
+    return {key: value for key, value in content.items() if key not in keys or value != values[key]}

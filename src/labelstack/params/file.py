@@ -76,6 +76,10 @@ class Params(SecondLevel):
             yield told
         if self.training.monitor == "fold" and not self.by_fold:
             yield "training.monitor: fold is for networks that have one; with base_models: [all] use holdout"
+        for name, model in self.models.items():
+            schedules = [model.schedule, *(phase.schedule for phase in model.phases if phase.schedule)]
+            if any(schedule.reload for schedule in schedules) and not self.stops_early:
+                yield f"{dotted(('models', name))}: schedule.reload needs held-out rows: set training.holdout above 0"
         if self.folds.method == "rarest_first" and self.folds.group_by is not None and self.folds.column is None:
             yield "folds.method: rarest_first deals single rows; with folds.group_by use iterative"
 

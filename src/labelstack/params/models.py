@@ -8,25 +8,23 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from labelstack.params.augment import AugmentSection
 from labelstack.params.backbone_names import BACKBONES, OWN, backbone_of
+from labelstack.params.fine_tuning import (
+    BatchNorm,
+    FeaturesSection,
+    GroupFactors,
+    Phases,
+    fine_tuning_problems,
+    total_epochs,
+)
 from labelstack.params.losses import Loss, PhasesSection
 from labelstack.params.messages import one_of
 from labelstack.params.prediction_views import Names
+from labelstack.params.schedule import ScheduleSection
 from labelstack.params.section import Section, Seed
 from labelstack.params.start_weights import StartWeights
 
 Resize = Literal["stretch", "letterbox"]
 MixedPer = Literal["image", "batch"]
-
-
-class ScheduleSection(Section):
-    """Learning rate over epochs."""
-
-    kind: Literal["constant", "cosine", "warm_restarts", "plateau"] = "cosine"
-    warmup_epochs: int = Field(0, ge=0, le=1000)
-    restart_epochs: int = Field(10, ge=1, le=1000)
-    minimum: float = Field(0.01, ge=0, le=1)
-    factor: float = Field(0.5, gt=0, lt=1)
-    patience: int = Field(3, ge=1, le=1000)
 
 
 class HeadSection(Section):
@@ -45,6 +43,8 @@ def put_in(content: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
         result[key] = value if whole else put_in(result[key], value)
     if "backbone" in change and "options" not in change:
         result["options"] = {}
+    if "phases" in change and "epochs" not in change:  # theirs are counted
+        result.pop("epochs", None)
     return result
 
 
@@ -79,10 +79,22 @@ class LearningSection(Section):
     hard_examples: float = Field(0, ge=0, le=1)
     ema: float | None = Field(None, gt=0, lt=1)
     schedule: ScheduleSection = ScheduleSection()
+    phases: Phases = ()
+    features: FeaturesSection = FeaturesSection()
+    batch_norm: BatchNorm = "moving"
+    group_rates: GroupFactors = 1.0
+    clip_norm: float | None = Field(None, gt=0, le=1e6)
+    accumulate: int = Field(1, ge=1, le=1000)
     loss: Loss = "bce"
     augment: bool | AugmentSection = True
     seed: Seed = 0
     tta: Names | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_of_phases(cls, content: Any) -> Any:
+        total = total_epochs(content.get("phases")) if isinstance(content, dict) else None
+        return content if total is None else {"epochs": total, **content}
 
     @field_validator("image_size")
     @classmethod
@@ -121,6 +133,12 @@ class ModelSection(LearningSection, ArchitectureSection):
                 f"the phases before the last of loss take {self.loss.begins[-1]} epochs, and epochs is {self.epochs}: "
                 "the last would never begin. Raise epochs, or lower theirs"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fine_tuning(self) -> ModelSection:
+        if problems := list(fine_tuning_problems(self)):
+            raise ValueError("\n".join(problems))
         return self
 
     def as_trained(self) -> dict[str, Any]:

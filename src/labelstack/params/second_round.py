@@ -74,6 +74,8 @@ class SecondRoundSection(LearningSection, KindSection):
 
 
 def _as_named(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_as_named(one) for one in value]
     return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
 
 

@@ -18,6 +18,8 @@ PICTURE = 96  # pixels, side of the made-up images
 SAMPLE = "data/sample"
 _ELSEWHERE = "data/rehearsal"  # for a root outside of the project
 _HEAD, _BATCH = 64, 16
+_RATE = 0.5
+_FEW = "last_2"  # groups of layers, which every network that can learn below its head has
 
 # Largest (for greedy's step: smallest) values, by section and by kind of stacker.
 _AT_MOST: dict[str, dict[str, int]] = {
@@ -106,6 +108,11 @@ def _traits(model: ModelSection) -> Iterator[Hashable]:
         "ema": model.ema is not None,
         "smoothing": model.label_smoothing > 0,
         "views": tuple(model.tta or ()),
+        "phases": tuple(phase.train for phase in model.phases),
+        "features": model.features.variants > 0,
+        "batch_norm": model.batch_norm,
+        "group_rates": model.group_rates != 1,
+        "step": (model.clip_norm is not None, model.accumulate > 1),
     }.items()
     for key, value in model.options.items():
         yield model.backbone, key, value if isinstance(value, bool) else None
@@ -150,12 +157,29 @@ def _small_model(model: dict[str, Any], checked: ModelSection) -> dict[str, Any]
         small["loss"] = model["loss"] | {"of": [*phases, model["loss"]["of"][-1]]}
     if isinstance(checked.loss, PhasesSection):
         small["epochs"] = len(checked.loss.of)
-    if "warmup_epochs" in small.get("schedule", {}):
-        small["schedule"]["warmup_epochs"] = 0
+    if checked.phases:
+        small["phases"] = _small_phases(model, checked, small["epochs"])
+        small["epochs"] = sum(phase["epochs"] for phase in small["phases"])
+    if small.get("features", {}).get("variants"):
+        small["features"] = small["features"] | {"variants": 1}
+    if isinstance(small.get("group_rates"), list):
+        small["group_rates"] = _RATE  # one for each group, of which a twin has fewer
+    for section in [small, *small.get("phases", [])]:
+        if "warmup_epochs" in (section.get("schedule") or {}):
+            section["schedule"]["warmup_epochs"] = 0
     if "by_fold" in model:
         small["by_fold"] = {
             fold: _small_model(section, checked.of_fold(fold)) for fold, section in model["by_fold"].items()
         }
+    return small
+
+
+def _small_phases(model: dict[str, Any], checked: ModelSection, epochs: int) -> list[dict[str, Any]]:
+    """An epoch each, of the last so many that all losses come; a twin has few groups of layers."""
+    stated = model["phases"] if "phases" in model else [phase.model_dump(mode="json") for phase in checked.phases]
+    groups = {phase["train"] for phase in stated} - {"head", "all"}
+    small = [phase | {"epochs": 1} | ({"train": _FEW} if phase["train"] in groups else {}) for phase in stated]
+    small[-1]["epochs"] = max(1, epochs - len(small) + 1)
     return small
 
 

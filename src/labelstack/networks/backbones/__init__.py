@@ -11,6 +11,7 @@ import keras
 
 from labelstack.networks.backbones.architecture import Architecture, OptionDefault
 from labelstack.networks.backbones.weights import is_published_file, load_backbone_weights
+from labelstack.networks.depth import flat_layers
 from labelstack.params.backbone_names import backbone_of
 from labelstack.support.errors import InputProblems, UserError
 
@@ -69,7 +70,7 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
     # The name fixes where the weights lie in the library's own numbering of saved files.
     body.name = "body"
     if momentum is not None:
-        for layer in _flat_layers(body):
+        for layer in flat_layers(body):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = float(momentum)
     if until:
@@ -154,11 +155,3 @@ def _type_problems(key: str, default: OptionDefault, value: Any) -> Iterator[str
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _flat_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _flat_layers(layer)
-        else:
-            yield layer
