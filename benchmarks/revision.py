@@ -28,6 +28,10 @@ def run_with(source: Path, script: str, *arguments: str) -> str:
     paths = os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / script), *arguments],
-        env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
     return done.stdout

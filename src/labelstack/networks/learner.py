@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from labelstack.networks.heads import logits_model
 from labelstack.networks.tasks import Loss
 from labelstack.params.models import ModelSection
+from labelstack.support.errors import UserError
 
 _NO_DECAY = ["bias", "gamma", "beta"]
 
 
-def make_optimizer(params: ModelSection, mixed_precision: bool) -> keras.optimizers.Optimizer:
+def make_optimizer(params: ModelSection, mixed_precision: bool | str) -> keras.optimizers.Optimizer:
     """Adam, AdamW or SGD (Nesterov momentum 0.9).
 
-    Weight decay is decoupled for all three (Loshchilov & Hutter 2019) and leaves biases and normalization alone; under
-    mixed precision the loss is scaled.
+    Weight decay is decoupled for all three (Loshchilov & Hutter 2019) and leaves biases and normalization alone; in
+    float16 the loss is scaled, which bfloat16 with float32's range does not need.
     """
     kinds = {
         "adam": keras.optimizers.Adam,
@@ -34,7 +35,7 @@ def make_optimizer(params: ModelSection, mixed_precision: bool) -> keras.optimiz
         learning_rate=params.learning_rate, weight_decay=params.weight_decay if params.weight_decay else None
     )
     optimizer.exclude_from_weight_decay(var_names=_NO_DECAY)
-    return keras.optimizers.LossScaleOptimizer(optimizer) if mixed_precision else optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer) if mixed_precision is True else optimizer
 
 
 class Learner:
@@ -54,6 +55,8 @@ class Learner:
         Whether targets may be NaN: not known.
     each : bool
         Whether to keep the losses of the rows of a step.
+    jit_compile : bool
+        Whether XLA compiles the step, once for every size of batch; for one device.
 
     Attributes
     ----------
@@ -69,10 +72,12 @@ class Learner:
         *,
         masked: bool = False,
         each: bool = False,
+        jit_compile: bool = False,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self._network = logits_model(model)
         self._loss, self._ema, self._masked, self._each = loss, ema, masked, each
+        self._jit_compile = jit_compile
         self.row_losses = np.empty(0, np.float32)
         self._strategy = tf.distribute.get_strategy()
         # Built first: an optimizer that makes its variables inside the step has the step traced twice.
@@ -93,7 +98,15 @@ class Learner:
         if lacking > 0:  # normalization has no statistics of no images
             again = np.arange(lacking) % len(images)
             images, targets = np.concatenate([images, images[again]]), np.concatenate([targets, targets[again]])
-        done = self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+        try:
+            done = self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+        except tf.errors.UnimplementedError as error:
+            if not self._jit_compile:
+                raise
+            told = error.message.splitlines()[0]
+            raise UserError(
+                f"training.jit_compile: XLA does not compile this network ({told}); set it to false"
+            ) from None
         if not self._each:
             return done
         loss, losses = done
@@ -135,6 +148,7 @@ class Learner:
     def _compile(self) -> Any:
         return tf.function(
             self._step,
+            jit_compile=True if self._jit_compile else None,
             autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
             input_signature=[
                 tf.TensorSpec([None, *self.model.inputs[0].shape[1:]], tf.uint8),
@@ -178,6 +192,8 @@ class Learner:
             self._update_average()
         if not self._each:
             return loss
+        if replicas == 1:
+            return loss, losses_of_replicas
         parts = self._strategy.experimental_local_results(losses_of_replicas)
         places = [tf.range(number, tf.shape(images)[0], replicas) for number in range(replicas)]
         return loss, tf.dynamic_stitch(places, parts)

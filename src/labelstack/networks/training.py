@@ -129,6 +129,7 @@ def train(
             params.ema,
             masked=masked,
             each=params.hard_examples > 0,
+            jit_compile=training.jit_compile,
         )
     replicas = strategy.num_replicas_in_sync if strategy else 1
     fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task, start, masked)
@@ -274,7 +275,7 @@ def _fingerprint(
     return digest(
         {
             "params": params.model_dump(mode="json"),
-            "training": training.model_dump(mode="json", exclude={"workers"}),
+            "training": training.deciding,
             "steps_per_epoch": batches.steps_per_epoch,
             "holdout": None if holdout is None else np.packbits(np.asarray(holdout[1]).astype(bool)).tobytes().hex(),
             "metric": None if holdout is None else metric.model_dump(mode="json"),

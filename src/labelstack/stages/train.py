@@ -47,7 +47,7 @@ def _train(params: Params, own: Network) -> None:
     sections = {
         "model": model,
         "augment": params.policy(model),
-        "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
+        "training": params.training.deciding,
         "seed": params.seed,
     } | ({"metric": params.metric} if params.stops_early else {})
     inputs = [paths.shards("train"), paths.manifest("train"), paths.LABELS, paths.fit_rows(own.fold)]
