@@ -3,14 +3,18 @@
 Every image is a stored JPEG (short side 256 px) and becomes 224 × 224 × 3 uint8. The rates are the best of several
 turns, taken one after the other in each round, so that other work on the machine meets all of them.
 
-    python benchmarks/input_pipeline.py [--photos FOLDER] [--n 600] [--rounds 3] [--memory]
+    python benchmarks/input_pipeline.py [--photos FOLDER] [--n 600] [--rounds 3] [--base REVISION] [--no-keras]
+    python benchmarks/input_pipeline.py --memory
 
-About three minutes. ``--memory`` measures, instead, what 8 shuffled shards of 1,000 images take (one minute).
+About three minutes. ``--base`` adds a revision's loader, in a process of its own for each round, as the present one
+then runs too. Ratios are medians over rounds, each of rates that were measured one after the other. ``--memory``
+measures, instead, what 8 shuffled shards of 1,000 images take (one minute).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import sys
@@ -26,6 +30,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from revision import ROOT, run_with, source_of
 
 from labelstack.images.loader import TrainingBatches, evaluation_batches
 from labelstack.images.pixels.decode import decode, to_stored_jpeg
@@ -38,6 +43,10 @@ from labelstack.support.cores import cores
 
 SIZE, STORE, BATCH, SHARD = 224, 256, 64, 100
 POLICY = AugmentSection()
+OPTIONS: dict[str, Any] = {"size": SIZE, "batch_size": BATCH, "seed": 0, "augment": POLICY, "cache_bytes": 0}
+DECODE, LOOP = "decode only, evaluation_batches", "(a) plain loop: decode, imgaug.Sequential"
+OURS = f"TrainingBatches, workers: {cores()}"
+BEFORE, NOW = f"{OURS}, the revision before", f"{OURS}, now, alike"
 
 
 def main() -> None:
@@ -45,17 +54,25 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of photographs; else garment photos are drawn")
     parser.add_argument("--n", type=int, default=600, help="images")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--base", help="git revision to compare with")
+    parser.add_argument("--no-keras", action="store_true", help="leave out (b)")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--rate-of", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        shards = Path(temporary)
+    if arguments.rate_of:
+        print(loader_rate(arguments.rate_of, arguments.n))
+        return
+    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
+        shards = Path(temporary) / "shards"
+        shards.mkdir()
+        base = stack.enter_context(source_of(arguments.base, Path(temporary))) if arguments.base else None
         jpegs = stored(arguments.photos, arguments.n)
         if arguments.memory:
             write_shards(shards, (jpegs * (16_000 // len(jpegs) + 1))[:16_000], 1000)
             memory(shards, 16_000)
         else:
             write_shards(shards, jpegs, SHARD)
-            rates(shards, len(jpegs), arguments.rounds)
+            rates(shards, len(jpegs), arguments.rounds, base, keras=not arguments.no_keras)
 
 
 def stored(photos: Path | None, n: int) -> list[bytes]:
@@ -84,48 +101,77 @@ def write_shards(folder: Path, jpegs: list[bytes], rows: int) -> None:
         pq.write_table(table, path, compression="none", use_dictionary=["status"])
 
 
-def rates(shards: Path, n: int, rounds: int) -> None:
+def loader_rate(shards: Path, n: int) -> float:
+    """Images a second of ``TrainingBatches`` with a worker for each core, the better of two epochs after the first."""
+    best = 0.0
+    with TrainingBatches(shards, np.arange(1, n + 1), np.zeros((n, 228), np.float32), **OPTIONS) as batches:
+        for number in range(3):
+            start = time.perf_counter()
+            count = sum(len(images) for images, _ in batches.epoch(number))
+            best = max(best, count / (time.perf_counter() - start) if number else 0)
+    return best
+
+
+def rates(shards: Path, n: int, rounds: int, base: Path | None, *, keras: bool) -> None:
     jpegs = [bytes(view or b"") for path in shard_paths(shards) for view in read_jpegs(path).jpeg]
     processes = cores()
     ids = np.arange(1, n + 1)
     targets = np.zeros((n, 228), np.float32)
-    options: dict[str, Any] = {"size": SIZE, "batch_size": BATCH, "seed": 0, "augment": POLICY, "cache_bytes": 0}
     with (
-        TrainingBatches(shards, ids, targets, workers=processes, **options) as ours,
-        TrainingBatches(shards, ids, targets, workers=1, **options) as one_worker,
-        TrainingBatches(shards, ids, targets, workers=0, **options) as here,
+        TrainingBatches(shards, ids, targets, workers=processes, **OPTIONS) as ours,
+        TrainingBatches(shards, ids, targets, workers=1, **OPTIONS) as one_worker,
+        TrainingBatches(shards, ids, targets, workers=0, **OPTIONS) as here,
     ):
         numbers = iter(range(10**6))
         parent = cpu_of_parent(ours)
         ways: dict[str, tuple[int, Callable[[], Iterator[Any]]]] = {
             "decode only": (1, lambda: decoded(jpegs)),
-            "decode only, evaluation_batches": (processes, lambda: evaluated(shards)),
-            "(a) plain loop: decode, imgaug.Sequential": (1, lambda: plain_loop(jpegs)),
-            "(b) Keras layers in tf.data, image by image": (processes, keras_pipeline(jpegs, batched=False)),
-            "(b) Keras layers in tf.data, whole batches": (processes, keras_pipeline(jpegs, batched=True)),
-            "TrainingBatches, workers: 0": (1, lambda: (x for x, _ in here.epoch(next(numbers)))),
+            DECODE: (processes, lambda: evaluated(shards)),
+            OURS: (processes, lambda: (x for x, _ in ours.epoch(next(numbers)))),
             "TrainingBatches, workers: 1": (1, lambda: (x for x, _ in one_worker.epoch(next(numbers)))),
-            f"TrainingBatches, workers: {processes}": (processes, lambda: (x for x, _ in ours.epoch(next(numbers)))),
+            "TrainingBatches, workers: 0": (1, lambda: (x for x, _ in here.epoch(next(numbers)))),
+            LOOP: (1, lambda: plain_loop(jpegs)),
         }
-        best = dict.fromkeys(ways, 0.0)
+        if keras:
+            ways["(b) Keras layers in tf.data, image by image"] = (processes, keras_pipeline(jpegs, batched=False))
+            ways["(b) Keras layers in tf.data, whole batches"] = (processes, keras_pipeline(jpegs, batched=True))
+        found: dict[str, list[float]] = {name: [] for name in ways}
+        revisions: dict[str, list[float]] = {BEFORE: [], NOW: []}
         for turn in range(rounds + 1):  # the first is a warm-up
             for name, (_, images) in ways.items():
                 start = time.perf_counter()
                 count = sum(len(batch) for batch in images())
                 rate = count / (time.perf_counter() - start)
                 assert count == n, f"{name}: {count} images instead of {n}"
-                best[name] = max(best[name], rate if turn else 0)
+                found[name] += [rate] * (turn > 0)
+            if base is not None and turn:
+                for name, source in ((BEFORE, base), (NOW, ROOT / "src")):
+                    answer = run_with(source, "input_pipeline.py", "--rate-of", str(shards), "--n", str(n))
+                    revisions[name].append(float(answer))
     print(f"\n{n} images, {np.mean([len(jpeg) for jpeg in jpegs]) / 1000:.1f} kB each, {SIZE} px, batches of {BATCH}")
-    print(f"{'':46}cores   images/s")
+    print(f"{'':46}cores   images/s, best")
     for name, (used, _) in ways.items():
-        print(f"{name:46}{used:5}{best[name]:11,.0f}")
-    final = best[f"TrainingBatches, workers: {processes}"]
-    loop, keras_rate = (max(rate for name, rate in best.items() if name.startswith(way)) for way in ("(a)", "(b)"))
-    print(f"\nagainst (a) the plain loop   {final / loop:6.2f} ×   (wanted: 1.7)")
-    print(f"against (b) Keras layers     {final / keras_rate:6.2f} ×")
-    print(f"of the rate of decoding      {final / best['decode only, evaluation_batches']:6.0%}")
+        print(f"{name:46}{used:5}{max(found[name]):11,.0f}")
+    for name, each in revisions.items():
+        if each:
+            print(f"{name:46}{processes:5}{max(each):11,.0f}")
+    print(f"\nratios, median of {rounds} rounds (least … most)")
+    print_ratio("against (a) the plain loop", found[OURS], found[LOOP])
+    if keras:
+        fastest = max((name for name in found if name.startswith("(b)")), key=lambda name: max(found[name]))
+        print_ratio("against (b) Keras layers", found[OURS], found[fastest])
+    if base is not None:
+        print_ratio("against the revision before", revisions[NOW], revisions[BEFORE])
+        print_ratio("before, of the rate of decoding", revisions[BEFORE], found[DECODE])
+    print_ratio("of the rate of decoding", found[OURS], found[DECODE])
     print(f"parent's own CPU time        {parent * 1e6:6.0f} µs an image: at most {1 / parent:,.0f} images/s")
-    print(KERAS_DIFFERS)
+    if keras:
+        print(KERAS_DIFFERS)
+
+
+def print_ratio(name: str, ours: list[float], theirs: list[float]) -> None:
+    each = np.array(ours) / np.array(theirs)
+    print(f"{name:34}{np.median(each):6.2f}   ({each.min():.2f} … {each.max():.2f})")
 
 
 def cpu_of_parent(batches: TrainingBatches) -> float:
@@ -216,8 +262,7 @@ def memory(shards: Path, n: int) -> None:
     """Peak memory of this process over two windows of eight shards, and of its workers (Linux)."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     files = sum(path.stat().st_size for path in shard_paths(shards)) / n * 8000
-    options: dict[str, Any] = {"size": SIZE, "batch_size": BATCH, "seed": 0, "augment": POLICY, "cache_bytes": 0}
-    with TrainingBatches(shards, np.arange(1, n + 1), np.zeros((n, 228), np.float32), **options) as batches:
+    with TrainingBatches(shards, np.arange(1, n + 1), np.zeros((n, 228), np.float32), **OPTIONS) as batches:
         count = sum(len(images) for images, _ in batches.epoch(0))
         ahead = batches._maker()[1]
         assert batches._pool is not None

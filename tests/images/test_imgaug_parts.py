@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 
 from images import golden
+from images.server import picture
 from labelstack.images.pixels.augment import build_augmenter, image_draws
-from labelstack.images.pixels.imgaug_parts import AddToHueAndSaturation, Drawn, Emboss, Sharpen, augment_in_place, iaa
+from labelstack.images.pixels.imgaug_parts import (
+    AddToHueAndSaturation,
+    Emboss,
+    Sharpen,
+    add_to_hue_and_saturation,
+    emboss,
+    gaussian_blur,
+    iaa,
+    linear_contrast,
+    sharpen,
+)
 from labelstack.params.augment import AugmentSection
 
 
@@ -64,18 +75,18 @@ def test_hue_and_saturation_move_by_the_same_whole_number() -> None:
         assert (out[number] == moved[value][number]).all()
 
 
-def test_values_are_handed_out_in_order_however_asked_for() -> None:
-    drawn = Drawn((10, 20))
-    drawn.hand_in(np.array([0.0, 0.5, 0.25]))
-    assert drawn.draw_samples((3,)).tolist() == [10, 15, 12.5]
-    drawn.hand_in(np.array([0.0, 0.5, 0.25]))
-    assert [drawn.draw_sample() for _ in range(3)] == [10, 15, 12.5]
-    drawn.hand_in(np.array([0.0, 0.5]))
-    assert drawn.draw_samples((2, 3)).tolist() == [[10] * 3, [15] * 3]
+@pytest.mark.parametrize("sigma", [0.0005, 0.001, 0.0011, *np.linspace(0.01, 0.5, 50), 0.501, 0.8, 1.7, 4])
+def test_a_narrow_blur_needs_three_weights(sigma: float) -> None:
+    image = picture(1, 60, 50)
+    image[20:30, 20:40] = 255
+    image[25:40, 30:35] = 0
+    assert (gaussian_blur(image, np.float32(sigma)) == iaa.GaussianBlur(sigma).augment_image(image)).all()
 
 
-def test_in_place_changes_the_array_behind_the_views() -> None:
-    batch = golden.batch(4)
-    augment_in_place(iaa.Fliplr(1.0), [batch[1], batch[3]])
-    flipped = golden.batch(4)[:, :, ::-1]
-    assert (batch == np.where(np.array([0, 1, 0, 1], bool)[:, None, None, None], flipped, golden.batch(4))).all()
+def test_a_function_leaves_its_image_as_it_is() -> None:
+    for function, value in [
+        (add_to_hue_and_saturation, -20), (gaussian_blur, 0.4), (linear_contrast, 1.2), (sharpen, 0.3), (emboss, 0.3)
+    ]:  # fmt: skip
+        image = golden.batch(1)[0]
+        assert (function(image, np.float32(value)) != image).any()
+        assert (image == golden.batch(1)[0]).all()

@@ -209,7 +209,7 @@ def test_a_dead_worker_is_a_clear_error(make_shards: Make) -> None:
 
 def ask(pool: WorkerPool, image: Any, *, decoded: bool) -> NDArray[np.uint8]:
     out = np.empty((1, 8, 8, 3), np.uint8)
-    pool.submit(Portion([image], np.array([5]), 0, decoded), out).result()
+    pool.submit(Portion([image], np.array([5]), 0, np.array([[8, 8]]) if decoded else None), out).result()
     return out[0]
 
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from images import golden
 from images.server import encoded, picture
 from labelstack.images.loader import TrainingBatches, evaluation_batches
-from labelstack.images.pixels.augment import _operations, build_augmenter
+from labelstack.images.pixels.augment import build_augmenter
 from labelstack.images.pixels.decode import decode
-from labelstack.images.pixels.imgaug_parts import iaa
 from labelstack.images.shards.shard_files import images_by_id, read_shard, shard_paths
 from labelstack.images.workers import Portion, WorkerPool, make_images
 from labelstack.params import load_params
@@ -259,15 +258,6 @@ def test_shears_of_opposite_sign_slant_in_opposite_directions() -> None:
     right, left = moved(shear=(20, 20))[0], moved(shear=(-20, -20))[0]
     assert np.abs(right - left[:, ::-1]).mean() < 0.01
     assert np.abs(right - left).mean() > 0.01
-
-
-def test_rotation_scale_shift_and_shear_are_one_resampling() -> None:
-    policy = AugmentSection(
-        **{**golden.OFF, "rotate": (5, 9), "scale": (1.1, 1.2), "shift": (0, 0.1), "shear": (-3, 3)}
-    )
-    (operation,) = _operations(policy)
-    assert isinstance(operation.augmenter, iaa.Affine)
-    assert len(operation.parameters) == 5
 
 
 def test_neutral_ranges_leave_the_movement_out() -> None:

@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score
 
 from labelstack.networks.checkpoint import CheckpointFolder
 from labelstack.networks.inference import compile_predict, load_model, predict, weights_digest
+from labelstack.networks.learner import make_optimizer
 from labelstack.networks.tasks import multi_label
 from labelstack.networks.training import TrainResult, train
 from labelstack.params.metric import MetricSection
@@ -322,17 +323,52 @@ def test_no_images(training, tmp_path):
         run(tiny(), training, ArrayBatches(images[:0], targets[:0]), None, tmp_path)
 
 
-def test_mixed_precision_trains_and_resumes(batches, holdout, tmp_path):
+@pytest.mark.parametrize(
+    ("precision", "scaled"), [(True, True), ("float16", True), ("bfloat16", False)], ids=["true", "float16", "bfloat16"]
+)
+def test_mixed_precision_trains_and_resumes(batches, holdout, tmp_path, precision, scaled):
     import keras
 
-    training = TrainingSection(patience=None, mixed_precision=True)
+    training = TrainingSection(patience=None, mixed_precision=precision)
     params = tiny(epochs=2)
+    optimizer = make_optimizer(params, training.mixed_precision)
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer) is scaled
     whole = run(params, training, batches, holdout, tmp_path / "whole")
     assert keras.config.dtype_policy().name == "float32"
+    body = whole.model.get_layer("backbone").get_layer("body")
+    inside = {layer.compute_dtype for layer in body.layers if isinstance(layer, keras.layers.Conv2D)}
+    assert inside == {"float16" if scaled else "bfloat16"}
     assert whole.history["loss"].iloc[-1] < whole.history["loss"][0]
     _, probability = predict(whole.model, [(np.arange(20), holdout[0])])
     assert probability.dtype == np.float32
     assert_same(whole, interrupted_then_resumed(params, training, batches, holdout, tmp_path / "broken", after=1))
+
+
+def test_float16_is_another_name_of_true():
+    assert TrainingSection(mixed_precision="float16") == TrainingSection(mixed_precision=True)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_learns_resumes_and_is_another_training(batches, holdout, tmp_path):
+    training = TrainingSection(patience=None, jit_compile=True)
+    params = tiny(backbone="pixels", options={}, epochs=2, ema=0.9, hard_examples=0.3)
+    whole = run(params, training, batches, holdout, tmp_path / "whole")
+    assert whole.history["loss"].iloc[-1] < whole.history["loss"][0]
+    assert_same(whole, interrupted_then_resumed(params, training, batches, holdout, tmp_path / "broken", after=1))
+    steady = tiny(backbone="pixels", options={}, epochs=2, head=HeadSection(units=[16], dropout=0))  # XLA drops others
+    plain, compiled = (
+        run(steady, each, batches, holdout, tmp_path / f"{each.jit_compile}")
+        for each in (TrainingSection(patience=None), training)
+    )
+    np.testing.assert_allclose(plain.history["loss"], compiled.history["loss"], rtol=1e-3)
+    assert "jit_compile" not in TrainingSection().deciding
+    assert training.deciding["jit_compile"] is True
+
+
+def test_a_network_that_cannot_be_compiled_is_told(batches, tmp_path):
+    training = TrainingSection(patience=None, jit_compile=True)
+    with pytest.raises(UserError, match=r"training\.jit_compile: XLA does not compile this network \(.*MaxPool"):
+        run(tiny(epochs=1), training, batches, None, tmp_path)
 
 
 TWO_DEVICES = f"""

@@ -107,7 +107,7 @@ def _needs(name: str, params: Params) -> Iterator[tuple[str, str]]:
 
 
 def _gpu(params: Params) -> str:
-    wanted = ["mixed precision"] if params.training.mixed_precision else []
+    wanted = ["mixed precision"] if params.training.mixed_precision is True else []
     wanted += ["all GPUs of the machine"] if params.training.multi_gpu else []
     wanted += ["XGBoost on cuda"] if any(getattr(s, "device", "") == "cuda" for s in params.stackers.values()) else []
     return f'yes ({", ".join(wanted)}): pip install -e ".[gpu]"' if wanted else "not needed"

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from labelstack.images.pixels.augment import Augmenter, build_augmenter
 from labelstack.images.pixels.decode import decode
+from labelstack.images.pixels.geometry import Geometry
 from labelstack.images.pixels.source_crops import build_croppers
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths, status_frame
-from labelstack.images.workers import Augmenter, Buffer, Portion, WorkerPool, make_images
+from labelstack.images.workers import Buffer, Portion, WorkerPool, decode_for, make_images
 from labelstack.params import digest
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
@@ -57,7 +59,8 @@ class TrainingBatches:
     not on ``workers``, nor on which epochs were drawn before. How an image is augmented depends on ``seed``, the epoch
     and the image only. Shards are shuffled, and rows within windows of ``shuffle_shards`` shards, so memory stays
     bounded: a window of JPEGs, and the batches made ahead, which are 64 images a worker, but at least two batches.
-    The decoded images of a small subset are kept in memory, unless the policy crops stored images.
+    The decoded images of a small subset are kept in memory, unless the policy crops stored images: squares, or, where
+    the policy moves or crops, stored images of up to three times as many pixels.
 
     Parameters
     ----------
@@ -110,10 +113,11 @@ class TrainingBatches:
         self._targets = np.asarray(targets, np.float32)
         self._image_ids = np.asarray(image_ids, np.int64)
         self._boxes = as_rows(boxes, self._image_ids)
-        self._shards = _find(Path(shards), self._image_ids)
-        self._croppers = build_croppers(augment, size)  # of other pixels each epoch, so squares cannot be kept
-        self._cached = self._croppers is None and len(image_ids) * size * size * 3 <= cache_bytes
-        self._pixels: Images | None = None
+        self._shards, sides = _find(Path(shards), self._image_ids)
+        self._zoom = None if augment is None else Geometry(augment).zoom
+        self._croppers = build_croppers(augment, size)  # of other pixels each epoch, so these cannot be kept
+        self._cached = self._croppers is None and self._bytes_of(sides) <= cache_bytes
+        self._pixels: list[Images] | None = None
         self._pool: WorkerPool | None = None
         self._augmenter: Augmenter | None = None
 
@@ -177,7 +181,8 @@ class TrainingBatches:
         for start in range(0, len(rows), _PIECE):
             part = slice(start, start + _PIECE)
             ids, boxes = self._image_ids[rows[part]], None if self._boxes is None else self._boxes[rows[part]]
-            portion = Portion(images[part], ids, seed, decoded=self._pixels is not None, boxes=boxes)
+            kept = None if self._pixels is None else [self._pixels[row].shape[:2] for row in rows[part]]
+            portion = Portion(images[part], ids, seed, None if kept is None else np.array(kept, np.int64), boxes)
             futures.append(submit(portion, pixels[part]))
         return (pixels, self._targets[rows]), futures
 
@@ -187,8 +192,6 @@ class TrainingBatches:
             self._pool = self._pool or WorkerPool(self.workers, self.size, self.augment, self.resize)
             return self._pool.submit, max(2, -(-2 * self.workers * _PIECE // self.batch_size))
         if self.augment is not None and self._augmenter is None:
-            from labelstack.images.pixels.augment import build_augmenter
-
             self._augmenter = build_augmenter(self.augment)
         return self._here, 0
 
@@ -235,19 +238,26 @@ class TrainingBatches:
         if images:
             yield rows, images
 
-    def _kept_pixels(self) -> Images | None:
+    def _kept_pixels(self) -> list[Images] | None:
         if self._cached and self._pixels is None:
-            pixels = np.empty((len(self._targets), self.size, self.size, 3), np.uint8)
+            pixels = dict[int, Images]()
             with ThreadPoolExecutor(cores()) as threads:
                 for shard in bar(self._shards, desc="decode", unit="shard"):
-                    decoded = threads.map(self._decoded, shard.rows, shard.read())
-                    for row, image in zip(shard.rows, decoded, strict=True):
-                        pixels[row] = image
-            self._pixels = pixels
+                    pixels.update(
+                        zip(shard.rows.tolist(), threads.map(self._decoded, shard.rows, shard.read()), strict=True)
+                    )
+            self._pixels = [pixels[row] for row in range(len(pixels))]
         return self._pixels
 
     def _decoded(self, row: int, data: Buffer) -> Images:
-        return decode(data, self.size, self.resize, None if self._boxes is None else of_row(self._boxes[row]))
+        box = None if self._boxes is None else of_row(self._boxes[row])
+        return decode_for(data, self.size, self._zoom, self.resize, box)
+
+    def _bytes_of(self, sides: NDArray[np.int64]) -> int:
+        """What all decoded images take at most; ``sides`` int64 [n, 2] are those of the stored ones."""
+        square = self.size**2
+        most = square if self._zoom is None or self.resize == "letterbox" else max(square, 3 * square * self._zoom**2)
+        return int(3 * np.clip(sides.prod(axis=1), square, most).sum())
 
 
 def evaluation_batches(
@@ -393,12 +403,12 @@ class _ShardRows(NamedTuple):
         return [bytes(jpegs[position] or b"") for position in self.positions]
 
 
-def _find(folder: Path, image_ids: NDArray[np.int64]) -> list[_ShardRows]:
-    """The subset, found in the shards by id."""
+def _find(folder: Path, image_ids: NDArray[np.int64]) -> tuple[list[_ShardRows], NDArray[np.int64]]:
+    """The subset, found in the shards by id, and heights and widths of its images, int64 [n, 2]."""
     wanted = pd.Index(image_ids)
     if not wanted.is_unique:
         raise ValueError("image_ids must be unique")
-    shards, found = list[_ShardRows](), np.zeros(len(wanted), bool)
+    shards, found, sides = list[_ShardRows](), np.zeros(len(wanted), bool), np.zeros((len(wanted), 2), np.int64)
     for path in shard_paths(folder):
         frame = status_frame(path)
         rows = wanted.get_indexer(pd.Index(frame["image_id"]))
@@ -406,11 +416,12 @@ def _find(folder: Path, image_ids: NDArray[np.int64]) -> list[_ShardRows]:
         if len(positions):
             shards.append(_ShardRows(path, positions, rows[positions]))
             found[rows[positions]] = True
+            sides[rows[positions]] = frame[["height", "width"]].to_numpy()[positions]
     if not found.all():
         missing = image_ids[~found]
         shown = ", ".join(str(value) for value in missing[:10])
         raise UserError(f"{folder}: {len(missing)} of {len(found)} images were not downloaded (ids {shown}, …)")
-    return shards
+    return shards, sides
 
 
 def _draw(seed: int, stream: int, epoch: int) -> int:

@@ -15,7 +15,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO
@@ -23,7 +23,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.images.pixels.decode import decode
+from labelstack.images.pixels.augment import Augmenter, build_augmenter
+from labelstack.images.pixels.decode import decode, decode_to_move
 from labelstack.images.pixels.source_crops import Croppers, build_croppers
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
@@ -32,7 +33,6 @@ from labelstack.support.errors import UserError
 
 Buffer = bytes | memoryview
 Pixels = NDArray[np.uint8]
-Augmenter = Callable[[Pixels, int, NDArray[np.int64]], Pixels]
 _GOODBYE_S = 10
 _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from labelstack.images.workers import main; main()"
 
@@ -43,16 +43,17 @@ class Portion:
 
     Attributes
     ----------
-    images : buffers of JPEGs, or of decoded pixels (size² × 3 bytes each) where ``decoded``
+    images : buffers of JPEGs, or of decoded pixels (height × width × 3 bytes each) where there are ``sides``
     image_id : int64 [n]
     seed : of the augmentation, 0 ≤ seed < 2⁶⁴
+    sides : int64 [n, 2] or None, height and width of decoded pixels
     boxes : float64 [n, 4] or None, of JPEGs as ``box.as_rows`` has them; decoded pixels are cut already
     """
 
     images: Sequence[Buffer]
     image_id: NDArray[np.int64]
     seed: int
-    decoded: bool = False
+    sides: NDArray[np.int64] | None = None
     boxes: NDArray[np.float64] | None = None
 
     def box(self, place: int) -> Box | None:
@@ -68,15 +69,35 @@ def make_images(
     croppers: Croppers | None = None,
 ) -> Pixels:
     """The images of a portion, decoded, cropped and augmented: uint8 [n, size, size, 3]."""
+    out = np.empty((len(portion.images), size, size, 3), np.uint8)
+    sources = _sources(portion, size, None if augmenter is None else augmenter.geometry.zoom, resize, croppers)
+    if augmenter is None:
+        for row, source in zip(out, sources, strict=True):
+            row[:] = source
+    else:
+        augmenter.into(out, sources, portion.seed, portion.image_id)
+    return out
+
+
+def decode_for(
+    data: Buffer, size: int, zoom: float | None, resize: Resize = "stretch", box: Box | None = None
+) -> Pixels:
+    """A stored JPEG as an augmenter of this ``zoom`` wants it, see ``Geometry``."""
+    if zoom is None:
+        return decode(data, size, resize, box)
+    return decode_to_move(data, size, resize, box, zoom)
+
+
+def _sources(
+    portion: Portion, size: int, zoom: float | None, resize: Resize, croppers: Croppers | None
+) -> Iterator[Pixels]:
     crop = None if croppers is None else croppers(portion.seed, portion.image_id)
-    pixels = np.empty((len(portion.images), size, size, 3), np.uint8)
-    for place, (row, data) in enumerate(zip(pixels, portion.images, strict=True)):
-        if portion.decoded:
-            row[:] = np.frombuffer(data, np.uint8).reshape(row.shape)
+    for place, data in enumerate(portion.images):
+        if portion.sides is not None:
+            yield np.frombuffer(data, np.uint8).reshape(*portion.sides[place], 3)
         else:
             box = portion.box(place)
-            row[:] = decode(data, size, resize, box if crop is None else crop(place, data, box))
-    return pixels if augmenter is None else augmenter(pixels, portion.seed, portion.image_id)
+            yield decode_for(data, size, zoom, resize, box if crop is None else crop(place, data, box))
 
 
 class WorkerPool:
@@ -134,7 +155,8 @@ class WorkerPool:
     def _call(self, portion: Portion, out: Pixels) -> None:
         process = self._idle.get()
         try:
-            head = [struct.pack("<Q?", portion.seed, portion.decoded), portion.image_id.astype("<i8").tobytes()]
+            head = [struct.pack("<Q", portion.seed), portion.image_id.astype("<i8").tobytes()]
+            head.append(b"" if portion.sides is None else portion.sides.astype("<i8").tobytes())
             head.append(b"" if portion.boxes is None else portion.boxes.astype("<f8").tobytes())
             _write_frame(_pipe(process.stdin), [*head, *portion.images])
             failure = _read_answer(_pipe(process.stdout), out)
@@ -158,16 +180,15 @@ def main() -> None:
     os.dup2(2, 1)  # a stray print must not get between the frames
     import cv2
 
-    from labelstack.images.pixels.augment import build_augmenter
-
     cv2.setNumThreads(1)
     config = json.loads(sys.argv[2])
     policy = None if config["augment"] is None else AugmentSection(**config["augment"])
     augmenter, croppers = None if policy is None else build_augmenter(policy), build_croppers(policy, config["size"])
-    for head, ids, rows, *images in _frames(sys.stdin.buffer):
-        seed, decoded = struct.unpack("<Q?", head)
+    for seed, ids, shapes, rows, *images in _frames(sys.stdin.buffer):
+        sides = np.frombuffer(shapes, "<i8").reshape(-1, 2) if shapes else None
         boxes = np.frombuffer(rows, "<f8").reshape(-1, 4) if rows else None
-        portion = Portion(images, np.frombuffer(ids, "<i8").astype(np.int64), seed, decoded, boxes)
+        (number,) = struct.unpack("<Q", seed)
+        portion = Portion(images, np.frombuffer(ids, "<i8").astype(np.int64), number, sides, boxes)
         try:
             pixels = make_images(portion, config["size"], augmenter, config["resize"], croppers)
             answer: list[Buffer] = [b"", np.ascontiguousarray(pixels).data.cast("B")]

@@ -17,6 +17,7 @@ from labelstack.networks.heads import logits_model
 from labelstack.networks.phases import Phase, Way
 from labelstack.networks.tasks import Loss
 from labelstack.params.models import ModelSection
+from labelstack.support.errors import UserError
 
 _SUM = tf.VariableAggregation.SUM
 _NO_DECAY = ["bias", "gamma", "beta"]
@@ -24,14 +25,15 @@ _NO_DECAY = ["bias", "gamma", "beta"]
 
 def make_optimizer(
     params: ModelSection,
-    mixed_precision: bool,
+    mixed_precision: bool | str,
     phase: Phase | None = None,
     factors: tuple[float, ...] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Adam, AdamW or SGD (Nesterov momentum 0.9), of a phase with its own learning rate, of variables by their factors.
 
-    Weight decay is decoupled for all three (Loshchilov & Hutter 2019) and leaves biases and normalization alone; under
-    mixed precision the loss is scaled. ``clip_norm`` bounds the norm of all gradients together.
+    Weight decay is decoupled for all three (Loshchilov & Hutter 2019) and leaves biases and normalization alone; in
+    float16 the loss is scaled, which bfloat16 with float32's range does not need. ``clip_norm`` bounds the norm of all
+    gradients together.
     """
     kind = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}[
         params.optimizer
@@ -48,7 +50,7 @@ def make_optimizer(
     if factors is not None:
         optimizer.factors = factors
     optimizer.exclude_from_weight_decay(var_names=_NO_DECAY)
-    return keras.optimizers.LossScaleOptimizer(optimizer) if mixed_precision else optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer) if mixed_precision is True else optimizer
 
 
 class Learner:
@@ -72,6 +74,8 @@ class Learner:
         How a batch goes through the network, and what of it learns; default: images through all of it, and all.
     accumulate : int
         Batches whose gradients are put together for one step of the optimizer, as of one batch with all their rows.
+    jit_compile : bool
+        Whether XLA compiles the step, once for every size of batch; for one device.
 
     Attributes
     ----------
@@ -89,10 +93,12 @@ class Learner:
         each: bool = False,
         way: Way | None = None,
         accumulate: int = 1,
+        jit_compile: bool = False,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self._way = way or _whole(model)
         self._loss, self._ema, self._masked, self._each = loss, ema, masked, each
+        self._jit_compile = jit_compile
         self.row_losses = np.empty(0, np.float32)
         self._strategy = tf.distribute.get_strategy()
         # Built first: an optimizer that makes its variables inside the step has the step traced twice.
@@ -124,7 +130,15 @@ class Learner:
         if lacking > 0:  # normalization has no statistics of no images
             again = np.arange(lacking) % len(images)
             images, targets = np.concatenate([images, images[again]]), np.concatenate([targets, targets[again]])
-        done = self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+        try:
+            done = self._compiled(tf.constant(images), tf.constant(targets), tf.constant(learning_rate, tf.float32))
+        except tf.errors.UnimplementedError as error:
+            if not self._jit_compile:
+                raise
+            told = error.message.splitlines()[0]
+            raise UserError(
+                f"training.jit_compile: XLA does not compile this network ({told}); set it to false"
+            ) from None
         if self._accumulate > 1:
             self._waiting, self._rows, self._rate = self._waiting + 1, self._rows + len(images), learning_rate
             if self._waiting == self._accumulate:
@@ -178,6 +192,7 @@ class Learner:
     def _compile(self) -> Any:
         return tf.function(
             self._step,
+            jit_compile=True if self._jit_compile else None,
             autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
             input_signature=[
                 self._way.inputs,
@@ -225,6 +240,8 @@ class Learner:
             self._stepped()
         if not self._each:
             return loss
+        if replicas == 1:
+            return loss, losses_of_replicas
         parts = self._strategy.experimental_local_results(losses_of_replicas)
         places = [tf.range(number, tf.shape(images)[0], replicas) for number in range(replicas)]
         return loss, tf.dynamic_stitch(places, parts)

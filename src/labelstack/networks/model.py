@@ -13,7 +13,7 @@ from labelstack.networks.tasks import Task
 from labelstack.params.models import ModelSection
 
 
-def build_model(params: ModelSection, task: Task, *, mixed_precision: bool = False) -> keras.Model:
+def build_model(params: ModelSection, task: Task, *, mixed_precision: bool | str = False) -> keras.Model:
     """Backbone and head as one Keras model.
 
     Parameters
@@ -22,8 +22,8 @@ def build_model(params: ModelSection, task: Task, *, mixed_precision: bool = Fal
         Backbone, weights, image size S, options and head.
     task : Task
         What the head answers.
-    mixed_precision : bool
-        Compute in float16 with float32 weights; input preprocessing and output stay float32.
+    mixed_precision : bool or ``bfloat16``
+        Compute in float16, or bfloat16, with float32 weights; input preprocessing and output stay float32.
 
     Returns
     -------
@@ -35,7 +35,8 @@ def build_model(params: ModelSection, task: Task, *, mixed_precision: bool = Fal
     UserError
         Options or weights that the backbone does not take.
     """
-    with _policy("mixed_float16" if mixed_precision else "float32"):
+    low = "float16" if mixed_precision is True else mixed_precision
+    with _policy(f"mixed_{low}" if low else "float32"):
         backbone = build_backbone(params.backbone, params.image_size, params.weights, params.options)
         image = keras.Input((params.image_size, params.image_size, 3), dtype="uint8", name="image")
         model = keras.Model(image, add_head(backbone(image), params.head, task), name="base_model")

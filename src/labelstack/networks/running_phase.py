@@ -21,6 +21,7 @@ from labelstack.networks.phases import Phase, Ways
 from labelstack.networks.tasks import Task
 from labelstack.params.metric import MetricSection
 from labelstack.params.models import ModelSection
+from labelstack.params.training import TrainingSection
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Setting:
     metric: MetricSection
     work: Path
     fingerprint: str
-    mixed_precision: bool
+    training: TrainingSection
     masked: bool
     strategy: tf.distribute.Strategy | None
 
@@ -58,13 +59,14 @@ class RunningPhase:
             self._way = setting.ways.way(phase)
             self.learner = Learner(
                 model,
-                make_optimizer(params, setting.mixed_precision, phase, self._way.factors),
+                make_optimizer(params, setting.training.mixed_precision, phase, self._way.factors),
                 setting.task.loss,
                 params.ema,
                 masked=setting.masked,
                 each=params.hard_examples > 0,
                 accumulate=params.accumulate,
                 way=self._way,
+                jit_compile=setting.training.jit_compile,
             )
         self._kept: KeptFeatures | None = None
         if phase.kept:

@@ -138,9 +138,7 @@ def train(
     settled = max(asked.settled, phases[-1].begin)
     found = folder.latest()
     history = list(found.history) if found else []
-    setting = Setting(
-        params, asked, ways, batches, holdout, metric, work, fingerprint, training.mixed_precision, masked, strategy
-    )
+    setting = Setting(params, asked, ways, batches, holdout, metric, work, fingerprint, training, masked, strategy)
     # A phase begins with the last weights of the one before, whose learner takes its last checkpoint.
     running = RunningPhase(setting, phase_of(phases, max(len(history) - 1, 0)))
     best, again = _resumed(folder, running.learner, found)
@@ -260,7 +258,7 @@ def _fingerprint(
     return digest(
         {
             "params": said,
-            "training": training.model_dump(mode="json", exclude={"workers"}),
+            "training": training.deciding,
             "steps_per_epoch": batches.steps_per_epoch,
             "holdout": None if holdout is None else np.packbits(np.asarray(holdout[1]).astype(bool)).tobytes().hex(),
             "metric": None if holdout is None else metric.model_dump(mode="json"),

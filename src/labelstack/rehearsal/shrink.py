@@ -199,6 +199,8 @@ def _train_small(small: dict[str, Any]) -> None:
     if training is None:
         return
     training.update(workers=1, mixed_precision=False, multi_gpu=False)
+    if "jit_compile" in training:
+        training["jit_compile"] = False
     if training.get("holdout"):
         training["holdout"] = max(training["holdout"], 0.15)  # some images, of so few
 

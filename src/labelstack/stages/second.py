@@ -31,7 +31,7 @@ def run(name: str) -> None:
         "second": section,
         "networks": {fold: params.network(name, fold).as_trained() for fold in own.folds},
         "augment": params.augment,
-        "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
+        "training": params.training.deciding,
         "seed": params.seed,
         "task": params.dataset.task,
         "needs": storage.read_json(paths.NEEDS).get(name),

@@ -49,7 +49,7 @@ def _train(params: Params, own: Network) -> None:
     sections: dict[str, Any] = {
         "model": model.as_trained(),
         "augment": params.policy(model),
-        "training": params.training.model_dump(mode="json", exclude={"workers"}),  # they decide nothing
+        "training": params.training.deciding,
         "seed": params.seed,
     } | ({"metric": params.metric} if params.stops_early else {})
     if (begun_with := weights_sha256(model.weights, fetch=True)) is not None:

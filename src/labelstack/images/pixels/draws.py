@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,14 @@ def image_draws(seed: int, image_ids: NDArray[np.int64]) -> Draws:
     for key, row in zip(keys, draws, strict=True):
         np.random.Generator(np.random.Philox(key=key)).random(out=row)
     return draws
+
+
+def values(low_high: tuple[float, float], draws: NDArray[np.float64], *, integer: bool = False) -> NDArray[Any]:
+    """Numbers of a range, uniform, float32 as in imgaug; integers of low … high, int64, where ``integer``."""
+    if integer:
+        low, high = round(low_high[0]), round(low_high[1])
+        return np.floor(low + draws * (high - low + 1)).astype(np.int64)
+    return (low_high[0] + draws * (low_high[1] - low_high[0])).astype(np.float32)
 
 
 def between(low_high: tuple[float, float], draw: float) -> float:

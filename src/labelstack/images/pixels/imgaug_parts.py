@@ -1,6 +1,7 @@
-"""Parts for imgaug: parameters whose values are drawn elsewhere, and three operations with fewer copies.
+"""imgaug's operations on colours with fewer copies: as functions of an image and a value, and as augmenters.
 
-Imports imgaug, which takes a second: only ``build_augmenter`` imports this module.
+A function gives the pixels that imgaug's augmenter of that value gives, in a new array. Imports imgaug, which takes a
+second: only ``build_augmenter`` imports this module.
 """
 
 from __future__ import annotations
@@ -15,51 +16,49 @@ from labelstack.images.pixels.imgaug_compat import import_augmenters
 
 iaa = import_augmenters()
 
-from imgaug.augmentables.batches import _BatchInAugmentation  # noqa: E402
-from imgaug.parameters import StochasticParameter  # noqa: E402
-
 Pixels = NDArray[np.uint8]
+Kernel = NDArray[np.float32]
+
+_SAME: Kernel = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+_SHARP: Kernel = np.array([[-1, -1, -1], [-1, 9, -1], [-1, -1, -1]], np.float32)
+_EMBOSSED: Kernel = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32)
+_NARROW = 0.5  # sigma up to which OpenCV, which counts in 1/256, has zeros around the middle three weights
 
 
-class Drawn(StochasticParameter):  # type: ignore[misc]
-    """A parameter uniform in [low, high] (integers of low … high), from random numbers that are handed in.
-
-    An augmenter that asks for n values at once, or n times for one, gets those of the first n images, in order.
-    """
-
-    def __init__(self, low_high: tuple[float, float], *, integer: bool = False) -> None:
-        super().__init__()
-        self.low: float = round(low_high[0]) if integer else low_high[0]
-        self.high: float = round(low_high[1]) if integer else low_high[1]
-        self.integer = integer
-        self._values: NDArray[Any] = np.empty(0, np.float32)
-        self._next = 0
-
-    def hand_in(self, draws: NDArray[np.float64]) -> None:
-        """Take the random numbers in [0, 1) of the images that come next, float64 [n]."""
-        if self.integer:
-            self._values = np.floor(self.low + draws * (self.high - self.low + 1)).astype(np.int32)
-        else:
-            self._values = (self.low + draws * (self.high - self.low)).astype(np.float32)
-        self._next = 0
-
-    def draw_samples(self, size: Any, random_state: Any = None) -> NDArray[Any]:
-        """The next ``size[0]`` values, the same for every further axis; no random number is drawn."""
-        shape = (size,) if np.isscalar(size) else tuple(size)
-        values = self._values[self._next : self._next + shape[0]]
-        self._next += shape[0]
-        return np.broadcast_to(values.reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
-
-    def _draw_samples(self, size: Any, random_state: Any) -> NDArray[Any]:
-        return self.draw_samples(size)
+def add_to_hue_and_saturation(image: Pixels, value: int) -> Pixels:
+    """``iaa.AddToHueAndSaturation(value)``, -255 … 255; the hue's circle has 255 parts."""
+    hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), np.uint8)
+    _shift(hsv, int(np.float32(value) / np.float32(255) * 180), int(value))
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv), np.uint8)
 
 
-def augment_in_place(augmenter: Any, images: list[Pixels]) -> None:
-    """Augment views of one array; imgaug's ``augment_images`` would copy them twice more."""
-    result = augmenter.augment_batch_(_BatchInAugmentation(images=list(images))).images
-    for image, augmented in zip(images, result, strict=True):
-        if augmented is not image:
-            image[:] = augmented
+def gaussian_blur(image: Pixels, sigma: float) -> Pixels:
+    """``iaa.GaussianBlur(sigma)``, which leaves an image as it is up to a sigma of 0.001."""
+    blurred = iaa.blur_gaussian_(image, sigma, ksize=3 if sigma <= _NARROW else None)
+    return np.asarray(blurred, np.uint8)
+
+
+def linear_contrast(image: Pixels, alpha: float) -> Pixels:
+    """``iaa.LinearContrast(alpha)``."""
+    return np.asarray(iaa.adjust_contrast_linear(image, alpha), np.uint8)
+
+
+def sharpen(image: Pixels, alpha: float) -> Pixels:
+    """``iaa.Sharpen(alpha, lightness=1)``."""
+    return np.asarray(cv2.filter2D(image, -1, (1 - alpha) * _SAME + alpha * _SHARP), np.uint8)
+
+
+def emboss(image: Pixels, alpha: float) -> Pixels:
+    """``iaa.Emboss(alpha, strength=1)``."""
+    return np.asarray(cv2.filter2D(image, -1, (1 - alpha) * _SAME + alpha * _EMBOSSED), np.uint8)
+
+
+def _shift(hsv: Pixels, hue: int, saturation: int) -> None:
+    """Turn the hue, of which 180 is the whole circle, and add to the saturation, in place."""
+    turned = cv2.LUT(cv2.extractChannel(hsv, 0), ((np.arange(256) + hue) % 180).astype(np.uint8))
+    cv2.insertChannel(turned, hsv, 0)
+    change = cv2.add if saturation > 0 else cv2.subtract  # both stop at 0 and 255
+    change(hsv, (0.0, float(abs(saturation)), 0.0, 0.0), dst=hsv)
 
 
 class _OneConvolution:
@@ -81,10 +80,9 @@ class Emboss(_OneConvolution, iaa.Emboss):  # type: ignore[misc, name-defined]
 
 
 class AddToHueAndSaturation(iaa.AddToHueAndSaturation):  # type: ignore[misc, name-defined]
-    """``iaa.AddToHueAndSaturation`` with one look-up for all channels, the third left as it is."""
+    """``iaa.AddToHueAndSaturation`` that copies no channels."""
 
     @classmethod
     def _transform_image_cv2(cls, image_hsv: Pixels, hue: int, saturation: int) -> Pixels:
-        hues, saturations = cls._LUT_CACHE
-        tables = np.stack([hues[255 + int(hue)], saturations[255 + int(saturation)], np.arange(256)], axis=-1)
-        return np.asarray(cv2.LUT(image_hsv, tables.astype(np.uint8)[:, None], dst=image_hsv))
+        _shift(image_hsv, int(hue), int(saturation))
+        return image_hsv
