@@ -165,7 +165,7 @@ def test_weights_that_do_not_fit(tmp_path):
         ("a.keras", r"\(3, 3, 4, 9\) here, \(3, 3, 4, 8\) in the file"),
         ("b.keras", "does not fit this backbone"),
         ("b.txt", "expected a file name ending in"),
-        ("absent.keras", "not found; expected none, imagenet, or the path"),
+        ("absent.keras", "not found; expected none, imagenet, hf://…, or the path"),
     ]:
         with pytest.raises(UserError, match=message):
             build_backbone("small_cnn", 16, str(tmp_path / name), wider)

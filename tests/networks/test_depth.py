@@ -37,6 +37,20 @@ DEAR = {
     "resnet152_v2": (64, 5, {2: "conv1_conv", 4: "conv2_block2_out", 8: "conv3_block7_out", 16: "conv4_block35_out",
                              32: "post_relu"}),
     "nasnet": (64, 5, {2: "", 4: "", 8: "", 16: "", 32: ""}),
+    "resnet34": (64, 5, {2: "relu", 4: "layer1.2", 8: "layer2.3", 16: "layer3.5", 32: "layer4.2"}),
+    "resnet50_v1": (64, 5, {2: "relu", 4: "layer1.2", 8: "layer2.3", 16: "layer3.5", 32: "layer4.2"}),
+    "resnet152_v1": (64, 5, {2: "relu", 4: "layer1.2", 8: "layer2.7", 16: "layer3.35", 32: "layer4.2"}),
+    "se_resnext50": (64, 5, {2: "relu", 4: "layer1.2", 8: "layer2.3", 16: "layer3.5", 32: "layer4.2"}),
+    "se_resnext101": (64, 5, {2: "relu", 4: "layer1.2", 8: "layer2.3", 16: "layer3.22", 32: "layer4.2"}),
+    "densenet161": (64, 5, {2: "features.norm0.relu", 4: "features.transition1.conv", 8: "features.transition2.conv",
+                            16: "features.transition3.conv", 32: "features.norm5.relu"}),
+    "inception_v4": (299, 5, {2: "features.2.relu", 4: "features.4", 8: "features.9", 16: "features.17",
+                              32: "features.21"}),
+    "pnasnet5_large": (96, 5, {2: "conv_0.bn", 4: "cell_0.conv_prev_1x1.act", 8: "cell_5.conv_prev_1x1.act",
+                               16: "cell_9.conv_prev_1x1.act", 32: "act"}),
+    "cbam_resnet50": (64, 5, {2: "relu", 4: "layer1.2", 8: "layer2.3", 16: "layer3.5", 32: "layer4.2"}),
+    "gluon_resnet152_v2": (64, 5, {2: "features.3", 4: "features.6.0.relu1", 8: "features.7.0.relu1",
+                                   16: "features.8.0.relu1", 32: "features.10"}),
 }  # fmt: skip
 APART = {"descriptors", "silhouette_pixels"}  # branches of unlike sizes: see below
 CASES = [

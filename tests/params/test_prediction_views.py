@@ -101,20 +101,20 @@ def test_a_view_that_cannot_be_is_refused(tmp_path: Path, section: dict[str, Any
 def test_all_unknown_names_are_told_at_once_also_beside_other_faults(tmp_path: Path) -> None:
     change = {
         "prediction": {"tta": ["vflip"], "views": {"hflip": {"crop": "top"}, "Odd name": {"crop": "top"}}},
-        "models": {"pixels": {"tta": ["clos"], "epochs": 0}, "mobilenet": {"tta": ["identity", "nien"]}},
+        "models": {"pixels": {"tta": ["clos"], "epochs": 0}, "efficientnet": {"tta": ["identity", "nien"]}},
     }
     found = "\n".join(problems(tmp_path, change))
     known = "(known: identity, hflip, ten_crops, nine, near, close"
     assert f"prediction.tta.0: unknown view 'vflip'; did you mean 'hflip'? {known}" in found
     assert "models.pixels.tta.0: unknown view 'clos'; did you mean 'close'?" in found
-    assert "models.mobilenet.tta.1: unknown view 'nien'; did you mean 'nine'?" in found
+    assert "models.efficientnet.tta.1: unknown view 'nien'; did you mean 'nine'?" in found
     assert "prediction.views.hflip: is there already" in found
     assert "prediction.views.Odd name: a name is lower-case letters" in found
     assert "models.pixels.epochs" in found
 
 
 def test_lists_of_folds_and_of_a_second_round_are_checked_too(tmp_path: Path) -> None:
-    crop = {"kind": "crop", "after": ["mobilenet"], "boxes": "boxes.csv", "tta": ["gone"]}
+    crop = {"kind": "crop", "after": ["efficientnet"], "boxes": "boxes.csv", "tta": ["gone"]}
     change = {
         "base_models": [0, 1, 2, 3, 4],
         "models": {"pixels": {"by_fold": {"3": {"tta": ["away"]}}}},
@@ -131,23 +131,23 @@ def test_more_views_than_a_network_may_have_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_models_own_list_goes_before_that_of_all_and_second_rounds_take_it_on() -> None:
-    crop = {"kind": "crop", "after": ["mobilenet"], "boxes": "boxes.csv"}
+    crop = {"kind": "crop", "after": ["efficientnet"], "boxes": "boxes.csv"}
     own = {"second_round": {"named": {**crop, "tta": ["hflip"]}, "taken": crop}}
     by_fold = {
         "base_models": [0, 1, 2, 3, 4],
-        "models": {"mobilenet": {"tta": ["near"], "by_fold": {"2": {"tta": ["nine"]}}}},
+        "models": {"efficientnet": {"tta": ["near"], "by_fold": {"2": {"tta": ["nine"]}}}},
     }
     params = Params.model_validate(stated({**own, **by_fold}))
     names = {name: [params.view_names(name, fold) for fold in ("1", "2")] for name in params.cube_columns}
     assert names == {
         "plain_cnn": [["identity", "hflip"]] * 2,
-        "mobilenet": [["near"], ["nine"]],
+        "efficientnet": [["near"], ["nine"]],
         "pixels": [["identity", "hflip"]] * 2,
         "silhouette_pixels": [["identity", "hflip"]] * 2,
         "named": [["hflip"]] * 2,
         "taken": [["near"], ["nine"]],
     }
-    assert params.views_of("mobilenet", "1")["near#1"].seed == params.seed + 4
+    assert params.views_of("efficientnet", "1")["near#1"].seed == params.seed + 4
 
 
 def test_how_a_network_predicts_is_no_matter_of_its_training() -> None:

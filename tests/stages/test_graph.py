@@ -185,7 +185,7 @@ def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 CLOSER: dict[str, Any] = {
     "kind": "crop",
-    "after": ["mobilenet"],
+    "after": ["plain_cnn"],
     "boxes": "boxes.csv",
     "units": "share",
     "margin": 0.1,
@@ -355,7 +355,7 @@ def test_every_key_of_a_second_round_reruns_what_the_table_says() -> None:
             continue
         after = changed_settings(stated, key, value)
         assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected_for(key), key
-    for name, expected in (("mobilenet", {"train", "second"}), ("plain_cnn", {"train"})):
+    for name, expected in (("plain_cnn", {"train", "second"}), ("efficientnet", {"train"})):
         after = changed_settings(stated, f"models.{name}.head.dropout", 0.4)
         assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected, name
 
@@ -382,13 +382,13 @@ def test_other_views_of_a_model_rerun_its_prediction_and_no_training() -> None:
     stated["prediction"]["views"] = {"near": {"random_crop": [0.6, 1], "n": 2}}
     table = graph.stages(REPOSITORY / "dvc.yaml")
     before = settings(Params.model_validate(stated))
-    stated["models"]["mobilenet"]["tta"] = ["near"]
+    stated["models"]["efficientnet"]["tta"] = ["near"]
     with_views = settings(Params.model_validate(stated))
     stated["prediction"]["views"]["near"]["n"] = 3
     after = settings(Params.model_validate(stated))
     for one, other in ((before, with_views), (with_views, after)):
         assert {stage for stage in table if keys_changed(table[stage], one, other)} == PARAMS["models.*.tta"]
-    assert [name for name in after["tta"] if after["tta"][name] != before["tta"][name]] == ["mobilenet"]
+    assert [name for name in after["tta"] if after["tta"][name] != before["tta"][name]] == ["efficientnet"]
 
 
 def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:

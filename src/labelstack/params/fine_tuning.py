@@ -67,7 +67,7 @@ def total_epochs(phases: Any) -> int | None:
     if not isinstance(phases, Sequence) or isinstance(phases, str):
         return None
     each = [one.get("epochs") if isinstance(one, Mapping) else getattr(one, "epochs", None) for one in phases]
-    whole = [epochs for epochs in each if isinstance(epochs, int)]
+    whole = [epochs for epochs in each if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs > 0]
     return sum(whole) if each and len(whole) == len(each) else None
 
 
