@@ -144,7 +144,7 @@ def test_recipes_are_listed_with_the_first_line_of_each(clone: Workspace) -> Non
             ["train.json, validation.json, test.json", "data/imaterialist2018/", "labels.csv", "sample_submission.csv",
              "ImageNet", "densenet201", 'yes (mixed precision, all GPUs of the machine): pip install -e ".[gpu]"'],
         ),
-        ("photos", ["data/photos/", "127.0.0.1:8765", "every network starts from scratch", "GPU      not needed"]),
+        ("photos", ["data/photos/", "127.0.0.1:8765", "of ImageNet, out of packages", "GPU      not needed"]),
     ],
 )  # fmt: skip
 def test_a_recipe_is_written_and_says_what_it_needs(name: str, said: list[str], clone: Workspace) -> None:
