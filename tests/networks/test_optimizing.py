@@ -55,6 +55,18 @@ def test_each_variable_is_updated_at_its_own_rate(name, by_hand):
         np.testing.assert_allclose(variable.numpy(), by_hand(start, RATE * factor, 0.05), rtol=1e-5)
 
 
+def test_adamw_without_weight_decay_is_adam():
+    images, targets = draw(8)
+    weights = []
+    for optimizer in ("adam", "adamw"):
+        keras.utils.set_random_seed(0)
+        params = tiny(optimizer=optimizer, head=HeadSection(units=[]))
+        learner = Learner(built(params), make_optimizer(params, False), multi_label(params, N_LABELS, None).loss)
+        learner.step(images, targets, 0.01)
+        weights.append(learner.model.get_weights())
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
 def test_factors_of_one_change_no_bit():
     results = []
     for factors in (None, (1.0, 1.0)):

@@ -43,7 +43,7 @@ def make_optimizer(
     clip = params.clip_norm and params.clip_norm / tf.distribute.get_strategy().num_replicas_in_sync
     optimizer = (kind if factors is None else with_group_rates(kind))(
         learning_rate=phase.learning_rate if phase else params.learning_rate,
-        weight_decay=params.weight_decay if params.weight_decay else None,
+        weight_decay=params.weight_decay or (0.0 if params.optimizer == "adamw" else None),
         global_clipnorm=clip,
         **momentum,
     )
