@@ -82,6 +82,12 @@ def test_a_second_round_takes_phases_of_its_own_or_those_of_the_first() -> None:
     assert CropSection(**crop).network([first]).phases == first.phases
     own = CropSection(**crop, phases=[HEAD]).network([first])
     assert (own.epochs, len(own.phases)) == (4, 1)
+    kept = model(phases=[HEAD], batch_norm="frozen", features={"variants": 2})
+    alone = CropSection(**crop, epochs=3).network([kept])
+    assert (alone.epochs, alone.phases, alone.features.variants) == (3, (), 0)
+    assert CropSection(**crop).network([kept]) == kept
+    all_of_it = CropSection(**crop, phases=[{"epochs": 2, "train": "all"}]).network([kept])
+    assert (all_of_it.epochs, all_of_it.features.variants) == (2, 0)
     written = CropSection(**crop, phases=[HEAD]).model_dump(mode="json")
     assert CropSection(**written).network([first]) == own
 

@@ -47,13 +47,17 @@ class SecondRoundSection(LearningSection, KindSection):
     def network(self, first: Sequence[ModelSection]) -> ModelSection:
         """How the network of one fold is made, given those of ``after`` of the same fold: the first one's layers.
 
+        With ``epochs`` or ``phases`` of its own it leaves the first one's phases, and what is kept for them.
+
         Raises
         ------
         ValidationError
             When a key does not fit them.
         """
-        content = first[0].model_dump(mode="json", exclude={"by_fold"})
-        return ModelSection.model_validate(put_in(content, self._named()) | {"weights": "none"})
+        named = self._named()
+        left = {"by_fold"} | ({"phases", "features"} if named.keys() & {"epochs", "phases"} else set())
+        content = first[0].model_dump(mode="json", exclude=left)
+        return ModelSection.model_validate(put_in(content, named) | {"weights": "none"})
 
     def own(self) -> dict[str, Any]:
         """Keys of the kind itself, defaults resolved."""
