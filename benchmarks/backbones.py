@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-N_LABELS = 36
+N_LABELS, STEP = 36, 32
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         learner = Learner(network, make_optimizer(model, False), task.loss)
         shape = (given.images, model.image_size, model.image_size, 3)
         images = rng.integers(0, 256, shape, dtype=np.uint8)
-        first, targets = images[:32], rng.integers(0, 2, (32, N_LABELS)).astype(np.float32)
+        first, targets = images[:STEP], rng.integers(0, 2, (STEP, N_LABELS)).astype(np.float32)
         predict = compile_predict(network)
         ways[name] = (
             network.count_params(),
@@ -56,7 +56,7 @@ def main() -> None:
                     taken.setdefault((name, which), []).append(time.perf_counter() - started)
     print(f"{'model':16} {'parameters':>12} {'px':>5} {'images/s':>9} {'ms an image, trained':>21}")
     for name, (parameters, size, *_) in ways.items():
-        rate, step = given.images / min(taken[name, 0]), min(taken[name, 1]) / len(first)
+        rate, step = given.images / min(taken[name, 0]), min(taken[name, 1]) / STEP
         print(f"{name:16} {parameters:12,} {size:5} {rate:9.0f} {1000 * step:21.1f}")
 
 
