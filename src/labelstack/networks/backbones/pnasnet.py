@@ -49,7 +49,7 @@ def network(
 def load_state(body: keras.Model, tensors: Mapping[str, NDArray[Any]], source: str) -> None:
     """Put a state dict of timm's ``pnasnet5large`` into a ``network``; see ``pretrained.put_by_name``.
 
-    The classifier, which is not used, has 1000 classes, or 1001 with TensorFlow's background.
+    The classifier, which is not used, may have any number of classes.
     """
     put_by_name(body, tensors, "last_linear", source)
 
