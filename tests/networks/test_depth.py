@@ -8,6 +8,7 @@ import pytest
 from labelstack.networks.backbones import build_backbone
 from labelstack.networks.depth import flat_layers, layer_groups, pyramid
 from labelstack.params.backbone_names import OWN
+from labelstack.params.layer_groups import GroupCount, group_count
 
 # Name → side of the image, groups, and the layer of each stride. Layers whose names Keras counts up are left out ("").
 CHEAP = {
@@ -76,6 +77,28 @@ def test_groups_and_maps_are_those_of_the_strides(name: str, case: tuple[int, in
         for stride, side in sides.items():
             assert size / stride - 4 <= side <= size / stride + 1, stride  # without padding 299 becomes 71, 35, 17, 8
     assert len(layer_groups(backbone)) == n_groups
+    assert group_count(name, {}) == GroupCount(n_groups)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in DEAR else []) for name in OWN if name != "pixels"]
+)
+def test_params_know_the_groups_of_the_smallest_network_too(name: str) -> None:
+    backbone = build_backbone(name, OWN[name].smallest, "none", {})
+    assert group_count(name, {}) == GroupCount(len(layer_groups(backbone)))
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "small_resnet", "silhouette", "silhouette_pixels"])
+@pytest.mark.parametrize(("filters", "size"), [([4], 33), ([4, 4], 45), ([4, 4, 4], 51), ([4] * 4, 33), ([4] * 5, 63)])
+def test_params_know_the_groups_of_a_network_with_other_filters(name: str, filters: list[int], size: int) -> None:
+    backbone = build_backbone(name, size, "none", {"filters": filters})
+    assert group_count(name, {"filters": filters}) == GroupCount(len(layer_groups(backbone)))
+
+
+@pytest.mark.parametrize(("centre", "size"), [(0.1, 45), (0.5, 16), (1.0, 33)])
+def test_params_know_the_one_group_of_colours(centre: float, size: int) -> None:
+    backbone = build_backbone("pixels", size, "none", {"centre": centre})
+    assert len(layer_groups(backbone)) == group_count("pixels", {"centre": centre}).n
 
 
 @pytest.mark.parametrize("name", [*CHEAP, *APART])
@@ -91,7 +114,7 @@ def test_every_weight_is_in_one_group(name: str) -> None:
 def test_a_network_that_is_cut_off_has_fewer_groups() -> None:
     backbone = build_backbone("resnet50", 64, "none", {"until": "conv3_block4_out"})
     assert list(pyramid(backbone).items())[-1] == (8, "conv3_block4_out")
-    assert len(layer_groups(backbone)) == 3
+    assert len(layer_groups(backbone)) == 3 <= group_count("resnet50", {"until": "conv3_block4_out"}).n
 
 
 def test_what_is_smaller_for_a_while_is_no_new_depth() -> None:

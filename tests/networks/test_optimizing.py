@@ -103,7 +103,7 @@ def test_groups_have_the_factors_of_their_places(rates, train, expected):
 
 
 def test_other_many_factors_than_groups_are_refused():
-    params = tiny(group_rates=[0.1, 0.5, 1.0])
+    params = tiny().model_copy(update={"group_rates": (0.1, 0.5, 1.0)})  # params.yaml's would be refused before
     with pytest.raises(UserError, match=r"group_rates: names 3 factors, and this network has 2 groups"):
         Ways(built(params), params.group_rates).way(training_phases(params)[0])
 

@@ -111,7 +111,9 @@ def test_patience_counts_from_the_last_phase_and_the_best_epoch_is_that_of_all(b
 
 
 def test_more_groups_than_there_are_is_refused(batches, training, tmp_path):
-    params = tiny(phases=[{"epochs": 1, "train": "last_3"}], epochs=1)
+    params = tiny(phases=[{"epochs": 1, "train": "last_2"}], epochs=1)
+    unchecked = params.phases[0].model_copy(update={"train": "last_3"})  # params.yaml's would be refused before
+    params = params.model_copy(update={"phases": (unchecked,)})
     with pytest.raises(UserError, match=r"last_3 asks for 3 groups of layers, and this network has 2, .*last_2"):
         run(params, training, batches, None, tmp_path)
 

@@ -60,7 +60,7 @@ def test_reload_needs_rows_that_are_held_out(tmp_path: Any) -> None:
 
 
 def test_factors_are_written_and_read_again() -> None:
-    for rates in (1, 0.5, [0.1, 0.5, 1]):
+    for rates in (1, 0.5, [0.1, 0.3, 0.5, 1]):
         section = model(group_rates=rates)
         written = section.model_dump(mode="json")
         assert written["group_rates"] == rates
@@ -95,7 +95,7 @@ def test_a_second_round_takes_phases_of_its_own_or_those_of_the_first() -> None:
 def test_a_rehearsal_has_an_epoch_of_each_phase() -> None:
     losses = {"kind": "phases", "of": [{"loss": "bce", "epochs": 3}, {"loss": "focal"}]}
     for stated in (
-        KEPT | {"group_rates": [0.1] * 5 + [1.0]},
+        KEPT | {"group_rates": [0.1] * 3 + [1.0]},
         KEPT | {"phases": [HEAD], "loss": losses, "by_fold": {"0": {"epochs": 4, "loss": "bce"}}},
     ):
         whole = content(**stated) | ({"base_models": [0, 1, 2], "folds": {"k": 3}} if "by_fold" in stated else {})

@@ -16,6 +16,7 @@ from labelstack.params.fine_tuning import (
     fine_tuning_problems,
     total_epochs,
 )
+from labelstack.params.layer_groups import group_problems
 from labelstack.params.losses import Loss, PhasesSection
 from labelstack.params.messages import one_of
 from labelstack.params.prediction_views import Names
@@ -137,7 +138,9 @@ class ModelSection(LearningSection, ArchitectureSection):
 
     @model_validator(mode="after")
     def _fine_tuning(self) -> ModelSection:
-        if problems := list(fine_tuning_problems(self)):
+        trained = [phase.train for phase in self.phases]
+        groups = group_problems(self.backbone, self.options, trained, self.group_rates)
+        if problems := [*fine_tuning_problems(self), *groups]:
             raise ValueError("\n".join(problems))
         return self
 
