@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.ensemble.folder import Spec, read_spec
+from labelstack.ensemble.folder import Spec, View, network_file, read_spec
 from labelstack.images.shards.shard_files import read_shard, shard_paths
 from labelstack.params import load_params
 from labelstack.predictions import Predictions, assemble_cube
@@ -84,36 +84,47 @@ def pool(workspace: Path, count: int) -> list[bytes]:
 
 
 def by_hand(folder: Path, spec: Spec) -> Direct:
-    """Plain calls of every member: decode, base models with test-time augmentation, stackers, blend, decision."""
+    """Plain calls of every member: decode, networks with test-time views, stackers, blend, decision."""
     load_tensorflow()
-    from labelstack.images.pixels.decode import decode, to_stored_jpeg
-    from labelstack.images.pixels.tta import TRANSFORMS
-    from labelstack.networks.inference import compile_predict, load_model
+    from labelstack.images.pixels.decode import to_stored_jpeg
+    from labelstack.images.pixels.tta import Looks, id_of
+    from labelstack.networks.inference import compile_predict, finish_of, load_model, over_views
     from labelstack.stacking.blending import blend
     from labelstack.stacking.deciding.decisions import Decision
-    from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
+    from labelstack.stacking.stackers.averaging import mean_of
+    from labelstack.stacking.stackers.construction import load_fold_ensemble
 
     settings = spec.settings
-    transforms = [TRANSFORMS[name] for name in settings.tta]
-    models = {name: compile_predict(load_model(folder / f"members/{name}/model.keras")) for name in spec.needed_models}
-    stackers = {name: FoldEnsemble.load(folder / "stackers" / name) for name in spec.needed_stackers}
+    looks = {
+        view: Looks(spec.tta(view), view.image_size, view.resize)
+        for name in spec.needed_models
+        for view in spec.views[name].values()
+    }
+
+    def network(name: str, fold: str, view: View) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        model = load_model(folder / network_file(name, fold))
+        forward, finish = compile_predict(model, settings.combine), finish_of(model, settings.combine)
+        transforms, most = looks[view].transforms, settings.batch_size
+        return lambda x: over_views(forward, x, transforms, finish=finish, most=most)
+
+    networks = {
+        name: [(view, network(name, fold, view)) for fold, view in spec.views[name].items()]
+        for name in spec.needed_models
+    }
+    stackers = {name: load_fold_ensemble(folder / "stackers" / name) for name in spec.needed_stackers}
     decision = Decision.from_dict(spec.decision)
 
     def predict(images: list[bytes]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        stored = [to_stored_jpeg(data, settings.store_size, settings.jpeg_quality)[0] for data in images]
-        views = {spec.views[name] for name in models}
-        pixels = {view: np.stack([decode(data, view.image_size, view.resize) for data in stored]) for view in views}
-        ids = np.arange(len(images))
-        base = {}
-        for name, forward in models.items():
-            seen = pixels[spec.views[name]]
-            mean = np.mean([forward(transform(seen)) for transform in transforms], axis=0, dtype=np.float32)
-            base[name] = Predictions(ids, mean)
-        members = {name: prediction.probability for name, prediction in base.items()}
+        stored = [
+            to_stored_jpeg(data, settings.store_size, settings.jpeg_quality, settings.damaged)[0] for data in images
+        ]
+        pixels = {view: np.stack([look(data, id_of(data)) for data in stored]) for view, look in looks.items()}
+        members = {name: mean_of([run(pixels[view]) for view, run in each]) for name, each in networks.items()}
         if stackers:
-            cube = assemble_cube(base, ids)
+            ids = np.arange(len(images))
+            cube = assemble_cube({name: Predictions(ids, P) for name, P in members.items()}, ids)
             members |= {name: stacker.predict_proba(cube) for name, stacker in stackers.items()}
-        P = blend({name: members[name] for name in spec.blended}, spec.blended)
+        P = blend({name: members[name] for name in spec.blended}, spec.blended, exclusive=settings.exclusive)
         return P, decision.decide(P)
 
     return predict
