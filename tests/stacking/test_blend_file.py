@@ -37,9 +37,16 @@ def test_the_published_file_is_read_as_it_is(tmp_path: Path) -> None:
     path.write_text(published(PUBLISHED))
     members = read_blend_file(path)
     assert [len(member.predicts) for member in members] == [5] * 7
-    weights = weights_by_name(members, dict.fromkeys(PUBLISHED, ()), path)
-    assert weights == PUBLISHED
+    called = {f"m{version}": weight for version, weight in PUBLISHED.items()}
+    weights = weights_by_name(members, dict.fromkeys(called, ()), path)
+    assert weights == called
     assert sum(weights.values()) == pytest.approx(1.005767)
+
+
+def test_a_version_that_is_no_name_is_called_as_near_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "x.yml"
+    path.write_text("- {predicts: [../a/level1_train_V6.0-9_f0_e01_0.5.npy], weight: 2}\n")
+    assert weights_by_name(read_blend_file(path), {"v6_0_9": ()}, path) == {"v6_0_9": 2.0}
 
 
 def test_what_was_written_is_read_back_to_the_last_digit(tmp_path: Path) -> None:

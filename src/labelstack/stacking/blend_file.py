@@ -2,8 +2,8 @@
 
 A list, an item for each member: ``predicts``, the files of its out-of-fold predictions, one for each fold, and
 ``weight``. Weights need not sum to 1. Published files are called
-``level1_train_<version>_f<fold>_e<epoch>_<score>.npy``, and the version is the member's name; of others the caller
-knows whose they are.
+``level1_train_<version>_f<fold>_e<epoch>_<score>.npy``, and the member is called as the version, as far as a name may
+be: in lower case, ``_`` for other signs, and ``m`` before a digit (``m2b``). Of others the caller knows whose they are.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def weights_by_name(members: Sequence[FileMember], known: Mapping[str, Sequence[
     for place, member in enumerate(members):
         item = f"{path.name}: item {place}"
         named = [(file, _published(file)) for file in member.predicts]
-        owners = sorted({owner.get(file) or (match["name"] if match else file) for file, match in named})
+        owners = sorted({owner.get(file) or (_called(match["name"]) if match else file) for file, match in named})
         if len(owners) > 1:
             problems.append(f"{item}: predicts: expected files of one member, found {', '.join(owners)}")
             continue
@@ -105,6 +105,11 @@ def weights_by_name(members: Sequence[FileMember], known: Mapping[str, Sequence[
     if problems:
         raise InputProblems(str(path), problems)
     return found
+
+
+def _called(version: str) -> str:
+    name = re.sub("[^a-z0-9_]", "_", version.lower())
+    return name if name[0].isalpha() else f"m{name}"
 
 
 def _published(file: str) -> re.Match[str] | None:
