@@ -51,7 +51,7 @@ def settings() -> None:
 
 @stages.command()
 def sample() -> None:
-    """Draw the generated garment data set."""
+    """Draw the generated data set."""
     from labelstack.stages import sample as stage
 
     stage.run()
@@ -217,6 +217,18 @@ def leaderboard() -> None:
     from labelstack.commands import leaderboard as stage
 
     stage.run()
+
+
+@app.command(name="blend", rich_help_panel=LOOK)
+def blends(
+    file: Annotated[
+        Path | None, typer.Option("--from", help="Also the weights of a blend.yml, written here or published.")
+    ] = None,
+) -> None:
+    """Print what every way of finding the blend's weights scores; nothing is written."""
+    from labelstack.commands import blend as command
+
+    command.run(file)
 
 
 @app.command(rich_help_panel=LOOK)

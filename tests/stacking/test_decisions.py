@@ -47,7 +47,7 @@ def test_json_keeps_the_rule(strategy: Strategy, calibration: str) -> None:
     np.testing.assert_array_equal(again.decide(new), rule.decide(new))
     assert rule.strategy == strategy
     assert rule.decide(new).any(axis=1).all()
-    assert (rule.thresholds is None) == (strategy in ("context", "expected_f"))
+    assert (rule.thresholds is None) == (strategy in ("context", "expected_f", "top_share", "group_limits"))
     if rule.thresholds is not None:
         assert again.thresholds is not None
         np.testing.assert_array_equal(again.thresholds, rule.thresholds)

@@ -236,6 +236,7 @@ OTHERS: dict[str, list[Any]] = {
     "prediction.views": [{"close": {"crop": "center"}}],
     "second_round.closer.tta": [["hflip"]],
     "thresholds.candidates": [["global"]],
+    "thresholds.limits": [{"tag": [0, 3]}],
     "blend.members": [["ridge"]],
     "submission.filename": ["other.csv"],
     "tracking.uri": ["http://127.0.0.1:9"],

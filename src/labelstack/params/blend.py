@@ -8,6 +8,7 @@ from pydantic import Field
 
 from labelstack.params.section import Section
 
+Method = Literal["log_loss", "greedy", "equal", "nelder_mead"]
 BLEND = "blend"  # the ensemble's own name in tables and files
 
 
@@ -15,5 +16,5 @@ class BlendSection(Section):
     """Weighted average of stackers and base models; weights are searched on out-of-fold predictions."""
 
     members: list[str] = []
-    method: Literal["log_loss", "greedy", "equal"] = "log_loss"
+    method: Method = "log_loss"
     step: float = Field(0.05, gt=0, le=0.5)

@@ -19,9 +19,14 @@ MAX_LABELS = 100_000
 # Which file reads and writes which form of data set; what it offers: formats/format.py.
 FORMATS = Catalogue(
     "labelstack.formats",
-    {"imaterialist2018": "labelstack.formats.imaterialist2018", "table": "labelstack.formats.table:FORMAT"},
+    {
+        "imaterialist2018": "labelstack.formats.imaterialist2018",
+        "imet2019": "labelstack.formats.imet2019:FORMAT",
+        "table": "labelstack.formats.table:FORMAT",
+    },
 )
 TABLE = "table"
+IMET = "imet2019"
 JSON = "json"  # as a separator: every cell is a JSON list of texts
 _MAX_SIGNS = 8
 LabelId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -121,6 +126,8 @@ class DatasetSection(Section):
     def _ordered(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
         if value and info.data.get("format") == TABLE:
             raise ValueError("must be null: labels of the format table are names, and those that occur are the labels")
+        if value and info.data.get("format") == IMET:
+            raise ValueError("must be null: the labels of the format imet2019 are those of labels.csv")
         if value and value[0] > value[1]:
             raise ValueError(f"must be [first, last] with first ≤ last, not {list(value)}")
         if value and value[1] - value[0] >= MAX_LABELS:

@@ -82,6 +82,8 @@ class Params(SecondLevel):
                 yield f"{dotted(('models', name))}: schedule.reload needs held-out rows: set training.holdout above 0"
         if self.folds.method == "rarest_first" and self.folds.group_by is not None and self.folds.column is None:
             yield "folds.method: rarest_first deals single rows; with folds.group_by use iterative"
+        if self.folds.rare and (self.folds.method != "iterative" or self.folds.column is not None):
+            yield "folds.rare: is for folds that are dealt by iterative stratification: set it to 0"
 
     def _override_problems(self) -> Iterator[str]:
         for name, model in self.models.items():

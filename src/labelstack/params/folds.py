@@ -23,6 +23,7 @@ class FoldsSection(Section):
     seed: Seed = 0
     nested: bool = True
     method: Literal["iterative", "rarest_first"] = "iterative"
+    rare: int = Field(0, ge=0, le=1_000_000)
     column: Line | None = None
     group_by: Line | BlocksSection | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
 from labelstack.params.blend import BlendSection
 from labelstack.params.folds import FoldsSection
@@ -44,6 +44,14 @@ class SecondLevel(Section):
     @classmethod
     def _by_kind(cls, value: Any) -> Any:
         return parsed_by_kind(value, "stackers", "stacker kind", STACKERS, section_of)
+
+    @field_validator("thresholds")
+    @classmethod
+    def _for_thresholds(cls, value: ThresholdsSection, info: ValidationInfo) -> ThresholdsSection:
+        blend = info.data.get("blend")
+        if value.exclusive and blend is not None and blend.method == "nelder_mead":
+            raise ValueError("strategy argmax has no thresholds that blend.method: nelder_mead goes by: use another")
+        return value
 
 
 def default_second_level() -> SecondLevel:

@@ -1,5 +1,6 @@
-"""A generated garment data set, so that the pipeline runs anywhere without a download."""
+"""Generated data sets, so that the pipeline runs anywhere without a download: garments, and museum objects."""
 
 from labelstack.sample.dataset import draw_dataset
+from labelstack.sample.museum import draw_museum
 
-__all__ = ["draw_dataset"]
+__all__ = ["draw_dataset", "draw_museum"]

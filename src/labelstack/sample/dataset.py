@@ -65,7 +65,7 @@ def draw_dataset(root: str | Path, params: SampleSection, seed: int, workers: in
         When ``root`` holds files that are not a generated data set.
     """
     root = Path(root)
-    _refuse_foreign(root)
+    refuse_foreign(root)
     sizes = {"train": params.n_train, "validation": params.n_validation, "test": params.n_test}
     noise = {"train": params.label_noise, "validation": params.label_noise, "test": 0.0}
     with replacing_dir(root) as folder:
@@ -89,9 +89,10 @@ def draw_dataset(root: str | Path, params: SampleSection, seed: int, workers: in
     return _summary(labels, params)
 
 
-def _refuse_foreign(root: Path) -> None:
-    """Never delete what somebody else put there."""
+def refuse_foreign(root: Path) -> None:
+    """Never delete what somebody else put there: raise ``UserError`` unless all is of a generated data set."""
     ours = {"README", "images", "labels.csv", "test_answers.json", *(f"{split}.json" for split in SPLITS)}
+    ours |= {"train", "test", "train.csv", "sample_submission.csv", "train_answers.csv", "test_answers.csv"}
     foreign = sorted(path.name for path in root.iterdir() if path.name not in ours) if root.is_dir() else []
     if foreign or root.is_file():
         raise UserError(

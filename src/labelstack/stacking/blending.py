@@ -14,6 +14,7 @@ from labelstack.params.metric import MetricSection
 from labelstack.scoring.metric import FMetric, Metric, metric_of
 from labelstack.scoring.metrics import most_probable
 from labelstack.stacking.array_checks import check_answers, check_members
+from labelstack.stacking.weight_search import nelder_mead
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
 
@@ -63,12 +64,13 @@ def fit_weights(
     exclusive: bool = False,
     progress: str = "",
 ) -> dict[str, float]:
-    """Weights by the method that ``blend.method`` names; see ``search_weights``, ``likelihood_weights``.
+    """Weights by the method that ``blend.method`` names: ``search_weights``, ``likelihood_weights``, ``nelder_mead``.
 
     Parameters
     ----------
     members : name → float [n, n_labels] in 0 … 1, out-of-fold
     Y : 0/1 [n, n_labels]
+    folds : int [n], of the rows, for methods with thresholds of their own; None: there are no two
     exclusive : as of ``blend``; then what counts is each row's one label
     """
     if len(members) == 1:
@@ -78,6 +80,9 @@ def fit_weights(
     if settings.method == "log_loss":
         return likelihood_weights(members, Y, exclusive=exclusive)
     judge = metric_of(metric)
+    if settings.method == "nelder_mead":
+        f = judge.fits
+        return nelder_mead(members, Y, folds, average=f.average, beta=f.beta).weights
     return search_weights(members, Y, step=settings.step, metric=judge, exclusive=exclusive, progress=progress)
 
 

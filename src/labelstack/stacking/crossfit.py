@@ -71,6 +71,8 @@ def fit_blend(
     metric: MetricSection | None = None,
     thresholds: ThresholdsSection | None = None,
     groups: Sequence[str] | None = None,
+    new: Mapping[str, ArrayLike] | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> Blended:
     """Choose weights and a decision rule on all rows, and cross-fit the same choice.
 
@@ -81,6 +83,8 @@ def fit_blend(
     folds : int [n], the folds that the stackers were trained on
     blend_params, metric, thresholds : sections of params.yaml; None: their defaults
     groups : for each label the name of its group, for thresholds per group
+    new : name → float [m, n_labels], of the images that will be decided on, for rules that go by them (``mean_count``)
+    weights : that are given and not searched, of every member and sum 1
 
     Notes
     -----
@@ -92,12 +96,14 @@ def fit_blend(
     checked = _members(members)
     answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
-    honest = _cross_fit(checked, answers, assigned, blend_params, metric, thresholds, groups)
+    honest = _cross_fit(checked, answers, assigned, blend_params, metric, thresholds, groups, weights)
     rows = {name: member.like_new(assigned) for name, member in checked.items()}
     exclusive = thresholds.exclusive
-    weights = fit_weights(rows, answers, blend_params, metric, folds=assigned, exclusive=exclusive, progress="all rows")
+    by: dict[str, Any] = {"folds": assigned, "exclusive": exclusive, "progress": "all rows"}
+    weights = dict(weights or fit_weights(rows, answers, blend_params, metric, **by))
     probability = blend(rows, weights, exclusive=exclusive)
-    decision = fit_decision(answers, probability, thresholds, metric, groups=groups, folds=assigned)
+    unseen = None if new is None else blend(new, weights, exclusive=exclusive)
+    decision = fit_decision(answers, probability, thresholds, metric, groups=groups, folds=assigned, new=unseen)
     return Blended(weights, decision, probability, honest)
 
 
@@ -221,6 +227,7 @@ def _cross_fit(
     metric: MetricSection,
     thresholds: ThresholdsSection,
     groups: Sequence[str] | None,
+    given: Mapping[str, float] | None = None,
 ) -> CrossFitted:
     probability, labels = np.empty(answers.shape, np.float32), np.empty_like(answers)
     all_weights, rules = [], []
@@ -229,14 +236,18 @@ def _cross_fit(
         scored = folds == fold
         rows = {name: member.without(fold) for name, member in members.items()}
         others = {name: p[~scored] for name, p in rows.items()}
-        weights = fit_weights(
-            others,
-            answers[~scored],
-            blend_params,
-            metric,
-            folds=_without(folds, fold),
-            exclusive=thresholds.exclusive,
-            progress=f"fold {fold + 1}/{k}",
+        weights = (
+            dict(given)
+            if given
+            else fit_weights(
+                others,
+                answers[~scored],
+                blend_params,
+                metric,
+                folds=_without(folds, fold),
+                exclusive=thresholds.exclusive,
+                progress=f"fold {fold + 1}/{k}",
+            )
         )
         P = blend(rows, weights, exclusive=thresholds.exclusive)
         rule = _decide_without(answers, P, folds, fold, thresholds, metric, groups, None)
@@ -259,7 +270,8 @@ def _decide_without(
     """The decision rule chosen on the rows outside a fold."""
     rows = folds != fold
     inner = _without(folds, fold)
-    return fit_decision(answers[rows], P[rows], thresholds, metric, strategy=strategy, groups=groups, folds=inner)
+    by = {"strategy": strategy, "groups": groups, "folds": inner, "new": P[~rows]}
+    return fit_decision(answers[rows], P[rows], thresholds, metric, **by)  # type: ignore[arg-type]
 
 
 def _without(folds: NDArray[np.int64], fold: int) -> NDArray[np.int64] | None:

@@ -39,6 +39,9 @@ def run(split: str) -> None:
             run=None if engine.local else engine.map,
         )
     storage.write_json(paths.METRICS / "download" / f"{split}.json", counts)
+    if not len(manifest):  # a validation split that nothing needs
+        done("download", f"no {split} images in this data set", paths.shards(split))
+        return
     if not counts["ok"]:
         raise UserError(
             f"{paths.shards(split)}: none of {counts['images']} images could be downloaded: {counts['status']}. "

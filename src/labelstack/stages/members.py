@@ -229,6 +229,12 @@ def everyone(params: Params) -> list[Member]:
     return [*cube_members(params), *stackers(params), THE_BLEND]
 
 
+def oof_files(member: Member) -> list[str]:
+    """Paths of the files with a member's out-of-fold predictions, below dvc.yaml's folder: one for each network."""
+    files = [network.predictions / "oof.npz" for network in member.networks] or [member.oof]
+    return [file.as_posix() for file in files]
+
+
 def blended(params: Params) -> list[Member]:
     """Members of the blend in its order."""
     known = {member.name: member for member in everyone(params)}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 SPLITS = ("train", "validation", "test")
 
-SAMPLE = "data/sample"  # of the garments that the first stage draws
+SAMPLE = "data/sample"  # what the first stage draws
 SETTINGS = Path("data/settings.json")
 LABELS = Path("data/manifest/labels.parquet")
 ANSWERS = Path("data/manifest/answers.parquet")
@@ -16,6 +16,7 @@ FOLDS = Path("data/folds")
 STACKING = FOLDS / "stacking.parquet"
 AUDIT = FOLDS / "audit.parquet"
 ENSEMBLE = Path("models/ensemble")
+BLEND_FILE = ENSEMBLE / "blend.yml"
 METRICS = Path("metrics")
 PLOTS = Path("metrics/plots")
 EVALUATION = METRICS / "evaluation.json"

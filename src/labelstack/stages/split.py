@@ -14,4 +14,6 @@ def run() -> None:
     sizes = f"{assigned.folds.min()} … {assigned.folds.max()}"
     together = "" if assigned.sources is None else f", {assigned.sources} sources kept together"
     aside = f", {assigned.audit} rows set aside for the audit" if assigned.audit else ""
-    done("split", f"{assigned.stacking} rows in {len(assigned.folds)} folds of {sizes}{together}{aside}", paths.FOLDS)
+    rare = f", {assigned.rare} rows with rare labels alone in none" if assigned.rare else ""
+    folds = f"{len(assigned.folds)} folds of {sizes}"
+    done("split", f"{assigned.stacking} rows in {folds}{rare}{together}{aside}", paths.FOLDS)

@@ -38,6 +38,11 @@ def best_context(Y: NDArray[np.bool_], P: NDArray[np.float32], metric: Average, 
     return found[1], found[2]
 
 
+def best_share(Y: NDArray[np.bool_], P: NDArray[np.float32], metric: Average, beta: float) -> float:
+    """The ratio to the top with the largest F-beta on these rows, exactly; a floor there is none."""
+    return _Search(Y, P, metric, beta).ratio(0.0)[1]
+
+
 def _share(P: NDArray[np.float32]) -> NDArray[np.float32]:
     """P over the row's top, 1 where all is 0."""
     top = P.max(axis=1, keepdims=True)

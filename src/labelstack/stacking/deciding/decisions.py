@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -16,14 +16,18 @@ from labelstack.scoring.metrics import most_probable
 from labelstack.stacking.array_checks import check_answers, check_probability
 from labelstack.stacking.deciding import thresholds as limits
 from labelstack.stacking.deciding.calibration import Calibration, fit_calibration
-from labelstack.stacking.deciding.context import apply_context, best_context
+from labelstack.stacking.deciding.context import apply_context, best_context, best_share
 from labelstack.stacking.deciding.expected_f import decode
+from labelstack.stacking.deciding.group_limits import GroupLimit, apply_limits, best_limits
 from labelstack.stacking.deciding.label_counts import count_distribution, fit_count_weights, largest_count
+from labelstack.stacking.deciding.one_threshold import mean_of_folds, of_mean_count
 from labelstack.stacking.folds import assign_folds
+from labelstack.support.errors import UserError
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 Rule = Strategy | Literal["argmax"]
 _MARGIN = 1.0  # standard errors
+_ABOVE_0 = 1e-30  # a label of no probability at all is no share of anything
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,8 @@ class Decision:
     strategy : one of ``STRATEGIES``, or ``argmax``: the most probable label; ``auto`` never, but what it chose
     calibration : applied first
     thresholds : float32 [n_labels], for calibrated probabilities; None where the rule has none
-    ratio, floor : of ``context``
+    ratio, floor : of ``context`` and ``top_share``
+    limits : of ``group_limits``
     beta, log_weights : of ``expected_f``
     at_least_one : an image without a label gets its most probable one
     scores : of ``auto``: strategy → cross-fitted score by the metric that decides
@@ -48,6 +53,7 @@ class Decision:
     floor: float = 0.0
     beta: float = 1.0
     log_weights: NDArray[np.float64] | None = None
+    limits: Sequence[GroupLimit] = ()
     at_least_one: bool = False
     scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -60,8 +66,10 @@ class Decision:
             return most_probable(probability)
         if self.strategy == "expected_f":
             given = decode(probability, self.beta, self.log_weights)
-        elif self.strategy == "context":
+        elif self.strategy in ("context", "top_share"):
             given = apply_context(probability, self.ratio, self.floor)
+        elif self.strategy == "group_limits":
+            given = apply_limits(probability, self.limits)
         else:
             assert self.thresholds is not None
             given = limits.apply(probability, self.thresholds)
@@ -75,8 +83,10 @@ class Decision:
         kept: dict[str, Any] = {"strategy": self.strategy, "calibration": self.calibration.to_dict()}
         if self.thresholds is not None:
             kept["thresholds"] = [float(str(t)) for t in self.thresholds]
-        if self.strategy == "context":
+        if self.strategy in ("context", "top_share"):
             kept |= {"ratio": self.ratio, "floor": self.floor}
+        if self.strategy == "group_limits":
+            kept["limits"] = [asdict(limit) for limit in self.limits]
         if self.strategy == "expected_f":
             kept["beta"] = self.beta
             kept["log_weights"] = None if self.log_weights is None else self.log_weights.tolist()
@@ -87,6 +97,8 @@ class Decision:
         """What ``to_dict`` gave."""
         values = dict(kept)
         values["calibration"] = Calibration.from_dict(values.get("calibration", {"method": "none"}))
+        if "limits" in values:
+            values["limits"] = [GroupLimit(**each | {"labels": tuple(each["labels"])}) for each in values["limits"]]
         for name, kind in (("thresholds", np.float32), ("log_weights", np.float64)):
             if values.get(name) is not None:
                 values[name] = np.array(values[name], kind)
@@ -102,6 +114,7 @@ def fit_decision(
     strategy: str | None = None,
     groups: Sequence[str] | None = None,
     folds: ArrayLike | None = None,
+    new: ArrayLike | None = None,
 ) -> Decision:
     """Fit a rule for a large F-beta: the primary metric, or the F-score by which it has label sets decided.
 
@@ -112,7 +125,8 @@ def fit_decision(
     settings, metric : sections of params.yaml; None: their defaults
     strategy : instead of ``settings.strategy``
     groups : for each label the name of its group, for ``per_group``
-    folds : int [n], for ``auto``: it scores its candidates by cross-fitting. None deals out five folds.
+    folds : int [n], for ``auto``, which scores its candidates by cross-fitting, and ``per_fold``. None deals out five.
+    new : float [m, n_labels], of the images that will be decided on, for ``mean_count``; None: as those here
 
     Raises
     ------
@@ -126,8 +140,8 @@ def fit_decision(
     if name not in (*STRATEGIES, ARGMAX, "auto"):
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, {ARGMAX} or auto, not {name!r}")
     if name == "auto":
-        return _auto(np.asarray(Y), probability, settings, metric, groups, folds)
-    return _fit(cast(Rule, name), np.asarray(Y), probability, settings, metric, groups)
+        return _auto(np.asarray(Y), probability, settings, metric, groups, folds, new)
+    return _fit(cast(Rule, name), np.asarray(Y), probability, settings, metric, groups, folds=folds, new=new)
 
 
 def cross_fitted(
@@ -152,7 +166,9 @@ def cross_fitted(
         scored, others = assigned == fold, assigned != fold
         known: dict[str, Calibration] = {}
         for name, given in labels.items():
-            rule = _fit(name, targets[others], probability[others], settings, metric, groups, known)
+            given_rows = targets[others], probability[others]
+            inner, new = assigned[others], probability[scored]
+            rule = _fit(name, *given_rows, settings, metric, groups, known, folds=inner, new=new)
             given[scored] = rule.decide(probability[scored])
     return labels
 
@@ -175,6 +191,9 @@ def _fit(
     metric: MetricSection,
     groups: Sequence[str] | None,
     known: dict[str, Calibration] | None = None,
+    *,
+    folds: ArrayLike | None = None,
+    new: ArrayLike | None = None,
 ) -> Decision:
     """One strategy's rule; ``known`` keeps calibrations of the same rows by method."""
     answers = check_answers(Y, (P.shape[0], P.shape[1]), of="P")
@@ -192,8 +211,31 @@ def _fit(
     if strategy == "context":
         ratio, floor = best_context(answers, probability, f.average, f.beta)
         return replace(rule, ratio=ratio, floor=floor)
-    chosen = limits.choose(answers, probability, strategy, settings.fixed, f.average, f.beta, groups)
+    if strategy == "top_share":
+        return replace(rule, ratio=best_share(answers, probability, f.average, f.beta), floor=_ABOVE_0)
+    if strategy == "group_limits":
+        _known_groups(settings, groups)
+        start = limits.best_global(answers, probability, "samples", f.beta)
+        return replace(rule, limits=best_limits(answers, probability, f.beta, start, groups, settings.limits))
+    if strategy == "per_fold" and len(P) > 1:
+        one = mean_of_folds(answers, probability, _usable_folds(folds, answers), f.average, f.beta)
+        return replace(rule, thresholds=np.full(answers.shape[1], one, np.float32))
+    if strategy in ("per_fold", "mean_count"):
+        one = limits.best_global(answers, probability, f.average, f.beta)
+        if strategy == "mean_count" and new is not None:
+            one = of_mean_count(calibration(new), float(limits.apply(probability, one).sum(axis=1).mean()))
+        return replace(rule, thresholds=np.full(answers.shape[1], one, np.float32))
+    by_label = cast(limits.Strategy, strategy)
+    chosen = limits.choose(answers, probability, by_label, settings.fixed, f.average, f.beta, groups)
     return replace(rule, thresholds=chosen)
+
+
+def _known_groups(settings: ThresholdsSection, groups: Sequence[str] | None) -> None:
+    there = {""} if groups is None else set(map(str, groups))
+    if unknown := sorted(settings.limits.keys() - there):
+        raise UserError(
+            f"thresholds.limits: no label group is called {', '.join(unknown)} (there are: {', '.join(sorted(there))})"
+        )
 
 
 def _count_weights(Y: NDArray[np.bool_], P: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -210,6 +252,7 @@ def _auto(
     metric: MetricSection,
     groups: Sequence[str] | None,
     folds: ArrayLike | None,
+    new: ArrayLike | None,
 ) -> Decision:
     """The candidate with the largest cross-fitted score, fitted to all rows.
 
@@ -219,7 +262,7 @@ def _auto(
     """
     names = list(dict.fromkeys(settings.candidates))
     if len(names) == 1 or len(P) == 1:
-        return _fit(names[0], Y, P, settings, metric, groups)
+        return _fit(names[0], Y, P, settings, metric, groups, folds=folds, new=new)
     answers = check_answers(Y, (P.shape[0], P.shape[1]), of="P")
     labels = cross_fitted(Y, P, settings, metric, groups=groups, folds=folds)
     judge = metric_of(metric).decides
@@ -231,7 +274,7 @@ def _auto(
         error = 0.0 if ours is None or theirs is None else float((ours - theirs).std() / np.sqrt(len(P)))
         if scores[name] > scores[chosen] + _MARGIN * error + 1e-9:
             chosen = name
-    return replace(_fit(chosen, Y, P, settings, metric, groups), scores=scores)
+    return replace(_fit(chosen, Y, P, settings, metric, groups, folds=folds, new=new), scores=scores)
 
 
 def _usable_folds(folds: ArrayLike | None, Y: NDArray[np.bool_]) -> NDArray[np.int64]:

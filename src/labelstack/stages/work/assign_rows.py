@@ -13,6 +13,7 @@ from labelstack.params import Params
 from labelstack.params.folds import BlocksSection
 from labelstack.stacking.folds import assign_folds
 from labelstack.stacking.holdouts import hold_out
+from labelstack.stacking.rare_labels import frequent_labels
 from labelstack.stacking.rarest_first import rarest_first_folds
 from labelstack.stacking.shares import choose_share
 from labelstack.stacking.sources import blocks
@@ -35,12 +36,14 @@ class Assigned:
     folds : int64 [k], their number in each fold
     sources : of what belongs together among them; None: every row stands alone
     audit : rows that nothing learns from or chooses by
+    rare : rows in no fold, since they have no label but rare ones
     """
 
     stacking: int
     folds: Ids
     sources: int | None
     audit: int
+    rare: int = 0
 
 
 def compute(params: Params) -> Assigned:
@@ -53,13 +56,15 @@ def compute(params: Params) -> Assigned:
     """
     train, audit = _set_aside(params, _with_sources(params, read_rows("train")))
     if params.by_fold:
-        stacking, folds = train, _folds(params, train)
+        stacking = train = _frequent(params, whole := train)
+        folds = _folds(params, train)
         for fold in range(params.folds.k):
             own = folds == fold
             write_fitted(str(fold), _by_fold(params, train, own))
             write_asked(str(fold), Asked(Part("train", train.row_id[own]), audit))
     else:
-        stacking = _with_sources(params, read_rows(stacking_split(params)))
+        whole = _with_sources(params, read_rows(stacking_split(params)))
+        stacking = _frequent(params, whole)
         folds = _folds(params, stacking)
         write_fitted(ALL, _fitted(params, train))
         write_asked(ALL, Asked(Part(stacking.split, stacking.row_id), audit))
@@ -67,7 +72,8 @@ def compute(params: Params) -> Assigned:
     write_audit(audit)
     sources = None if stacking.source is None else len(np.unique(stacking.source))
     sizes = np.bincount(folds, minlength=params.folds.k)
-    return Assigned(len(stacking), sizes, sources, 0 if audit is None else len(audit.row_id))
+    aside = 0 if audit is None else len(audit.row_id)
+    return Assigned(len(stacking), sizes, sources, aside, len(whole) - len(stacking))
 
 
 def _set_aside(params: Params, train: Rows) -> tuple[Rows, Part | None]:
@@ -109,7 +115,20 @@ def _folds(params: Params, rows: Rows) -> Ids:
         return _given(params, rows)
     if params.folds.method == "rarest_first":
         return _rarest_first(params, rows)
-    return assign_folds(rows.Y, params.folds.k, params.folds.seed, source=rows.source)
+    Y = rows.Y[:, frequent_labels(rows.Y, params.folds.rare)] if params.folds.rare else rows.Y
+    return assign_folds(Y, params.folds.k, params.folds.seed, source=rows.source)
+
+
+def _frequent(params: Params, rows: Rows) -> Rows:
+    """The rows that get a fold: with ``folds.rare`` those that have a more frequent label."""
+    if not params.folds.rare:
+        return rows
+    kept = np.asarray(rows.Y[:, frequent_labels(rows.Y, params.folds.rare)].any(axis=1), np.bool_)
+    if not kept.any():
+        raise UserError(
+            f"folds.rare: no label has more than {params.folds.rare} of the {len(rows):,} {rows.split} images: lower it"
+        )
+    return rows.where(kept)
 
 
 def _given(params: Params, rows: Rows) -> Ids:

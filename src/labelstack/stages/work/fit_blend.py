@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from labelstack.params import Params
 from labelstack.predictions import Predictions, read_predictions, write_predictions
 from labelstack.scoring.metric import metric_of
+from labelstack.stacking.blend_file import FileMember, write_blend_file
 from labelstack.stacking.blending import blend
 from labelstack.stacking.crossfit import CrossFitted, fit_blend, scores, strategy_scores
 from labelstack.stacking.fold_predictions import FoldPredictions
@@ -21,7 +22,7 @@ from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
 from labelstack.stages.fold_files import read_stacking
 from labelstack.stages.label_sets import save_decision
-from labelstack.stages.members import THE_BLEND, blended
+from labelstack.stages.members import THE_BLEND, blended, oof_files
 from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
@@ -96,18 +97,22 @@ def fold_predictions(params: Params, row_id: NDArray[np.int64]) -> dict[str, Fol
 
 
 def compute(params: Params) -> Mixed:
-    """Write models/ensemble (blend, thresholds), the blended predictions and metrics/{blend,decisions}.json."""
+    """Write models/ensemble (blend, as YAML too, thresholds), blended predictions, metrics/{blend,decisions}.json."""
     stacking, labels = read_stacking(params), label_table()
     rows, folds = stacking.rows, stacking.folds
     members = fold_predictions(params, rows.row_id)
     test = new_predictions(params, "test")
     test_id = next(iter(test.values())).image_id
     chosen = choices(params, labels)
-    mixed = fit_blend(members, rows.Y, folds, blend_params=params.blend, **chosen)
+    new = {name: p.rows_of(test_id) for name, p in test.items()} if params.thresholds.by_new_images else None
+    mixed = fit_blend(members, rows.Y, folds, blend_params=params.blend, new=new, **chosen)
     weights, oof, fitted = mixed.weights, mixed.probability, mixed.cross_fitted
     measured = scores(rows.Y, oof, folds, **chosen, fitted=fitted, decision=mixed.decision)
     strategies = strategy_scores(members, fitted, rows.Y, folds, **chosen)
     storage.write_json(THE_BLEND.learnt, {"weights": weights})
+    write_blend_file(
+        paths.BLEND_FILE, [FileMember(tuple(oof_files(one)), weights[one.name]) for one in blended(params)]
+    )
     save_decision(THE_BLEND.rule, labels["label_id"].to_numpy(), mixed.decision)
     write_predictions(THE_BLEND.oof, rows.row_id, oof)
     save_cross_fitted(THE_BLEND.cross_fitted, rows.row_id, fitted, metric_of(params.metric))

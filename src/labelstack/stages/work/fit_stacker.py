@@ -93,7 +93,8 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
     fitted = cross_fit(result.predictions, rows.Y, folds, **chosen)
     save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
     probability = result.predictions.like_new(folds)
-    decision = fit_decision(rows.Y, probability, params.thresholds, params.metric, groups=chosen["groups"], folds=folds)
+    by = {"groups": chosen["groups"], "folds": folds, "new": result.test if params.thresholds.by_new_images else None}
+    decision = fit_decision(rows.Y, probability, params.thresholds, params.metric, **by)
     save_decision(own.rule, labels["label_id"].to_numpy(), decision)
     measured = scores(rows.Y, result.predictions, folds, **chosen, fitted=fitted, decision=decision)
     storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})

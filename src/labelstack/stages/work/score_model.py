@@ -69,7 +69,9 @@ def compute(params: Params, own: Member) -> ScoredModel:
     chosen = choices(params, labels)
     fitted = cross_fit(P, rows.Y, folds, **chosen)
     save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
-    decision = fit_decision(rows.Y, P, chosen["thresholds"], chosen["metric"], groups=chosen["groups"], folds=folds)
+    new = read_predictions(own.predictions / "test.npz").probability if params.thresholds.by_new_images else None
+    by = {"groups": chosen["groups"], "folds": folds, "new": new}
+    decision = fit_decision(rows.Y, P, chosen["thresholds"], chosen["metric"], **by)
     measured = scores(rows.Y, P, folds, **chosen, fitted=fitted, decision=decision)
     save_decision(own.rule, labels["label_id"].to_numpy(), decision)
     storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
