@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from labelstack.registry.versions import DIGEST_TAG, all_versions
@@ -18,6 +20,7 @@ from labelstack.tracking.journal import Journal
 from labelstack.tracking.lineage import results_commit
 from labelstack.tracking.runs import Tracker, connect
 
+_PATIENCE = 600.0  # seconds to wait for another `labelstack sync`
 RESULTS_TAG = "git.results_commit"
 REGISTRATION = paths.ENSEMBLE / "registration.json"
 
@@ -34,7 +37,8 @@ def run() -> None:
     root = store.main_root(ROOT)
     uri = store.resolve_uri(tracking.uri, root)
     shown = store.public_uri(uri, root)
-    upload(root, uri, shown)
+    with _alone(root / outbox.FOLDER):
+        upload(root, uri, shown)
     if REGISTRATION.exists():
         record_commit(connect(tracking, ROOT, create=False))
     others = {Journal.peek(folder)[0].get("server") for folder in outbox.pending(root)} - {shown, None}
@@ -45,11 +49,28 @@ def run() -> None:
         )
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for another `labelstack sync` over the same folder, if anything is kept there."""
+    with ExitStack() as held:
+        with suppress(FileNotFoundError):
+            held.enter_context(
+                store.locked(
+                    folder,
+                    _PATIENCE,
+                    "another `labelstack sync` has been uploading from here for ten minutes; try again when it ended",
+                    "sync: another `labelstack sync` uploads from here; waiting for it",
+                )
+            )
+        yield
+
+
 def upload(root: Path, uri: str, shown: str) -> None:
     """Upload the journals of one store and print the line that tells how many entries went there."""
     folders = outbox.pending(root, shown)
     if not folders:
         print(f"sync: nothing pending for {shown}", flush=True)
+        _name_damaged(root)
         return
     try:
         client = store.open_client(uri)
@@ -74,8 +95,15 @@ def upload(root: Path, uri: str, shown: str) -> None:
         print(f"sync: another process writes or uploads the run {run_id}; it is left to that", flush=True)
     counted = outbox.counted
     print(f"sync: {counted(entries, 'entry', 'entries')} of {counted(runs, 'run', 'runs')} → {shown}", flush=True)
+    _name_damaged(root)
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _name_damaged(root: Path) -> None:
+    if aside := outbox.set_aside(root):
+        names = ", ".join(place.relative_to(root).as_posix() for place in aside)
+        print(f"sync: damaged and set aside, to mend or delete: {names}", flush=True)
 
 
 def record_commit(tracker: Tracker) -> None:

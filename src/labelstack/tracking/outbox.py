@@ -1,7 +1,8 @@
 """What could not be logged because the tracking store went away: kept on disk in order, uploaded later, once.
 
 A run writes to the store directly while that answers. When it doesn't, everything from then on is appended to
-``mlpending/<store>/<run_id>/journal.jsonl`` (artifacts are copied beside it) until the store is back. Uploading the
+``mlpending/<store>/<run_id>/journal.jsonl`` (artifacts are copied beside it) until the store is back. A journal that
+is damaged is moved to ``mlpending/damaged/<store>/<run_id>`` as it is, and the others are uploaded. Uploading the
 same journal again, or a part of it, changes nothing: MLflow's metrics are unique in (key, timestamp, step, value),
 steps that the store holds are not sent, and everything else is overwritten with the same.
 """
@@ -12,6 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,8 @@ from labelstack.params import digest as digest_of
 from labelstack.support.errors import UserError
 from labelstack.tracking import store
 from labelstack.tracking.entries import METRICS_BATCH, apply
-from labelstack.tracking.journal import Busy, Journal
+from labelstack.tracking.journal import DAMAGED, Busy, Journal
+from labelstack.tracking.journal_lines import FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -136,7 +139,15 @@ def upload(client: MlflowClient, journal: Journal, progress: Callable[[int], Any
         if entry["kind"] == "metrics":
             values = [tuple(value) for one in entries for value in one["values"]]
             entry = entry | {"values": _missing(client, journal.run_id, values, held)}
-        apply(client, journal.run_id, entry, journal.file(entry))
+        try:
+            apply(client, journal.run_id, entry, journal.file(entry))
+        except Exception as error:
+            if store.known(error):
+                raise
+            why = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"{journal.folder}: {entry['kind']} could not be uploaded ({why}); it is left there"
+            ) from error
         journal.advance(end, len(entries))
         sent += len(entries)
         if progress:
@@ -184,8 +195,18 @@ def folder_of(root: Path, shown: str, run_id: str) -> Path:
 def pending(root: Path, shown: str | None = None) -> list[Path]:
     """Folders of journals, of one store or of all, oldest first."""
     base = root / FOLDER if shown is None else server_folder(root, shown)
-    found = base.glob("*/journal.jsonl" if shown is not None else "*/*/journal.jsonl")
-    return [file.parent for file in sorted(found, key=lambda f: f.stat().st_mtime) if file.parent.name[0] != "."]
+    found = []
+    for folder in base.glob("*" if shown is not None else "*/*"):
+        if folder.name[0] != "." and folder.parent.name != DAMAGED:
+            with suppress(OSError, ValueError):  # another process makes it, or has just uploaded it
+                file = max(folder.iterdir(), key=lambda file: file.name == FILE)
+                found.append((file.lstat().st_mtime, folder))
+    return [folder for _, folder in sorted(found)]
+
+
+def set_aside(root: Path) -> list[Path]:
+    """What was damaged and waits for a person."""
+    return sorted((root / FOLDER / DAMAGED).glob("*/*"))
 
 
 def waiting(root: Path, shown: str) -> str:
@@ -213,7 +234,7 @@ def upload_folder(
     Raises
     ------
     UserError
-        When the store is away again (what was sent is remembered) or refuses an entry.
+        When the store is away again (what was sent is remembered), refuses an entry, or the journal is damaged.
     """
     try:
         journal = Journal.open(folder, None, patience=0)

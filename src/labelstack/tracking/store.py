@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from labelstack.support.errors import UserError
 from labelstack.support.storage import WITHOUT_CHECKSUMS
-from labelstack.tracking import sqlite_uri
+from labelstack.tracking import sqlite_file, sqlite_uri
 from labelstack.tracking.texts import without_credentials
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _REACH_SECONDS = 5
 _TOO_MANY, _NOT_IMPLEMENTED = 429, 501
+_logger = logging.getLogger(__name__)
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
@@ -104,16 +105,26 @@ def public_uri(uri: str, root: Path) -> str:
 @contextmanager
 def explained(uri: str, doing: str) -> Iterator[None]:
     """Turn exceptions of MLflow and of the artifacts' store into a ``UserError`` that says what was being done."""
-    from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
-
     try:
         yield
     except Exception as error:
-        if not isinstance(error, MlflowException | RequestException) and not _of(error, "botocore", "boto3"):
+        if not known(error):
             raise
+        if sqlite_uri.is_sqlite(uri) and sqlite_file.LOCKED in str(error):
+            raise UserError(
+                f"MLflow at {without_credentials(uri)}: could not {doing}: {sqlite_file.LOCKED}, another process keeps "
+                "writing to it. End that process, and try again"
+            ) from error
         message = without_credentials(str(error).replace(uri, without_credentials(uri)).strip())
         raise UserError(f"MLflow at {without_credentials(uri)}: could not {doing}: {message}") from error
+
+
+def known(error: BaseException) -> bool:
+    """Whether an error is one of MLflow, of its database or of the artifacts' store."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    return isinstance(error, MlflowException | RequestException) or _of(error, "botocore", "boto3", "sqlalchemy")
 
 
 def unreachable(error: BaseException, uri: str) -> bool:
@@ -165,11 +176,13 @@ def hurried(seconds: int) -> Iterator[None]:
 
 
 def answers(uri: str) -> bool:
-    """A quick look whether the store is there: a server's health, a database's port."""
+    """A quick look whether the store is there: a server's health, a database's port, a sqlite file that is free."""
     try:
         if uri.startswith("http"):
             _check_server(uri)
-        elif not sqlite_uri.is_sqlite(uri):
+        elif sqlite_uri.is_sqlite(uri):
+            return not sqlite_file.is_locked(sqlite_uri.file_of(uri, Path()))
+        else:
             _check_database(uri)
     except UserError:
         return False
@@ -203,7 +216,9 @@ def open_client(uri: str) -> MlflowClient:
             return MlflowClient(tracking_uri=uri, registry_uri=registry)
         file = sqlite_uri.file_of(uri, Path())
         sqlite_uri.check(file)
+        sqlite_file.wait_until_free(file)
         with locked(file.parent):
+            sqlite_file.make_whole(uri, file)
             return MlflowClient(tracking_uri=uri, registry_uri=registry)
 
 
@@ -261,8 +276,23 @@ def _check_database(uri: str) -> None:
 
 
 @contextmanager
-def locked(folder: Path, patience: float = 60) -> Iterator[None]:
-    """Hold an advisory lock on a folder: MLflow creates a sqlite store's tables without one."""
+def locked(
+    folder: Path,
+    patience: float = 60,
+    otherwise: str = "another process holds the MLflow store for a minute",
+    waiting: str = "",
+) -> Iterator[None]:
+    """Hold an advisory lock on a folder: MLflow creates a sqlite store's tables without one.
+
+    Parameters
+    ----------
+    patience : float
+        Seconds to wait for another process.
+    otherwise : str
+        What the ``UserError`` says after these.
+    waiting : str
+        What a warning says when it has to be waited.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         deadline = time.monotonic() + patience
@@ -272,7 +302,10 @@ def locked(folder: Path, patience: float = 60) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise UserError(f"{folder}: another process holds the MLflow store for a minute") from None
+                    raise UserError(f"{folder}: {otherwise}") from None
+                if waiting:
+                    _logger.warning("%s", waiting)
+                    waiting = ""
                 time.sleep(0.05)
             except OSError:  # a file system without locks on folders (some NFS): go on without
                 break
