@@ -39,6 +39,7 @@ class EnsembleModel(mlflow.pyfunc.PythonModel):
         """Load the models from the artifact ``ensemble``."""
         limit = os.environ.get(_SERVER_LIMIT)
         self.patience_s = float(limit) / 2 if limit else None
+        Limits.of_environment()  # a wrong one is told before any request
         self.ensemble = Ensemble.load(context.artifacts["ensemble"], served=True)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
