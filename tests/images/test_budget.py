@@ -54,6 +54,8 @@ BOMBS = {
     "comments behind a marker that Pillow passes": lambda: (
         JPEG[:2] + (b"\xff\xc8\xff\xff" + b"\xff\xfe\0\2" * 16_383) * 100 + JPEG[2:]
     ),
+    "markers behind the first scan": lambda: empty_scans(2000, 2000) + b"\xff\x01" * 5_000_000,
+    "markers within the first scan": lambda: JPEG[:-2] + b"\xff\x01" * 5_000_000 + b"\xff\xda\0\2" * 50_000,
     "fill bytes": lambda: JPEG[:20] + b"\xff" * 20_000_000 + JPEG[20:],
     "bytes of no segment": lambda: JPEG[:20] + b"\1" * 20_000_000 + JPEG[20:],
     "1,600,000 chunks": lambda: png_with(chunk(b"teXt", b"") * 1_600_000),

@@ -26,9 +26,9 @@ CHUNKS = 50_000  # of a PNG
 STRIPS = 200_000  # or tiles, of a TIFF
 _LEAST_PIXELS = 65_536  # that a scan counts for: it has a price of its own
 _RUN_LENGTH = 64  # times the work of other pixels: Pillow unpacks such a BMP in Python
-_MARKER = re.compile(rb"\xff[\x01-\xfe]")
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # restarts stand in scans, by the thousand
 # Markers behind which Pillow looks for the next one at once: no length, or none that it reads.
-_BARE = frozenset({0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
+_BARE = frozenset({0x01, 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE)})
 _RESERVED = frozenset(range(0x02, 0xC0))  # ITU T.81, table B.1: libjpeg looks for the next one at once
 _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
 _EXIF = b"Exif\0\0"
@@ -136,8 +136,13 @@ def memory_of(image: Image.Image, data: bytes) -> int:
 
 
 def scans_of(data: bytes) -> int:
-    """The scans of a JPEG up to its end, as libjpeg finds them."""
-    return sum(kind == _SOS for kind, _, _ in _segments(data, first_scan=False))
+    """The scans of a JPEG up to its end, as libjpeg finds them; more than ``SCANS`` where it has too many segments."""
+    scans = 0
+    for number, (kind, _, _) in enumerate(_segments(data, first_scan=False)):
+        scans += kind == _SOS
+        if number > SEGMENTS:
+            return max(scans, SCANS + 1)
+    return scans
 
 
 def _priced(scans: int, pixels: int) -> int:
