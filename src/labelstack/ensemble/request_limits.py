@@ -8,10 +8,11 @@ MLflow's own reader would answer with an internal error.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from labelstack.support.errors import UserError
@@ -22,6 +23,7 @@ BODY_S = 30.0  # for a body to come in
 _IN_FLIGHT = 4  # times the bytes of a request, in all requests together
 _SERVING = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"  # MLflow sets it to "true" in its server and in `mlflow models predict`
 _INVOCATIONS = "/invocations"
+_TOO_SLOW = 408
 _TYPES = ("application/json", "text/csv")
 _TABLES = {"dataframe_records", "dataframe_split", "instances", "inputs"}
 Message = MutableMapping[str, Any]
@@ -105,6 +107,8 @@ class RequestLimits:
             if refused is None:
                 refused = await asyncio.to_thread(self._problem, scope, bytes(taken.body))
             if refused is not None:
+                if refused[0] != _TOO_SLOW:
+                    await self._drain(receive, taken)
                 await _answer(send, *refused)
                 return
             await self.app(scope, _replayed(bytes(taken.body), receive), send)
@@ -122,6 +126,7 @@ class RequestLimits:
             async with asyncio.timeout(self.body_s):
                 while True:
                     message = await receive()
+                    taken.whole = not message.get("more_body", False)
                     if message["type"] == "http.disconnect":
                         return 400, "the request ended too early"
                     part = message.get("body", b"")
@@ -132,10 +137,20 @@ class RequestLimits:
                         return 413, problem
                     if most is not None and self._in_flight > _IN_FLIGHT * most:
                         return 503, "too many large requests at once; ask again in a moment"
-                    if not message.get("more_body", False):
+                    if taken.whole:
                         return None
         except TimeoutError:
-            return 408, f"the request's body did not come within {self.body_s:g} seconds"
+            return _TOO_SLOW, f"the request's body did not come within {self.body_s:g} seconds"
+
+    async def _drain(self, receive: Receive, taken: _Taken) -> None:
+        """Read what is left of a body, and keep none of it: clients that still send would not see the answer."""
+        left = _IN_FLIGHT * (self.limits.request_bytes or REQUEST_BYTES)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.body_s):
+                while not taken.whole and left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    taken.whole = not message.get("more_body", False)
 
     def _problem(self, scope: Mapping[str, Any], body: bytes) -> tuple[int, str] | None:
         if not _header(scope, b"content-type").lower().startswith("application/json"):
@@ -157,11 +172,9 @@ class RequestLimits:
 class _Taken:
     """What has come in of a request."""
 
-    body: bytearray
+    body: bytearray = field(default_factory=bytearray)
     counted: int = 0
-
-    def __init__(self) -> None:
-        self.body = bytearray()
+    whole: bool = False
 
 
 def _rows(content: Mapping[str, Any]) -> int:
@@ -200,7 +213,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 async def _answer(send: Send, status: int, problem: str) -> None:
-    """An error in the form of MLflow's; what is left of the body is not read, so the connection ends."""
+    """An error in the form of MLflow's; a body that is too long is not read to its end, so the connection ends."""
     content = json.dumps({"error_code": "BAD_REQUEST", "message": problem}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     if status == 503:
