@@ -45,7 +45,7 @@ def special(tmp_path: Path) -> list[Path]:
     own = [tmp_path / f"{name}.jpg" for name in ("pipe", "socket", "empty", "kmsg", "zero", "loop", "to_pipe")]
     kernels = ["/proc/kmsg", "/proc/self/environ", "/proc/self/cmdline", "/dev/zero", "/dev/tty", "/dev/random"]
     kernels += ["/sys/kernel/uevent_seqnum", "/proc/self/root/proc/kmsg", "/dev/fd/0"]
-    return [*own, *map(Path, kernels), tmp_path, tmp_path / "absent.jpg", Path("nul\0byte.jpg"), Path("x" * 5000)]
+    return [*own, *map(Path, kernels), tmp_path, tmp_path / "absent.jpg", Path("nul\0byte.jpg"), Path("-x" * 2000)]
 
 
 def test_nothing_special_is_opened_and_nothing_blocks(special: list[Path]) -> None:
