@@ -137,7 +137,12 @@ def served(tracker: Tracker, name: str, workspace: Path, open_host: str) -> Iter
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {"PATH": path, "MLFLOW_TRACKING_URI": tracker.uri, "LABELSTACK_ALLOW_HOSTS": open_host}
+    environment = {
+        "PATH": path,
+        "MLFLOW_TRACKING_URI": tracker.uri,
+        "LABELSTACK_ALLOW_HOSTS": open_host,
+        "LABELSTACK_ALLOW_PATHS": tempfile.gettempdir(),
+    }
     command = ["mlflow", "models", "serve", "-m", f"models:/{name}@champion", "--env-manager", "local"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

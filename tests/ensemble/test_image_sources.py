@@ -374,7 +374,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     def denied(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(Path, "open", denied)  # root may read every file
+    monkeypatch.setattr(os, "open", denied)  # root may read every file
     assert error(ImageSources(), str(tmp_path / "a.jpg")).endswith("a.jpg: the file may not be read")
 
 

@@ -178,7 +178,7 @@ def test_stored_registered_and_loaded_elsewhere(
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3", "LABELSTACK_ALLOW_PATHS": "."},
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])

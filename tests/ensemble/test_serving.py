@@ -87,8 +87,8 @@ def served(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["mlflow", "models", "serve", *CHAMPION, "--port", str(port)],
-            cwd=finished.root, env=environment() | STORE | {"LABELSTACK_ALLOW_HOSTS": web}, stdout=output,
-            stderr=output, start_new_session=True,
+            cwd=finished.root, stdout=output, stderr=output, start_new_session=True,
+            env=environment() | STORE | {"LABELSTACK_ALLOW_HOSTS": web, "LABELSTACK_ALLOW_PATHS": str(folder)},
         )  # fmt: skip
     try:
         wait_for(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/ping"), 120)
@@ -105,7 +105,17 @@ def test_200_mixed_requests_are_all_answered_rightly(served: Served, tmp_path: P
     (tmp_path / "note.txt").write_text("no image")
     names = sorted(served.submitted)
     truncated = base64.b64encode((served.folder / names[0]).read_bytes()[:300]).decode()
-    bad = ["gone.jpg", str(tmp_path / "note.txt"), "!garbage!", truncated, None, 7, "file:///etc/passwd"]
+    bad = [
+        "gone.jpg",
+        str(tmp_path / "note.txt"),
+        "/proc/kmsg",
+        "/dev/zero",
+        "!garbage!",
+        truncated,
+        None,
+        7,
+        "file:///etc/passwd",
+    ]
     bad += [f"http://{served.web}/gone.jpg", "http://127.0.0.1:9/x.jpg", "http://169.254.169.254/latest", str(tmp_path)]
     choose = random.Random(1)
 
@@ -164,6 +174,12 @@ def test_requests_that_hold_no_images_are_refused_clearly(served: Served, body: 
     assert text in content
 
 
+def test_too_many_rows_are_refused_with_413(served: Served) -> None:
+    status, content = served.post({"dataframe_records": [{"image": "!"}] * 257})
+    assert status == 413
+    assert "257 rows in one request; this server takes at most 256" in content
+
+
 def test_no_rows_no_answers(served: Served) -> None:
     body = {"dataframe_split": {"columns": ["image"], "data": []}}
     assert served.post(body) == (200, {"predictions": []})
@@ -186,10 +202,11 @@ def test_mlflow_models_predict(finished: Workspace, tmp_path: Path) -> None:
     (tmp_path / "images.json").write_text(json.dumps({"dataframe_records": rows}))
     done = subprocess.run(
         ["mlflow", "models", "predict", *CHAMPION, "-i", str(tmp_path / "images.json")],
-        cwd=finished.root, env=environment() | STORE, capture_output=True, text=True, timeout=PATIENCE,
+        cwd=finished.root, env=environment() | STORE | {"LABELSTACK_ALLOW_PATHS": "data/sample"}, capture_output=True,
+        text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     good, bad = json.loads(done.stdout)["predictions"]
     assert good["label_id"] == labels[name]
-    assert bad["error"] == "gone.jpg: neither a readable image file nor base64 of one"
+    assert bad["error"] == "gone.jpg: neither an image file in a folder that is open to requests nor base64 of one"
     assert "cuda" not in done.stderr

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelstack.stages.common import ROOT, tracking_here
 from labelstack.support.errors import UserError
+from labelstack.support.spreadsheet import write_table
 from labelstack.support.storage import replacing, writable
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _write(found: pd.DataFrame, out: Path) -> None:
         if "probabilities" in found:
             wide = pd.DataFrame([row or {} for row in found["probabilities"]]).add_prefix("p_")
             table = pd.concat([table, wide], axis=1)
-        table.to_csv(temporary, index=False, errors="backslashreplace")
+        write_table(table, temporary, errors="backslashreplace")
 
 
 def _text(value: Any) -> str:

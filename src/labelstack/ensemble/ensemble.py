@@ -26,6 +26,8 @@ from labelstack.support.quiet import load_tensorflow
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labelstack.images.pixels.budget import Budget
+
 COLUMNS = ("label_id", "labels", "probability", "error")
 _AHEAD = 2  # batches that are fetched and decoded while one is predicted
 Images = NDArray[np.uint8]
@@ -78,11 +80,17 @@ class Ensemble:
         self._turn = threading.Lock()  # a batch at a time: the models use all cores, and memory stays bounded
 
     @classmethod
-    def load(cls, folder: str | Path) -> Ensemble:
-        """Load the models that the blend needs from a folder that ``assemble_folder`` made."""
+    def load(cls, folder: str | Path, *, served: bool = False) -> Ensemble:
+        """Load the models that the blend needs from a folder that ``assemble_folder`` made.
+
+        ``served`` says that strangers send the images: local files are read only where the environment opens them.
+        """
         folder = Path(folder)
         spec = read_spec(folder)
-        return cls(spec, _real_rooms(folder, spec))
+        from labelstack.images.pixels.budget import Budget
+
+        sources = ImageSources.from_settings(spec.settings.fetch, served=served)
+        return cls(spec, _real_rooms(folder, spec, Budget.of(sources.images)), sources)
 
     def predict(
         self,
@@ -101,7 +109,7 @@ class Ensemble:
         all_probabilities : bool
             Add the column ``probabilities``: of every label, in the order of ``spec.label_id``.
         patience_s : float, optional
-            Seconds after which no URL is waited for any longer.
+            Seconds after which no URL is waited for any longer, and no image is decoded.
         progress : bool
             Show a bar where standard error is a terminal.
 
@@ -185,7 +193,7 @@ def _at_once(spec: Spec, views: Iterable[View]) -> int:
     return max(1, spec.settings.batch_size // parts)
 
 
-def _real_rooms(folder: Path, spec: Spec) -> Rooms:
+def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
     load_tensorflow()
     from labelstack.ensemble.recompute import looks_of
     from labelstack.images.pixels.decode import to_stored_jpeg
@@ -208,7 +216,9 @@ def _real_rooms(folder: Path, spec: Spec) -> Rooms:
         return lambda pixels: mean_of([forward(pixels[view]) for view, forward in networks])
 
     return Rooms(
-        store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality, settings.damaged)[0],
+        store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality, settings.damaged, allowed)[
+            0
+        ],
         decode=lambda stored, view: looks_of(spec, view)(stored, id_of(stored), view.box),
         models={name: base_model(name) for name in spec.needed_models},
         stackers={name: load_fold_ensemble(folder / "stackers" / name).predict_proba for name in spec.needed_stackers},

@@ -15,6 +15,7 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from labelstack.ensemble.regular_file import opened_folders, read_regular
 from labelstack.images.fetching.status import reason
 from labelstack.params.images import ImagesSection
 from labelstack.support.cores import cores
@@ -33,6 +34,8 @@ FETCH_KEYS = (
     "timeout_s",
     "retries",
     "max_bytes",
+    "max_decode_work",
+    "max_decode_bytes",
     "allow_schemes",
     "allow_hosts",
     "s3_endpoint_url",
@@ -58,30 +61,38 @@ class ImageSources:
     ----------
     images : ImagesSection
         Limits, allowed schemes and hosts.
-    paths : bool
-        Whether local paths are read.
+    folders : sequence of Path, optional
+        Folders below which local paths are read; none: no paths; None: any path.
     """
 
-    def __init__(self, images: ImagesSection | None = None, *, paths: bool = True) -> None:
+    def __init__(self, images: ImagesSection | None = None, *, folders: Sequence[Path] | None = None) -> None:
         images = images or ImagesSection()
         self.images = images.model_copy(update={"allow_schemes": sorted(_FETCHED & set(images.allow_schemes))})
-        self.paths = paths
+        self.folders = folders
         self._lock = threading.Lock()
         self._process = 0
         self._workers: ThreadPoolExecutor
         self._fetching: Fetching | None = None
 
     @classmethod
-    def from_settings(cls, fetch: Mapping[str, Any]) -> ImageSources:
+    def from_settings(cls, fetch: Mapping[str, Any], *, served: bool = False) -> ImageSources:
         """Sources as ``fetch_settings`` kept them, and as the environment of this process says.
 
         ``LABELSTACK_ALLOW_HOSTS`` (``host`` or ``host:port``, with commas) opens hosts with private addresses;
-        ``LABELSTACK_ALLOW_PATHS=0`` closes the local files.
+        ``LABELSTACK_ALLOW_PATHS`` names the folders whose files are read, ``0`` stands for none. Where it is not set,
+        a served ensemble reads no files, and any other all that its user may read.
+
+        Raises
+        ------
+        UserError
+            When ``LABELSTACK_ALLOW_PATHS`` names a folder that is not there.
         """
         images = ImagesSection(**{key: value for key, value in fetch.items() if key in FETCH_KEYS})
         hosts = [host.strip() for host in os.environ.get("LABELSTACK_ALLOW_HOSTS", "").split(",") if host.strip()]
-        paths = os.environ.get("LABELSTACK_ALLOW_PATHS", "").strip().lower() not in {"0", "false", "no"}
-        return cls(images.model_copy(update={"allow_hosts": [*images.allow_hosts, *hosts]}), paths=paths)
+        folders = opened_folders(os.environ.get("LABELSTACK_ALLOW_PATHS", ""))
+        if folders is None and served:
+            folders = []
+        return cls(images.model_copy(update={"allow_hosts": [*images.allow_hosts, *hosts]}), folders=folders)
 
     def each(self, given: Sequence[Any], work: Callable[[bytes], T], deadline: float | None = None) -> list[Future[T]]:
         """Start to read images and to do ``work`` on the bytes of each, in threads.
@@ -91,7 +102,7 @@ class ImageSources:
         given : sequence of str, path or bytes
         work : callable
         deadline : float, optional
-            The moment of ``time.monotonic`` after which URLs are waited for no longer.
+            The moment of ``time.monotonic`` after which URLs are waited for no longer, and no work is begun.
 
         Returns
         -------
@@ -105,24 +116,27 @@ class ImageSources:
     def _one(self, image: Any, work: Callable[[bytes], T], deadline: float | None) -> Future[T]:
         scheme = _scheme(image)
         if not scheme:
-            return self._workers.submit(self._local, image, work)
+            return self._workers.submit(self._local, image, work, deadline)
         if scheme in _FETCHED and self._fetching is not None:
             left = None if deadline is None else deadline - time.monotonic()
-            return self._fetching.submit(image.strip(), work, self._workers, left)
+            return self._fetching.submit(image.strip(), _in_time(work, deadline), self._workers, left)
         refused: Future[T] = Future()
-        advice = "give the path itself" if scheme == "file" else "http, https and s3 are"
+        advice = "give the path itself" if scheme == "file" and self.folders is None else "http, https and s3 are"
         refused.set_exception(UserError(f"{scheme}: URLs are not taken; {advice}"))
         return refused
 
-    def _local(self, image: Any, work: Callable[[bytes], T]) -> T:
-        data = read_local(image, paths=self.paths)
+    def _local(self, image: Any, work: Callable[[bytes], T], deadline: float | None) -> T:
+        work = _in_time(work, deadline)
+        data, of_file = _read_local(image, self.folders)
         try:
             return work(data)
+        except UserError:
+            raise
         except Exception as error:  # parsers of hostile input raise nearly everything
+            if of_file:
+                raise UserError(f"{shown(os.fsdecode(image))}: {reason(error)}") from None
             if isinstance(image, str) and len(image) < _LONGEST_PATH and not image.startswith("data:"):
-                if not (self.paths and os.path.exists(image)):
-                    raise UserError(f"{shown(image)}: {_neither(self.paths)}") from None
-                raise UserError(f"{shown(image)}: {reason(error)}") from None
+                raise UserError(f"{shown(image)}: {_neither(self.folders)}") from None
             raise UserError(f"the given bytes: {reason(error)}") from None
 
     def _start(self, fetching: bool) -> None:
@@ -136,12 +150,21 @@ class ImageSources:
             weakref.finalize(self, self._fetching.stop)
 
 
-def read_local(image: Any, *, paths: bool = True) -> bytes:
-    """The bytes of an image file given as bytes, path, base64 or ``data:`` URL; raise ``UserError`` otherwise."""
+def read_local(image: Any, *, folders: Sequence[Path] | None = None) -> bytes:
+    """The bytes of an image file given as bytes, path, base64 or ``data:`` URL; raise ``UserError`` otherwise.
+
+    ``folders`` are those below which paths are read, None: any.
+    """
+    return _read_local(image, folders)[0]
+
+
+def _read_local(image: Any, folders: Sequence[Path] | None) -> tuple[bytes, bool]:
+    """The bytes, and whether they are a file's."""
+    of_file = False
     if isinstance(image, bytes | bytearray | memoryview):
         data = bytes(image)
     elif isinstance(image, str | os.PathLike):
-        data = _file_or_base64(os.fsdecode(image), paths)
+        data, of_file = _file_or_base64(os.fsdecode(image), folders)
     elif image is None or type(image).__name__ in _NOTHING or (isinstance(image, float) and isnan(image)):
         raise UserError("no image is given")
     else:
@@ -150,7 +173,18 @@ def read_local(image: Any, *, paths: bool = True) -> bytes:
         raise UserError("the image is empty")
     if len(data) > MAX_IMAGE_BYTES:
         raise UserError(f"the image is larger than {MAX_IMAGE_BYTES} bytes")
-    return data
+    return data, of_file
+
+
+def _in_time(work: Callable[[bytes], T], deadline: float | None) -> Callable[[bytes], T]:
+    """The work, unless its time is over when it is to begin: then nobody waits for it any more."""
+
+    def begun(data: bytes) -> T:
+        if deadline is not None and time.monotonic() > deadline:
+            raise UserError("no time was left for this image; ask for fewer at once")
+        return work(data)
+
+    return begun
 
 
 def shown(text: str) -> str:
@@ -165,30 +199,30 @@ def _scheme(image: Any) -> str:
     return (found[1] or found[2]).lower() if found else ""
 
 
-def _file_or_base64(text: str, paths: bool) -> bytes:
+def _file_or_base64(text: str, folders: Sequence[Path] | None) -> tuple[bytes, bool]:
     is_data = text.startswith("data:")
-    if paths and not is_data and len(text) < _LONGEST_PATH:
+    if folders != [] and not is_data and len(text) < _LONGEST_PATH:
         try:
-            if (path := Path(text)).is_file():
-                with path.open("rb") as file:
-                    return file.read(MAX_IMAGE_BYTES + 1)
+            if (found := read_regular(text, MAX_IMAGE_BYTES + 1, folders)) is not None:
+                return found, True
         except PermissionError:
-            raise UserError(f"{shown(text)}: the file may not be read") from None
-        except (OSError, ValueError):  # no name of a file: perhaps base64
-            pass
+            if folders is None:  # else nobody learns that it is there
+                raise UserError(f"{shown(text)}: the file may not be read") from None
     encoded = text.partition(",")[2] if is_data else text
     try:
-        return base64.b64decode(encoded, validate=True)
+        return base64.b64decode(encoded, validate=True), False
     except (binascii.Error, ValueError):
         pass
     try:
-        return base64.b64decode("".join(encoded.split()), validate=True)
+        return base64.b64decode("".join(encoded.split()), validate=True), False
     except (binascii.Error, ValueError):
         place = "the data: URL" if is_data else shown(text)
-        raise UserError(f"{place}: {_neither(paths)}") from None
+        raise UserError(f"{place}: {_neither(folders)}") from None
 
 
-def _neither(paths: bool) -> str:
-    return (
-        "neither a readable image file nor base64 of one" if paths else "no base64 of an image; paths are not read here"
-    )
+def _neither(folders: Sequence[Path] | None) -> str:
+    if folders is None:
+        return "neither a readable image file nor base64 of one"
+    if folders:
+        return "neither an image file in a folder that is open to requests nor base64 of one"
+    return "no base64 of an image; paths are not read here"

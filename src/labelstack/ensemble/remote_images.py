@@ -81,6 +81,8 @@ class Fetching:
             raise UserError(f"{host}: {self._sentence(found, host)}")
         try:
             return await self._loop.run_in_executor(workers, work, found)
+        except UserError as error:
+            raise UserError(f"{host}: {error}") from None
         except Exception as error:  # parsers of hostile input raise nearly everything
             raise UserError(f"{host}: {reason(error)}") from None
 

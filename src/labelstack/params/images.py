@@ -29,6 +29,8 @@ class ImagesSection(Section):
     retries: int = Field(3, ge=0, le=20)
     max_failures: float = Field(0.5, ge=0, le=1)
     max_bytes: int = Field(20_000_000, ge=1000)
+    max_decode_work: int = Field(1_000_000_000, ge=1_000_000, le=10**12)
+    max_decode_bytes: int = Field(1_500_000_000, ge=10_000_000, le=10**11)
     allow_schemes: list[Literal["http", "https", "s3", "file"]] = ["http", "https", "s3", "file"]
     allow_hosts: list[Host] = []
     s3_endpoint_url: HttpAddress | None = None

@@ -246,7 +246,8 @@ def _use(facts: Facts) -> list[str | _Table]:
         "### Use",
         f"```\nlabelstack predict --model {uri} photo.jpg\nmlflow models serve -m {uri} --env-manager local\n```",
         f"In Python: `mlflow.pyfunc.load_model({_code(json.dumps(facts.uri, ensure_ascii=False))})`, then `.predict` "
-        "of a table with one column `image`: a path, a URL, or base64.",
+        "of a table with one column `image`: a URL, base64, or a path below a folder that the environment variable "
+        "`LABELSTACK_ALLOW_PATHS` names.",
     ]
 
 

@@ -26,6 +26,7 @@ from labelstack.stages.members import THE_BLEND, cube_members
 from labelstack.stages.rows import Split, label_table
 from labelstack.support import storage
 from labelstack.support.credentials import without_credentials
+from labelstack.support.spreadsheet import read_table
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import connect
 
@@ -71,7 +72,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
     evaluation = storage.read_json(paths.EVALUATION)
     run = read_run_json(THE_BLEND.run_file)
     registration = storage.read_json(paths.ENSEMBLE / "registration.json")
-    per_label = pd.read_csv(paths.PLOTS / "per_label.csv").rename(columns={"name": "label"})
+    per_label = read_table(paths.PLOTS / "per_label.csv").rename(columns={"name": "label"})
     rows = leaderboard_rows(params, evaluation, tracker=tracker)
     sizes = storage.read_json(paths.METRICS / "ingest.json")
     return ReportContent(

@@ -1,9 +1,9 @@
 """How the fetch of an image ended, in one word.
 
 ``ok``; ``http_<code>``; ``timeout``; ``connection``; ``not_an_image``; ``damaged`` (an image, but not all of it, or its
-decoder warns of its data); ``unsupported`` (an image whose white is not known); ``too_large`` (bytes, pixels or
-response headers); ``forbidden`` (scheme, host or folder not allowed, or no valid URL); ``missing`` (no such file or S3
-key); ``no_url``.
+decoder warns of its data); ``unsupported`` (an image whose white is not known); ``too_large`` (bytes, pixels, what
+decoding takes, or response headers); ``forbidden`` (scheme, host or folder not allowed, or no valid URL); ``missing``
+(no such file or S3 key); ``no_url``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,6 @@ def reason(error: Exception) -> str:
         "not_an_image": "not an image that can be read",
         "damaged": "a damaged image: part of it is missing or does not decode",
         "unsupported": "an image whose white is not known (floats beyond 0 … 255, 32 bits, or 12 bits a colour in 16)",
-        "too_large": "too large, or too many pixels",
+        "too_large": "too large, or too many pixels or scans",
     }
     return words.get(status, f"could not be read ({type(error).__name__})")

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelstack.images.fetching.status import RefusedError
-from labelstack.images.pixels import tones, whole
+from labelstack.images.pixels import budget, tones, whole
+from labelstack.images.pixels.budget import USUAL, Budget
 from labelstack.images.pixels.cut import cut
+from labelstack.images.pixels.freed import give_back
 from labelstack.images.pixels.whole import MAX_PIXELS
 from labelstack.params.images import Damaged
 from labelstack.params.models import Resize
@@ -98,7 +100,9 @@ def _letterboxed(pixels: Pixels, size: int) -> Pixels:
     return np.asarray(cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
 
 
-def to_stored_jpeg(data: bytes, store_size: int, quality: int, damaged: Damaged = "refuse") -> tuple[bytes, int, int]:
+def to_stored_jpeg(
+    data: bytes, store_size: int, quality: int, damaged: Damaged = "refuse", allowed: Budget = USUAL
+) -> tuple[bytes, int, int]:
     """Normalise an image to an RGB JPEG whose short side is at most ``store_size`` pixels.
 
     Transparency is laid over white, the orientation is applied, of an animation the first frame is taken, white is
@@ -114,28 +118,54 @@ def to_stored_jpeg(data: bytes, store_size: int, quality: int, damaged: Damaged 
     ------
     RefusedError
         ``not_an_image``; ``damaged`` for an image that does not decode completely or without a warning, see ``whole``;
-        ``unsupported`` when its white is not known; ``too_large`` beyond 100 million pixels.
+        ``unsupported`` when its white is not known; ``too_large`` beyond 100 million pixels or what is ``allowed``.
     """
-    data, sound = whole.mended(data)
+    outcome = _outcome(data, store_size, quality, damaged, allowed)
+    if isinstance(outcome, str):
+        raise RefusedError(outcome)
+    return outcome
+
+
+def _outcome(
+    data: bytes, store_size: int, quality: int, damaged: Damaged, allowed: Budget
+) -> tuple[bytes, int, int] | str:
+    """What ``to_stored_jpeg`` returns, or the status of its refusal; an error would hold on to the pixels."""
+    sound = True
     try:
+        budget.check_file(data)
+        data, sound = whole.mended(data)
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except RefusedError as refusal:
+        return refusal.status
     except Image.DecompressionBombError:
-        raise RefusedError("too_large") from None
+        return "too_large"
     except Exception:  # parsers of hostile input raise nearly everything: OSError, SyntaxError, struct.error, …
-        raise RefusedError("not_an_image" if sound else "damaged") from None
-    with image:
+        return "not_an_image" if sound else "damaged"
+    big = image.width * image.height > BIG_PIXELS
+    with _BIG if big else contextlib.nullcontext():
+        found = _decoded(image, data, store_size, quality, damaged, allowed, sound=sound)
+        image.close()
+        if big:  # before the next one begins
+            give_back()
+    return found
+
+
+def _decoded(
+    image: Image.Image, data: bytes, store_size: int, quality: int, damaged: Damaged, allowed: Budget, *, sound: bool
+) -> tuple[bytes, int, int] | str:
+    try:
         if image.width * image.height > MAX_PIXELS:
-            raise RefusedError("too_large")
+            return "too_large"
+        budget.check_image(image, data, allowed)
         if not sound and damaged == "refuse":
-            raise RefusedError("damaged")
-        try:
-            return _normalise(image, data, store_size, quality, strict=damaged == "refuse")
-        except Image.DecompressionBombError:
-            raise RefusedError("too_large") from None
-        except RefusedError:
-            raise
-        except Exception:
-            raise RefusedError("damaged") from None
+            return "damaged"
+        return _normalise(image, data, store_size, quality, strict=damaged == "refuse")
+    except Image.DecompressionBombError:
+        return "too_large"
+    except RefusedError as refusal:
+        return refusal.status
+    except Exception:
+        return "damaged"
 
 
 def _normalise(
@@ -144,24 +174,23 @@ def _normalise(
     width, height = image.width, image.height
     scale = min(1.0, store_size / min(width, height), MAX_SIDE / max(width, height))
     target = max(1, round(width * scale)), max(1, round(height * scale))
-    with _BIG if width * height > BIG_PIXELS else contextlib.nullcontext():
-        pixels = _jpeg_bgr(data, image, min(width / target[0], height / target[1]), strict)
-        if pixels is None:
-            _load(image, data, strict)
-            pixels = np.ascontiguousarray(tones.to_rgb(image, tones.bits_per_sample(image, data))[..., ::-1])
-        orientation = _orientation(image)
-        as_it_is = (
-            scale == 1.0
-            and orientation == 1
-            and image.format == "JPEG"
-            and image.mode == "RGB"
-            and not image.info.get("progressive")
-            and len(data) <= 3 * width * height + 65_536  # no megabytes of metadata
-            and (strict or whole.jpeg_is_whole(data))
-        )
-        if as_it_is:
-            return data, width, height
-        pixels = _upright(_resize(pixels, *target), orientation)
+    pixels = _jpeg_bgr(data, image, min(width / target[0], height / target[1]), strict)
+    if pixels is None:
+        _load(image, data, strict)
+        pixels = tones.to_bgr(image, tones.bits_per_sample(image, data))
+    orientation = _orientation(image)
+    as_it_is = (
+        scale == 1.0
+        and orientation == 1
+        and image.format == "JPEG"
+        and image.mode == "RGB"
+        and not image.info.get("progressive")
+        and len(data) <= 3 * width * height + 65_536  # no megabytes of metadata
+        and (strict or whole.jpeg_is_whole(data))
+    )
+    if as_it_is:
+        return data, width, height
+    pixels = _upright(_resize(pixels, *target), orientation)
     written, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not written:
         raise RefusedError("damaged")

@@ -1,7 +1,8 @@
-"""Pixels of any mode and depth to 8-bit RGB, with white where the file's own white is."""
+"""Pixels of any mode and depth to 8-bit BGR, with white where the file's own white is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from labelstack.images.fetching.status import RefusedError
 Pixels = NDArray[np.uint8]
 _BITS, _PHOTOMETRIC, _BRIGHTEST = 258, 262, 281  # tags of TIFF 6.0
 _DARK = 16  # of 256
+_BAND = 1_000_000  # pixels
 
 
 def bits_per_sample(image: Image.Image, data: bytes) -> int:
@@ -23,8 +25,8 @@ def bits_per_sample(image: Image.Image, data: bytes) -> int:
     return int(max(declared)) if isinstance(declared, tuple) else int(declared)
 
 
-def to_rgb(image: Image.Image, bits: int) -> Pixels:
-    """Bring a loaded image to RGB, transparency laid over white.
+def to_bgr(image: Image.Image, bits: int) -> Pixels:
+    """Bring a loaded image to BGR, transparency laid over white; a band of rows at a time, so as to take little memory.
 
     Whole numbers of more than 8 bits are scaled by the depth that the file declares (12 bits a sample), or by the depth
     of TIFF's MaxSampleValue. Where 16 or 32 bits are declared and nothing is brighter than a sixteenth of white, the
@@ -49,22 +51,40 @@ def to_rgb(image: Image.Image, bits: int) -> Pixels:
     """
     if image.mode.startswith("I") or image.mode == "F":
         return _from_numbers(image, bits)
-    if image.mode == "LAB":
-        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return np.asarray(ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB"))
     if bits > 8 and image.mode in {"RGB", "RGBA", "LA"} and 0 < _peak(image) < _DARK:
         raise RefusedError("unsupported")
-    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+    see_through = image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info
+    if see_through and image.mode != "LAB":
         _fit_transparency(image, bits)
-        rgba = image.convert("RGBA")
+    found = np.empty((image.height, image.width, 3), np.uint8)
+    for rows, band in _bands(image):
+        found[rows] = _rgb(band, see_through)[..., ::-1]
+    return found
+
+
+def _rgb(band: Image.Image, see_through: bool) -> Pixels:
+    if band.mode == "LAB":
+        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return np.asarray(ImageCms.profileToProfile(band, lab, rgb, outputMode="RGB"))
+    if see_through:
+        rgba = band.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, rgba)
-    return np.asarray(image.convert("RGB"))
+        band = Image.alpha_composite(white, rgba)
+    return np.asarray(band.convert("RGB"))
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """The image in bands of its rows; one that is small enough as it is."""
+    high = image.height if image.width * image.height <= 2 * _BAND else max(1, _BAND // image.width)
+    for top in range(0, image.height, high):
+        bottom = min(top + high, image.height)
+        whole = bottom - top == image.height
+        yield slice(top, bottom), image if whole else image.crop((0, top, image.width, bottom))
 
 
 def _from_numbers(image: Image.Image, bits: int) -> Pixels:
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
+    extremes = [(part.min(), part.max()) for part in (np.asarray(band) for _, band in _bands(image))]
+    low, high = np.min([low for low, _ in extremes]), np.max([high for _, high in extremes])
     tags: Any = getattr(image, "tag_v2", {})
     if image.mode == "F":
         if not (low >= 0 and high <= 255):  # neither is true of NaN
@@ -74,12 +94,17 @@ def _from_numbers(image: Image.Image, bits: int) -> Pixels:
         if low < 0 or high > 65_535:
             raise RefusedError("unsupported")
         white = float(_white(int(high), bits, tags.get(_BRIGHTEST, 0)))
-    grey = values.astype(np.float32) * np.float32(255 / white)
-    if tags.get(_PHOTOMETRIC) == 0:  # white is zero
-        grey = 255 - grey
-    if isinstance(transparent := image.info.get("transparency"), int):
-        grey[values == transparent] = 255
-    return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
+    transparent = image.info.get("transparency")
+    found = np.empty((image.height, image.width, 3), np.uint8)
+    for rows, band in _bands(image):
+        values = np.asarray(band)
+        grey = values.astype(np.float32) * np.float32(255 / white)
+        if tags.get(_PHOTOMETRIC) == 0:  # white is zero
+            grey = 255 - grey
+        if isinstance(transparent, int):
+            grey[values == transparent] = 255
+        found[rows] = np.rint(grey).astype(np.uint8)[..., None]
+    return found
 
 
 def _white(peak: int, bits: int, brightest: Any) -> int:

@@ -21,6 +21,7 @@ from labelstack.images.fetching.retries import is_lasting
 from labelstack.images.fetching.status import RefusedError, matches
 from labelstack.images.fetching.urls import host_of
 from labelstack.images.fetching.validators import Known, content_digest, read_validators, write_validators
+from labelstack.images.pixels.budget import Budget
 from labelstack.images.pixels.decode import to_stored_jpeg
 from labelstack.images.shards.shard_files import Overview, Shard, read_overview, read_shard, write_shard
 from labelstack.params.images import ImagesSection
@@ -132,7 +133,13 @@ async def build(job: Job, fetcher: Fetcher, report: Report = lambda status: None
     for row in set(range(len(rows))).difference(wanted):
         report(rows[row].status)  # type: ignore[union-attr]
     params = fetcher.params
-    accept = partial(to_stored_jpeg, store_size=params.store_size, quality=params.jpeg_quality, damaged=params.damaged)
+    accept = partial(
+        to_stored_jpeg,
+        store_size=params.store_size,
+        quality=params.jpeg_quality,
+        damaged=params.damaged,
+        allowed=Budget.of(params),
+    )
     asked: Counter[str] = Counter()
 
     async def fill(row: int) -> None:

@@ -27,6 +27,7 @@ from labelstack.stages.members import THE_BLEND, Member, cube_members, everyone
 from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
+from labelstack.support.spreadsheet import write_table
 from labelstack.support.storage import replacing
 
 Answers = tuple[NDArray[np.int64], NDArray[np.uint8]]
@@ -186,4 +187,4 @@ def write_plots(
 def write_csv(name: str, frame: pd.DataFrame) -> None:
     """Write a table for `dvc plots`."""
     with replacing(paths.PLOTS / f"{name}.csv") as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.6f")
+        write_table(frame, temporary, float_format="%.6f")
