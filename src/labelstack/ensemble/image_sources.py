@@ -15,10 +15,13 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
+
 from labelstack.images.fetching.status import reason
 from labelstack.params.images import ImagesSection
+from labelstack.params.messages import explain
 from labelstack.support.cores import cores
-from labelstack.support.errors import UserError
+from labelstack.support.errors import InputProblems, UserError
 
 if TYPE_CHECKING:
     from labelstack.ensemble.remote_images import Fetching
@@ -78,7 +81,10 @@ class ImageSources:
         ``LABELSTACK_ALLOW_HOSTS`` (``host`` or ``host:port``, with commas) opens hosts with private addresses;
         ``LABELSTACK_ALLOW_PATHS=0`` closes the local files.
         """
-        images = ImagesSection(**{key: value for key, value in fetch.items() if key in FETCH_KEYS})
+        try:
+            images = ImagesSection(**{key: value for key, value in fetch.items() if key in FETCH_KEYS})
+        except ValidationError as error:
+            raise InputProblems("ensemble.json: settings.fetch", explain(error, ImagesSection)) from None
         hosts = [host.strip() for host in os.environ.get("LABELSTACK_ALLOW_HOSTS", "").split(",") if host.strip()]
         paths = os.environ.get("LABELSTACK_ALLOW_PATHS", "").strip().lower() not in {"0", "false", "no"}
         return cls(images.model_copy(update={"allow_hosts": [*images.allow_hosts, *hosts]}), paths=paths)
