@@ -441,7 +441,7 @@ def serve(
     """Serve a registered ensemble over HTTP, after its files were compared with the registered ones."""
     from labelstack.commands import serve as command
 
-    command.run(model, host, port, workers, command.Limits(max_rows, max_bytes, timeout))
+    command.run(model, host, port, workers, command.Bounds(max_rows, max_bytes, timeout))
 
 
 app.add_typer(stages, name="stage", rich_help_panel="The pipeline")

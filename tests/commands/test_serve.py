@@ -62,7 +62,7 @@ def test_a_private_copy_is_served_with_the_limits_that_were_typed(
 
     monkeypatch.setattr("uvicorn.run", started)
     port = free_port()
-    serve.run(None, "127.0.0.1", port, 2, serve.Limits(100, 10_000, 30))
+    serve.run(None, "127.0.0.1", port, 2, serve.Bounds(100, 10_000, 30))
     assert (seen["rows"], seen["bytes"], seen["port"], seen["workers"]) == ("100", "10000", port, 2)
     assert seen["digest"] == tracker.client.get_model_version("labelstack", "1").tags["labelstack.files_digest"]
     assert not seen["place"].exists()

@@ -300,7 +300,7 @@ def by_load(store: Stored, to: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 def by_serve(store: Stored, to: Path, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(ChangedError) as refused:
-        serve.prepare(store.tracker, resolve(store.tracker, "1"), to / "served", serve.Limits(), {})
+        serve.prepare(store.tracker, resolve(store.tracker, "1"), to / "served", serve.Bounds(), {})
     return str(refused.value)
 
 
@@ -358,7 +358,7 @@ def test_the_untouched_version_passes_on_every_way(store: Stored, tmp_path: Path
     predicted = predict_images.load(store.tracker, resolve(store.tracker, "1")).predict([image])
     by_mlflow = loaded(store).predict(pd.DataFrame({"image": [image]}))
     assert predicted["label_id"].tolist() == by_mlflow["label_id"].tolist() == [[7, 11]]
-    told = serve.prepare(store.tracker, resolve(store.tracker, "1"), tmp_path / "served", serve.Limits(5, 6, 7), {})
+    told = serve.prepare(store.tracker, resolve(store.tracker, "1"), tmp_path / "served", serve.Bounds(5, 6, 7), {})
     assert told == {
         "__pyfunc_model_path__": (tmp_path / "served/version").as_uri(),
         "LABELSTACK_FILES_DIGEST": store.registered.digest,

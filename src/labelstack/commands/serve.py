@@ -28,7 +28,7 @@ _APPLICATION = "labelstack.ensemble.scoring:application"
 
 
 @dataclass(frozen=True)
-class Limits:
+class Bounds:
     """What one request may be: rows, bytes, seconds; None: as the environment says."""
 
     rows: int | None = None
@@ -36,7 +36,7 @@ class Limits:
     seconds: int | None = None
 
 
-def run(model: str | None, host: str, port: int, workers: int = 1, limits: Limits = Limits()) -> None:
+def run(model: str | None, host: str, port: int, workers: int = 1, limits: Bounds = Bounds()) -> None:
     """Serve a version until a signal ends it.
 
     The version's files are copied into a folder of this process, compared with the registry's tags, and MLflow's
@@ -74,7 +74,7 @@ def run(model: str | None, host: str, port: int, workers: int = 1, limits: Limit
 
 
 def prepare(
-    tracker: Tracker, version: ModelVersion, folder: Path, limits: Limits, inherited: Mapping[str, str]
+    tracker: Tracker, version: ModelVersion, folder: Path, limits: Bounds, inherited: Mapping[str, str]
 ) -> dict[str, str]:
     """Put a version's files, compared and read-only, into a folder; what the server's environment says of them.
 
