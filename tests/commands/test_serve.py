@@ -70,6 +70,22 @@ def test_a_private_copy_is_served_with_the_limits_that_were_typed(
     assert said == f"serve: labelstack v1, files as registered → http://127.0.0.1:{port}/invocations; Ctrl-C ends it.\n"
 
 
+def test_the_copy_goes_when_a_signal_ends_the_server(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def ended(*_: object, **__: object) -> None:
+        seen.append(Path(os.environ[serve._MODEL_PATH].removeprefix("file://")))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("uvicorn.run", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as over:
+        serve.run("1", "127.0.0.1", free_port())
+    assert over.value.code == 0
+    assert not seen[0].exists()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_changed_version_never_starts(here: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uvicorn.run", lambda *_, **__: pytest.fail("started"))
     file = files_of(tracker) / "code/labelstack/sitecustomize.py"

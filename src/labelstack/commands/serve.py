@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,7 +72,11 @@ def run(model: str | None, host: str, port: int, workers: int = 1, limits: Bound
             f"serve: {version.name} v{version.version}, {said} → http://{shown}:{port}/invocations; Ctrl-C ends it.",
             flush=True,
         )
-        uvicorn.run(_APPLICATION, factory=True, host=host, port=port, workers=workers)
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when it has ended
+        try:
+            uvicorn.run(_APPLICATION, factory=True, host=host, port=port, workers=workers)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def prepare(
