@@ -436,6 +436,26 @@ def server(
     command.run(host, port, workers, allow or [])
 
 
+@app.command(rich_help_panel=USE)
+def serve(
+    model: Annotated[
+        str | None, typer.Argument(help="A registered ensemble: models:/name/3, 3 or @champion (the default).")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 5001,
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines see it only if you change this.")] = (
+        "127.0.0.1"
+    ),
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer, each with all models.")] = 1,
+    max_rows: Annotated[int | None, typer.Option(min=1, help="Images that one request may hold.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, help="Bytes that one request may have.")] = None,
+    timeout: Annotated[int | None, typer.Option(min=1, help="Seconds after which a request is given up.")] = None,
+) -> None:
+    """Serve a registered ensemble over HTTP, after its files were compared with the registered ones."""
+    from labelstack.commands import serve as command
+
+    command.run(model, host, port, workers, command.Bounds(max_rows, max_bytes, timeout))
+
+
 app.add_typer(stages, name="stage", rich_help_panel="The pipeline")
 images = typer.Typer(
     help="How the download went, another try for some images, and a look at one.", no_args_is_help=True

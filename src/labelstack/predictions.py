@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.support.archive import DAMAGED_ARCHIVE
 from labelstack.support.errors import UserError
 from labelstack.support.storage import replacing
 
@@ -61,7 +60,7 @@ def read_predictions(path: str | Path) -> Predictions:
             return Predictions(content["image_id"].astype(np.int64), content["probability"].astype(np.float32))
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (*DAMAGED_ARCHIVE, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a predictions file with keys image_id and probability ({error})") from None
 
 

@@ -6,14 +6,17 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from labelstack.commands.compare import compare as compare_command
 from labelstack.commands.compare.compare import compare as compare_sides
 from labelstack.commands.compare.parts import flat_params
+from labelstack.ensemble.integrity import FILES_TAG, MODEL_TAG
 from labelstack.params import load_params
 from labelstack.report.comparison import Side, SideBySide
 from labelstack.scoring import bootstrap
@@ -199,6 +202,11 @@ def test_what_older_runs_and_versions_lack_is_said(
     for sets in (copy.root / "mlartifacts").glob("*/artifacts/evaluation"):
         shutil.rmtree(sets)
     monkeypatch.chdir(copy.root)
+    with pytest.raises(UserError, match="record is missing"):
+        compare_sides(["1", "2"], row="blend", labels=1)
+    client = MlflowClient(f"sqlite:///{copy.root}/mlflow.db")
+    for version, key in product("12", (FILES_TAG, MODEL_TAG)):
+        client.delete_model_version_tag("labelstack", version, key)
     found = compare_sides(["1", "2"], row="blend", labels=1)
     assert {row.basis for row in found.against[0].differences} == {"plain"}
     assert found.against[0].differences[0].difference != 0

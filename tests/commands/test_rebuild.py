@@ -26,6 +26,7 @@ from ensemble.records import WEIGHTS
 from labelstack.commands import rebuild
 from labelstack.commands.rebuild_folder import free_folder, restore
 from labelstack.ensemble.folder import read_spec
+from labelstack.ensemble.integrity import MODEL_TAG, write_list
 from labelstack.ensemble.log import log_ensemble
 from labelstack.ensemble.record import CHECKSUMS, write_checksums
 from labelstack.params import load_params
@@ -89,10 +90,11 @@ def registry(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def kept(registry: Registry, tmp_path: Path) -> Iterator[Registry]:
     """The registry for tampering: its files are put back afterwards."""
-    shutil.copytree(registry.ensemble, tmp_path / "kept")
+    model = registry.ensemble.parents[1]
+    shutil.copytree(model, tmp_path / "kept")
     yield registry
-    shutil.rmtree(registry.ensemble)
-    shutil.copytree(tmp_path / "kept", registry.ensemble)
+    shutil.rmtree(model)
+    shutil.copytree(tmp_path / "kept", model)
 
 
 @pytest.fixture
@@ -188,7 +190,7 @@ def changed_weight(ensemble: Path) -> None:
     ("change", "said", "differs"),
     [
         (changed_number, "recorded predictions of `cnn`: record/predictions/cnn.npz was changed", "stacker `cnn`"),
-        (changed_weight, "checksums.json was changed", "base model `wide`"),
+        (changed_weight, "base model `wide`: members/wide/model.keras was changed", "base model `wide`"),
     ],
 )
 def test_what_was_changed_by_hand_in_the_registry_is_named(
@@ -225,22 +227,25 @@ def test_a_missing_file_is_named_even_without_verify(
     with pytest.raises(SystemExit):
         rebuild.run("1", Path("again"), verify=True)
     said = capsys.readouterr().err
-    assert "checksums.json is missing or damaged" in said
+    assert "checksums.json is missing" in said
     assert "nothing can be predicted again" in said
     assert list(here.iterdir()) == []
 
 
 @contextlib.contextmanager
 def changed(registry: Registry, tmp_path: Path) -> Iterator[None]:
-    """The checksums of files that were changed are made the recorded ones, for a while."""
-    digest = write_checksums(registry.ensemble)
+    """The digests of files that were changed are made the recorded ones, for a while."""
+    model = registry.ensemble.parents[1]
+    digests = {"labelstack.files_digest": write_checksums(registry.ensemble), MODEL_TAG: write_list(model)}
     tracker = connect(TrackingSection(uri=registry.url), tmp_path)
-    before = tracker.client.get_model_version("labelstack", "1").tags["labelstack.files_digest"]
-    tracker.client.set_model_version_tag("labelstack", "1", "labelstack.files_digest", digest)
+    before = tracker.client.get_model_version("labelstack", "1").tags
+    for key, digest in digests.items():
+        tracker.client.set_model_version_tag("labelstack", "1", key, digest)
     try:
         yield
     finally:
-        tracker.client.set_model_version_tag("labelstack", "1", "labelstack.files_digest", before)
+        for key in digests:
+            tracker.client.set_model_version_tag("labelstack", "1", key, before[key])
 
 
 def test_the_submission_has_the_header_and_order_that_were_recorded(
@@ -390,7 +395,7 @@ def test_a_version_without_a_record_is_restored_and_not_verified(
         with pytest.raises(UserError, match="registered without a record"):
             rebuild.run("old/1", Path("again"), verify=verify, submit=submit)
     rebuild.run("old/1", Path("again"))
-    assert "registered without a record" in capsys.readouterr().out
+    assert "files as registered; registered without a record" in capsys.readouterr().out
     assert (here / "again/models/networks/small/all/model.keras").read_bytes() == b"small"
     assert "made outside of git" in (here / "again/REBUILD.md").read_text()
 

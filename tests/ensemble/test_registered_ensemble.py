@@ -27,8 +27,8 @@ from labelstack.ensemble.log import LoggedEnsemble, installed_requirements, log_
 from labelstack.params.models import HeadSection, ModelSection
 from labelstack.params.stackers import XGBoostStackerSection
 from labelstack.params.tracking import TrackingSection
-from labelstack.registry.verification import fetch
-from labelstack.registry.versions import register
+from labelstack.registry.fetched import fetch
+from labelstack.registry.versions import register, resolve
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stacking.stackers.construction import load_fold_ensemble
 from labelstack.support.storage import sha256
@@ -284,7 +284,7 @@ def test_a_project_folder_may_have_any_name(
     tracker = connect(TrackingSection(), root)
     uri = store_and_register(tracker, parts, requirements, "d1")
     assert run_states(tracker) == ["FINISHED"]
-    loaded = predict_images.load(tracker, uri).predict([jpeg(2)], all_probabilities=True)
+    loaded = predict_images.load(tracker, resolve(tracker, uri)).predict([jpeg(2)], all_probabilities=True)
     np.testing.assert_allclose(loaded["probabilities"][0], by_hand(parts, jpeg(2)), atol=1e-6)
     fetched = fetch(tracker, uri, root / "fetched")
     assert (fetched.code / "tracking" / "ensemble.py").is_file()

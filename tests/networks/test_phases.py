@@ -183,12 +183,58 @@ def test_features_go_on_behind_the_last_whole_chunk(training, tmp_path, monkeypa
     with pytest.raises(Killed):
         run(kept(1), training, ArrayBatches(*draw(28)), None, work)
     (note,) = work.glob("features/*/variant-000.json")
-    assert json.loads(note.read_text()) == {"rows": 16}
+    assert json.loads(note.read_text())["rows"] == 16
     monkeypatch.setattr(features, "compile_predict", counting)
     caplog.set_level(logging.INFO)
     assert_same(whole, run(kept(1), training, ArrayBatches(*draw(28)), None, work))
     assert counted == [8, 8, 8, 4]
     assert "going on after 16 images" in caplog.text
+
+
+@pytest.mark.parametrize("stop", [2, 99])
+def test_damaged_features_are_made_anew(tmp_path, monkeypatch, caplog, stop):
+    """A bit flipped in what a killed pass had done, and in a whole file."""
+    import keras
+
+    monkeypatch.setattr(features, "_CHUNK", 8)
+    compiled, params, data = features.compile_predict, kept(1), draw(28)
+
+    def opened(work: Path, most: int) -> features.KeptFeatures:
+        keras.utils.set_random_seed(1)
+        calls: list[int] = []
+
+        def counting(model):
+            forward = compiled(model)
+
+            def run_(images):
+                calls.append(len(images))
+                if len(calls) > most:
+                    raise Killed
+                return forward(images)
+
+            return run_
+
+        with monkeypatch.context() as patch:
+            patch.setattr(features, "compile_predict", counting)
+            return features.KeptFeatures(params, built(params), ArrayBatches(*data), work, "same")
+
+    def rows(found: features.KeptFeatures):
+        return np.concatenate([images for images, _ in found.epoch(0)])
+
+    whole = rows(opened(tmp_path / "whole", 99))
+    if stop == 99:
+        rows(opened(tmp_path / "broken", stop))
+    else:
+        with pytest.raises(Killed):
+            rows(opened(tmp_path / "broken", stop))
+    (file,) = tmp_path.glob("broken/features/*/variant-000." + ("npy" if stop == 99 else "part"))
+    found = np.load(file, mmap_mode="r+")
+    row = ArrayBatches(*data).order(0)[3]
+    found[row, 0] += 1
+    found.flush()
+    del found
+    np.testing.assert_array_equal(rows(opened(tmp_path / "broken", 99)), whole)
+    assert ("damaged, begun anew" if stop == 2 else "its bytes are not those that were written") in caplog.text
 
 
 def test_features_of_other_images_or_weights_are_made_anew(training, tmp_path):

@@ -19,14 +19,15 @@ import labelstack
 from ensemble.ensembles import files
 from ensemble.records import HERE, WEIGHTS, members, predictions, record
 from labelstack.ensemble.folder import Parts, assemble_folder, read_spec
+from labelstack.ensemble.integrity import Registered, faults
 from labelstack.ensemble.log import log_ensemble
 from labelstack.ensemble.machine import source_digest
 from labelstack.ensemble.recompute import ensemble_predictions
-from labelstack.ensemble.record import CHECKSUMS, ProbeImages, files_digest, predictions_file, write_checksums
+from labelstack.ensemble.record import ProbeImages, predictions_file
 from labelstack.predictions import Predictions, read_predictions, write_predictions
-from labelstack.registry.verification import TOLERANCE, Agreement, fetch, integrity, owner, recompute
+from labelstack.registry.fetched import fetch
+from labelstack.registry.verification import TOLERANCE, Agreement, recompute
 from labelstack.registry.versions import register
-from labelstack.support import storage
 from labelstack.support.errors import UserError
 from labelstack.tracking.runs import Tracker
 
@@ -189,64 +190,6 @@ def test_the_submission_is_blended_from_the_members_that_have_a_say(folder: Path
     assert found.probability.tobytes() == kept["small"].probability.tobytes()
 
 
-def test_files_as_registered_have_no_problems(folder: Path) -> None:
-    assert integrity(folder, files_digest(folder)) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "belongs_to"),
-    [
-        ("members/small/model.keras", "base model `small`: "),
-        ("stackers/stack/fold-0/config.json", "stacker `stack`: "),
-        ("record/predictions/stack.npz", "recorded predictions of `stack`: "),
-        ("blend.json", ""),
-        ("files/params.yaml", ""),
-        ("record/probe.parquet", ""),
-    ],
-)
-def test_a_changed_and_a_missing_file_are_named_with_their_member(folder: Path, name: str, belongs_to: str) -> None:
-    digest, file = files_digest(folder), folder / name
-    content = file.read_bytes()
-    file.unlink()
-    assert owner(name) == belongs_to
-    assert integrity(folder, digest) == [f"{belongs_to}{name} is missing"]
-    file.write_bytes(content + b" ")
-    assert integrity(folder, digest) == [f"{belongs_to}{name} was changed"]
-    write_checksums(folder)
-    (problem,) = integrity(folder, digest)
-    assert problem.startswith("checksums.json was changed")
-    file.write_bytes(content)
-    write_checksums(folder)
-    assert integrity(folder, digest) == []
-
-
-def test_an_added_file_is_named(folder: Path) -> None:
-    digest = files_digest(folder)
-    (folder / "stackers/stack/fold-1").mkdir()
-    (folder / "stackers/stack/fold-1/x").write_text("x")
-    assert integrity(folder, digest) == ["stacker `stack`: stackers/stack/fold-1/x was added"]
-
-
-def test_without_the_tag_or_the_checksums_nothing_is_believed(folder: Path) -> None:
-    assert "no tag labelstack.files_digest" in integrity(folder, None)[0]
-    digest = files_digest(folder)
-    (folder / CHECKSUMS).write_text("{")
-    assert integrity(folder, digest) == ["checksums.json is missing or damaged"]
-    (folder / CHECKSUMS).unlink()
-    assert integrity(folder, digest) == ["checksums.json is missing or damaged"]
-
-
-def test_changed_source_is_told(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder / "stackers", tmp_path / "code")
-    storage.write_json(folder / "record/machine.json", {"code": source_digest(tmp_path / "code")})
-    digest = write_checksums(folder)
-    assert integrity(folder, digest, tmp_path / "code") == []
-    (tmp_path / "code/stack/fold-0/config.json").write_text("{} ")
-    assert integrity(folder, digest, tmp_path / "code") == ["code/labelstack, the source, was changed"]
-    (folder / "record/machine.json").unlink()
-    assert integrity(folder, digest, tmp_path / "code") == ["record/machine.json is missing"]
-
-
 def test_a_version_is_fetched_as_it_was_registered(tracker: Tracker, tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("numpy==2.4.6\n")
@@ -255,7 +198,8 @@ def test_a_version_is_fetched_as_it_was_registered(tracker: Tracker, tmp_path: P
     version = register(tracker, "labelstack", "d", lambda: logged)
     tags = tracker.client.get_model_version("labelstack", "1").tags
     found = fetch(tracker, version.uri, tmp_path / "fetched")
-    assert integrity(found.ensemble, tags["labelstack.files_digest"]) == []
+    assert faults(found.model, Registered.of(tags)) == []
+    assert oct(found.model.parent.stat().st_mode & 0o777) == "0o700"
     assert source_digest(found.code) == source_digest(Path(labelstack.__file__).parent)
     assert json.loads((found.ensemble / "ensemble.json").read_text())["stackers"] == ["stack"]
 

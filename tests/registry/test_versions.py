@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -74,6 +75,7 @@ def test_the_same_ensemble_is_registered_once(tracker: Tracker) -> None:
     found = read_version(tracker, "it's mine", 1)
     assert found.description == "# Card"
     own = {"labelstack.ensemble_digest": "d1", "labelstack.files_digest": "files-1"}
+    assert re.fullmatch("[0-9a-f]{64}", found.tags.pop("labelstack.model_digest"))
     assert found.tags == {"git.commit": "c1", "params.digest": "p1"} | own
     assert found.run_id == first.run_id
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.ensemble.integrity import write_list
 from labelstack.ensemble.log import LoggedEnsemble
 from labelstack.registry.versions import DATA_TAG, Version, register
 from labelstack.scoring.scored import Scored, write_scored
@@ -29,7 +30,7 @@ def scored(chosen: NDArray[np.bool_], truth: NDArray[np.bool_] = TRUTH, name: st
 
 
 class Logs:
-    """Stores a model that holds at most a record, and counts how often."""
+    """Stores a model that holds hardly more than a record, and counts how often."""
 
     def __init__(self, tracker: Tracker, record: Scored | None = None) -> None:
         self.tracker, self.record, self.calls = tracker, record, 0
@@ -39,11 +40,16 @@ class Logs:
         client = self.tracker.client
         with self.tracker.run("register", "ensemble") as run, tempfile.TemporaryDirectory() as folder:
             model = client.create_logged_model(self.tracker.experiment_id, "ensemble", source_run_id=run.run_id)
+            files = Path(folder) / "artifacts/ensemble"
+            files.mkdir(parents=True)
+            for file in (Path(folder) / "MLmodel", files / "ensemble.json"):
+                file.write_text("{}")
             if self.record:
-                write_scored(Path(folder) / "artifacts/ensemble/record/scored.npz", self.record)
-                client.log_model_artifacts(model.model_id, folder)
+                write_scored(files / "record/scored.npz", self.record)
+            whole = write_list(Path(folder))
+            client.log_model_artifacts(model.model_id, folder)
             client.finalize_logged_model(model.model_id, "READY")
-        return LoggedEnsemble(model.model_id, f"models:/{model.model_id}", run.run_id, f"files-{self.calls}")
+        return LoggedEnsemble(model.model_id, f"models:/{model.model_id}", run.run_id, f"files-{self.calls}", whole)
 
 
 def registered(

@@ -16,13 +16,13 @@ from labelstack.support.storage import replacing, writable
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities.model_registry import ModelVersion
 
     from labelstack.ensemble.ensemble import Ensemble
     from labelstack.tracking.runs import Tracker
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
 COLUMNS = ("image", "url")
-_DESCRIPTION = ("ensemble.json", "labels.json", "blend.json", "thresholds.json")
 
 
 def run(
@@ -47,7 +47,8 @@ def run(
     Raises
     ------
     UserError
-        When no images are given, a CSV or folder has none, there is no such version, or ``out`` can't be written.
+        When no images are given, a CSV or folder has none, there is no such version, a file of it is not the registered
+        one, or ``out`` can't be written.
     SystemExit
         With code 1 when not one image could be labelled.
     """
@@ -63,7 +64,7 @@ def run(
         writable(out, "--out")
     tracker = connect(tracking_here(), ROOT, create=False)
     version = resolve(tracker, "@champion" if model is None else model)
-    ensemble = load(tracker, f"models:/{version.name}/{version.version}")
+    ensemble = load(tracker, version)
     found = ensemble.predict(given, all_probabilities=all_probabilities)
     # Pandas' own text type refuses file names that are not UTF-8.
     found.insert(0, "image", pd.Series([_identity(image) for image in given], dtype=object))
@@ -119,21 +120,19 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def load(tracker: Tracker, uri: str) -> Ensemble:
-    """The ensemble of ``models:/<name>/<version>``, with labelstack as it is here; only what it needs is fetched."""
+def load(tracker: Tracker, version: ModelVersion) -> Ensemble:
+    """The ensemble of a version as ``resolve`` gives it, with labelstack as it is here.
+
+    Raises
+    ------
+    ChangedError
+        When a file of the version is not the registered one.
+    """
     from labelstack.ensemble.ensemble import Ensemble
-    from labelstack.ensemble.folder import read_spec
-    from labelstack.registry.versions import download
+    from labelstack.registry.fetched import fetch_checked
 
     with tempfile.TemporaryDirectory(prefix="labelstack-") as temporary:
-        for name in _DESCRIPTION:
-            folder = download(tracker, uri, name, Path(temporary)).parent
-        spec = read_spec(folder)
-        inside = [f"members/{name}" for name in spec.needed_models]
-        inside += [f"stackers/{name}" for name in spec.needed_stackers]
-        for name in inside:
-            download(tracker, uri, name, Path(temporary))
-        return Ensemble.load(folder)
+        return Ensemble.load(fetch_checked(tracker, version, Path(temporary) / "version").ensemble, checked=True)
 
 
 def _column(path: Path) -> list[str]:

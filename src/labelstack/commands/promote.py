@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labelstack.registry.champions import How, Move, champion, history, move_champion, previous, require_reason
+from labelstack.registry.fetched import fetch_checked
 from labelstack.registry.promotion import PROMOTION_TAG, compare_versions, describe
 from labelstack.registry.versions import DATA_TAG, METRIC_TAG, SCORE_TAG, all_versions, read_version, resolve
 from labelstack.scoring.metric import FMetric, Metric, metric_of_key
@@ -53,10 +56,18 @@ def run(version: str | None, *, reason: str = "", back: bool = False) -> None:
 
 
 def move(tracker: Tracker, name: str, to: int, how: How, reason: str) -> None:
-    """Make a version champion, tell how it compares with the present one, and note who did it and why."""
+    """Make a version champion, tell how it compares with the present one, and note who did it and why.
+
+    Raises
+    ------
+    UserError
+        When it is champion already, or its files are not the registered ones.
+    """
     held = champion(tracker, name)
     if held == to:
         raise UserError(f"{name} v{to} is champion already")
+    with tempfile.TemporaryDirectory(prefix="labelstack-") as folder:
+        fetch_checked(tracker, read_version(tracker, name, to), Path(folder) / "version")
     if held is not None:
         print(f"v{to} against v{held}: {compared(tracker, name, to, held)}", flush=True)
     if not move_champion(tracker, name, to, expected=held, how=how, reason=reason):

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from labelstack.commands.rebuild_folder import free_folder, note, restore
 from labelstack.commands.rebuild_folder import submit as submit_again
-from labelstack.ensemble import record
+from labelstack.ensemble import integrity, record
 from labelstack.ensemble.folder import read_spec
+from labelstack.ensemble.integrity import ChangedError, Registered
 from labelstack.registry import versions as registry
-from labelstack.registry.verification import LABELS_TOLERANCE, TOLERANCE, Agreement, fetch, integrity, recompute
+from labelstack.registry.fetched import FetchedVersion, fetch
+from labelstack.registry.verification import LABELS_TOLERANCE, TOLERANCE, Agreement, recompute
 from labelstack.stages.common import done, tracking_here
 from labelstack.support import storage
 from labelstack.support.errors import UserError
@@ -44,17 +46,18 @@ def run(version: str, to: Path, *, verify: bool = False, submit: bool = False, i
     name = f"{found.name} v{found.version}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:40]}.") as place:
-        fetched = fetch(tracker, f"models:/{found.name}/{found.version}", Path(place) / "model")
-        if not record.has_record(fetched.ensemble):
+        try:
+            fetched = fetch(tracker, f"models:/{found.name}/{found.version}", Path(place) / "model")
+        except ChangedError as error:
+            _fail(f"{name} is not what was registered; nothing was restored", error.problems)
+        problems, told = _compared_files(fetched, Registered.of(found.tags))
+        if not problems and not record.has_record(fetched.ensemble):
             if verify or submit:
                 raise UserError(
                     f"{name} was registered without a record of its predictions, so it can't be verified and its "
                     "submission can't be written again; without --verify and --submit its files are restored"
                 )
-            problems, told = [], ["registered without a record, so nothing was checked"]
-        else:
-            problems = integrity(fetched.ensemble, found.tags.get(registry.FILES_TAG), fetched.code)
-            told = ["files as registered"]
+            told.append("registered without a record of its predictions")
         compared, sentence = _verify(fetched.ensemble) if verify else ([], "")
         if problems:
             _fail(f"{name} is not what was registered; nothing was restored", [*problems, *compared])
@@ -71,6 +74,16 @@ def run(version: str, to: Path, *, verify: bool = False, submit: bool = False, i
     if compared:
         _fail(f"{name} is restored in {to}, but does not give what was recorded", compared)
     done("rebuild", f"{name}, {'; '.join(told)}", to)
+
+
+def _compared_files(fetched: FetchedVersion, registered: Registered | None) -> tuple[list[str], list[str]]:
+    """What is not as registered, and what may be said of the files otherwise."""
+    if registered is not None:
+        return integrity.faults(fetched.model, registered), ["files as registered"]
+    if record.has_record(fetched.ensemble):
+        missing = f"the version has no tag {integrity.FILES_TAG}, so nothing says which files were registered"
+        return [missing, *integrity.faults(fetched.model, None)], []
+    return [], ["registered before files had checksums, so nothing was checked"]
 
 
 def _verify(ensemble: Path) -> tuple[list[str], str]:

@@ -75,7 +75,7 @@ def _artifacts(text: str, endpoint_url: str, problems: list[str]) -> str:
 
 def check(found: Settings, host: str, port: int) -> None:
     """Try database, artifacts and port within seconds; raise ``InputProblems`` with all that can't be used."""
-    tried = (_check_database(found), _check_artifacts(found.artifacts), _check_port(host, port))
+    tried = (_check_database(found), _check_artifacts(found.artifacts), check_port(host, port))
     problems = [problem for problem in tried if problem]
     if problems:
         raise InputProblems("labelstack server", problems)
@@ -122,7 +122,8 @@ def _check_artifacts(artifacts: str) -> str | None:
     return problems and f"{ARTIFACTS} ({artifacts}): {problems} (`labelstack remote {artifacts}` tells more)"
 
 
-def _check_port(host: str, port: int) -> str | None:
+def check_port(host: str, port: int) -> str | None:
+    """Why nothing can listen there, in a sentence; None where it can."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from labelstack.ensemble.folder import Spec, View, network_file, read_spec
 from labelstack.ensemble.image_sources import ImageSources
+from labelstack.ensemble.load_check import check_loaded
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
@@ -80,12 +81,16 @@ class Ensemble:
         self._turn = threading.Lock()  # a batch at a time: the models use all cores, and memory stays bounded
 
     @classmethod
-    def load(cls, folder: str | Path, *, served: bool = False) -> Ensemble:
+    def load(cls, folder: str | Path, *, checked: bool = False, served: bool = False) -> Ensemble:
         """Load the models that the blend needs from a folder that ``assemble_folder`` made.
 
-        ``served`` says that strangers send the images: local files are read only where the environment opens them.
+        Where the folder lies in an MLflow model, the model's files are compared with what was registered before
+        anything of them is read, see ``check_loaded``; not when ``checked`` says that this was done. ``served`` says
+        that strangers send the images: local files are read only where the environment opens them.
         """
         folder = Path(folder)
+        if not checked:
+            check_loaded(folder)
         spec = read_spec(folder)
         from labelstack.images.pixels.budget import Budget
 
@@ -204,7 +209,13 @@ def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
     from labelstack.stacking.stackers.averaging import mean_of
     from labelstack.stacking.stackers.construction import load_fold_ensemble
 
-    settings, decision = spec.settings, Decision.from_dict(spec.decision)
+    settings = spec.settings
+    try:
+        decision = Decision.from_dict(spec.decision)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder / 'thresholds.json'}: its decision is none ({type(error).__name__}: {error})"
+        ) from None
 
     def network(name: str, fold: str, view: View) -> Callable[[Images], Floats]:
         model, transforms = load_model(folder / network_file(name, fold)), looks_of(spec, view).transforms

@@ -26,6 +26,7 @@ from typing import Any
 
 import labelstack
 from labelstack.ensemble.record import Record, write_checksums, write_record
+from labelstack.ensemble.spec_check import form_problems
 from labelstack.params.images import Damaged
 from labelstack.params.models import Resize
 from labelstack.params.prediction_views import Combine, OneView, one_view
@@ -207,11 +208,14 @@ class Spec:
 
 
 def read_spec(folder: Path) -> Spec:
-    """Read an ensemble's folder; raise ``InputProblems`` when its files contradict each other."""
+    """Read an ensemble's folder; raise ``InputProblems`` when its files are ill-formed or contradict each other."""
     content = read_json(folder / "ensemble.json")
     labels = read_json(folder / "labels.json")
-    weights = read_json(folder / "blend.json")["weights"]
+    blend = read_json(folder / "blend.json")
     rule = read_json(folder / "thresholds.json")
+    if ill_formed := form_problems(content, labels, blend, rule):
+        raise InputProblems(str(folder), ill_formed)
+    weights = blend["weights"]
     thresholds = rule["thresholds"]
     label_id = [int(entry["label_id"]) for entry in labels]
     known = {*content["models"], *content["stackers"]}
@@ -222,14 +226,20 @@ def read_spec(folder: Path) -> Spec:
         problems.append("blend.json: no member has a weight above 0")
     for name in content["stackers"]:
         file = folder / "stackers" / name / "config.json"
-        columns = read_json(file).get("columns") if file.exists() else None  # versions of before name none
+        config = read_json(file) if file.exists() else {}
+        columns = config.get("columns") if isinstance(config, dict) else []  # versions of before name none
         if problem := other_columns(columns, list(content["models"])):
             problems.append(f"stacker {name}: {problem}")
     if problems:
         raise InputProblems("ensemble", sorted(problems))
     settings = content["settings"]
+    try:
+        views = {name: _views(entry) for name, entry in content["models"].items()}
+        [one_view(view) for view in settings["tta"]]
+    except (TypeError, ValueError) as error:
+        raise InputProblems(str(folder), [f"ensemble.json: a test-time view that is none ({error})"]) from None
     return Spec(
-        views={name: _views(entry) for name, entry in content["models"].items()},
+        views=views,
         stackers=list(content["stackers"]),
         weights={name: float(weight) for name, weight in weights.items()},
         decision=rule["decision"],

@@ -15,11 +15,14 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
+
 from labelstack.ensemble.regular_file import opened_folders, read_regular
 from labelstack.images.fetching.status import reason
 from labelstack.params.images import ImagesSection
+from labelstack.params.messages import explain
 from labelstack.support.cores import cores
-from labelstack.support.errors import UserError
+from labelstack.support.errors import InputProblems, UserError
 
 if TYPE_CHECKING:
     from labelstack.ensemble.remote_images import Fetching
@@ -87,7 +90,10 @@ class ImageSources:
         UserError
             When ``LABELSTACK_ALLOW_PATHS`` names a folder that is not there.
         """
-        images = ImagesSection(**{key: value for key, value in fetch.items() if key in FETCH_KEYS})
+        try:
+            images = ImagesSection(**{key: value for key, value in fetch.items() if key in FETCH_KEYS})
+        except ValidationError as error:
+            raise InputProblems("ensemble.json: settings.fetch", explain(error, ImagesSection)) from None
         hosts = [host.strip() for host in os.environ.get("LABELSTACK_ALLOW_HOSTS", "").split(",") if host.strip()]
         folders = opened_folders(os.environ.get("LABELSTACK_ALLOW_PATHS", ""))
         if folders is None and served:

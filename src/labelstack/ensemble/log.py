@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import labelstack
 from labelstack.ensemble.folder import Parts, assemble_folder
+from labelstack.ensemble.integrity import write_list
 from labelstack.ensemble.record import files_digest
 from labelstack.params.backbone_names import OWN
 from labelstack.tracking import store
@@ -28,13 +29,14 @@ _SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 class LoggedEnsemble:
     """A stored MLflow model that isn't a registry version yet; ``uri`` is ``models:/<model_id>``.
 
-    ``files_digest`` is the SHA-256 of its checksums.json.
+    ``files_digest`` is the SHA-256 of its checksums.json, ``model_digest`` that of its files.json.
     """
 
     model_id: str
     uri: str
     run_id: str
     files_digest: str = ""
+    model_digest: str = ""
 
 
 def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes | None = None) -> LoggedEnsemble:
@@ -83,12 +85,13 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
                     metadata={"labelstack": labelstack.__version__},
                 )
                 _keep_bytecode_out(Path(temporary) / "model")
+                whole = write_list(Path(temporary) / "model")
                 client.log_model_artifacts(model.model_id, str(Path(temporary) / "model"))
                 client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
                 status = "READY"
             finally:
                 client.finalize_logged_model(model.model_id, status)
-    return LoggedEnsemble(model.model_id, f"models:/{model.model_id}", run.run_id, files)
+    return LoggedEnsemble(model.model_id, f"models:/{model.model_id}", run.run_id, files, whole)
 
 
 def requirement_lines(path: Path) -> list[str]:

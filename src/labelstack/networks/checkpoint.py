@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from labelstack.networks.schedules import best_epoch
 from labelstack.scoring.metric import found_holdout_column
+from labelstack.support.archive import DAMAGED_ARCHIVE
 from labelstack.support.storage import replacing
 
 Arrays = dict[str, NDArray[Any]]
@@ -91,7 +91,7 @@ class CheckpointFolder:
                 if history and found_holdout_column(history[-1]):
                     _, best = self._read(self._path("best", best_epoch(history)))
                 return Checkpoint(history, state, best)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            except (*DAMAGED_ARCHIVE, ValueError, KeyError, TypeError) as error:
                 _log.warning("%s: passed over (%s)", path, error)
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -21,7 +22,7 @@ from labelstack.params import digest
 from labelstack.params.models import ModelSection
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
-from labelstack.support.storage import replacing
+from labelstack.support.storage import replacing, sha256
 
 Floats = NDArray[np.float32]
 
@@ -111,8 +112,10 @@ class KeptFeatures:
         if (found := _readable(path)) is None:
             parts = [self._forward(images) for images in batches()]
             found = np.concatenate([np.empty((0, *self.shape), np.float32), *parts])
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, found)
+            with replacing(path) as temporary:
+                with temporary.open("wb") as file:
+                    np.save(file, found)
+                _write_digest(path, temporary)
         return found
 
     def remove(self) -> None:
@@ -134,42 +137,54 @@ class KeptFeatures:
         """Fill a file beside ``path``, chunk by chunk, and give it its name when it is whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part, note = path.with_suffix(".part"), path.with_suffix(".json")
-        filled, done = self._begun(part, note)
-        order, at, marked = self._batches.order(number), 0, done
+        order = self._batches.order(number)
+        filled, done, digest = self._begun(part, note, order)
+        at, marked = 0, done
         with bar(total=self._rows, desc=f"features {number + 1}/{self.variants}", unit="image") as progress:
             for images, _ in self._batches.epoch(number):
                 stop = at + len(images)
                 if stop > done:
-                    filled[order[at:stop]] = self._forward(images)
+                    made = np.asarray(self._forward(images), np.float32)
+                    filled[order[at:stop]] = made
+                    digest.update(made[max(0, done - at) :].tobytes())
                 at = stop
                 progress.update(len(images))
                 if at - marked >= _CHUNK:
                     filled.flush()
-                    _write_note(note, at)
+                    _write_note(note, at, digest.hexdigest())
                     marked = at
         filled.flush()
         del filled
+        _write_digest(path, part)
         part.replace(path)
         note.unlink(missing_ok=True)
 
-    def _begun(self, part: Path, note: Path) -> tuple[Any, int]:
-        """A file to fill, and how many rows of the pass are in it."""
+    def _begun(self, part: Path, note: Path, order: NDArray[np.int64]) -> tuple[Any, int, hashlib._Hash]:
+        """A file to fill, how many rows of the pass are in it, and their digest, which is what it was."""
         shape = (self._rows, *self.shape)
         try:
-            done = int(json.loads(note.read_bytes())["rows"])
+            told = json.loads(note.read_bytes())
+            done = int(told["rows"])
             found = np.lib.format.open_memmap(part, mode="r+")
             if found.shape == shape and found.dtype == np.float32:
-                _log.info("%s: going on after %d images", part, done)
-                return found, done
+                digest = hashlib.sha256()
+                for start in range(0, done, _CHUNK):
+                    digest.update(found[order[start : min(done, start + _CHUNK)]].tobytes())
+                if digest.hexdigest() == told["sha256"]:
+                    _log.info("%s: going on after %d images", part, done)
+                    return found, done, digest
+                _log.warning("%s: damaged, begun anew", part)
         except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
             pass
         note.unlink(missing_ok=True)
-        return np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape), 0
+        return np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape), 0, hashlib.sha256()
 
 
 def _readable(path: Path) -> Any:
-    """A whole file's array, mapped; None where there is none."""
+    """A whole file's array, mapped; None where there is none, or other bytes than were written."""
     try:
+        if sha256(path) != path.with_suffix(".sha256").read_text(encoding="ascii"):
+            raise ValueError("its bytes are not those that were written")
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         return None
@@ -178,9 +193,15 @@ def _readable(path: Path) -> Any:
         return None
 
 
-def _write_note(note: Path, rows: int) -> None:
+def _write_note(note: Path, rows: int, digest: str) -> None:
     with replacing(note) as temporary:
-        temporary.write_text(json.dumps({"rows": rows}))
+        temporary.write_text(json.dumps({"rows": rows, "sha256": digest}))
+
+
+def _write_digest(path: Path, written: Path) -> None:
+    """Beside a file that is about to get its name, what its bytes are."""
+    with replacing(path.with_suffix(".sha256")) as temporary:
+        temporary.write_text(sha256(written), encoding="ascii")
 
 
 def _version(package: str) -> str | None:

@@ -10,6 +10,7 @@ from labelstack.params.rules import Host, HttpAddress
 from labelstack.params.section import Section
 
 Damaged = Literal["refuse", "keep"]
+Verify = Literal["none", "sample", "all"]
 
 
 class ImagesSection(Section):
@@ -19,6 +20,7 @@ class ImagesSection(Section):
     jpeg_quality: int = Field(90, ge=1, le=100)
     damaged: Damaged = "refuse"
     shard_rows: int = Field(1000, ge=1, le=100_000)
+    verify: Verify = "sample"
     workers: int | None = Field(None, ge=1, le=256)
     concurrency: int = Field(16, ge=1, le=512)
     concurrency_per_host: int = Field(8, ge=1, le=512)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from labelstack.params.blend import BLEND
 from labelstack.registry.champions import How, champion, history, move_champion
-from labelstack.registry.versions import DATA_TAG, download, read_version
+from labelstack.registry.fetched import fetch_checked
+from labelstack.registry.versions import DATA_TAG, read_version
 from labelstack.scoring import bootstrap
 from labelstack.scoring.metric import Metric
 from labelstack.scoring.scored import Scored, read_scored
@@ -62,8 +63,8 @@ class Promotion:
 def compare_versions(tracker: Tracker, name: str, version: int, other: int, metric: Metric) -> Compared:
     """Compare the blends of two versions by paired bootstrap over the images that both were scored on.
 
-    What the metric wants is the cross-fitted in ``record/scored.npz`` of either version. Other data, or a version whose
-    record lacks it, is an obstacle and no error.
+    What the metric wants is the cross-fitted in ``record/scored.npz`` of either version. Other data, a version whose
+    record lacks it, or one whose files are not the registered ones, is an obstacle and no error.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def compare_versions(tracker: Tracker, name: str, version: int, other: int, metr
     read: dict[int, Scored] = {}
     for number in (version, other):
         try:
-            read[number] = _scored(tracker, f"models:/{name}/{number}", metric)
+            read[number] = _scored(tracker, name, number, metric)
         except UserError as error:
             return Compared(other, obstacle=f"the record of v{number} can't be read: {error}")
     ours = read[version]
@@ -189,10 +190,14 @@ def _other_data(other: int, theirs: str, ours: str) -> str:
     return f"v{other} was scored on other data ({theirs}, this one on {ours})"
 
 
-def _scored(tracker: Tracker, uri: str, metric: Metric) -> Scored:
+def _scored(tracker: Tracker, name: str, number: int, metric: Metric) -> Scored:
     with tempfile.TemporaryDirectory(prefix="labelstack-") as folder:
-        scored = read_scored(download(tracker, uri, "record/scored.npz", Path(folder)))
+        fetched = fetch_checked(tracker, read_version(tracker, name, number), Path(folder) / "version")
+        scored = read_scored(fetched.ensemble / "record" / "scored.npz")
     if scored.given(metric, BLEND) is None:
         wanted = metric.wants.replace("_", " ")
-        raise UserError(f"{uri}: record/scored.npz holds no {wanted} of the blend, by which {metric.title} is scored")
+        raise UserError(
+            f"models:/{name}/{number}: record/scored.npz holds no {wanted} of the blend, by which {metric.title} is "
+            "scored"
+        )
     return scored

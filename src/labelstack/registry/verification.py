@@ -1,4 +1,4 @@
-"""Whether an ensemble from the registry is the one that was registered, and still predicts what it predicted."""
+"""Whether an ensemble from the registry still predicts what it predicted."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ import numpy as np
 
 from labelstack.ensemble import machine, record
 from labelstack.ensemble.folder import Spec, read_spec
-from labelstack.ensemble.log import MODEL_NAME
 from labelstack.ensemble.recompute import Floats, Ids, Members, blended, probe_predictions, test_cube
 from labelstack.params.blend import BLEND
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
-from labelstack.tracking import store
-from labelstack.tracking.runs import Tracker
 
 # On another processor sums run in another order and logarithms end in another last bit: 1e-7 of a probability, which
 # whatever is built on it may amplify. Other weights, or another member in its place, differ by far more.
@@ -69,85 +66,6 @@ class Agreement:
     def problems(self) -> list[str]:
         """A sentence for every row that does not pass."""
         return [f"{row.kind} `{row.member}`: {row.problem}" for row in self.rows if row.problem]
-
-
-@dataclass(frozen=True)
-class FetchedVersion:
-    """The parts of a downloaded model: the ensemble's folder, and labelstack's source as it was then."""
-
-    ensemble: Path
-    code: Path
-
-
-def fetch(tracker: Tracker, uri: str, to: Path) -> FetchedVersion:
-    """Download a version, ``models:/<name>/<version>``, into a new folder.
-
-    Raises
-    ------
-    UserError
-        When its files can't be had, or are no ensemble.
-    """
-    from mlflow.artifacts import download_artifacts
-
-    to.mkdir(parents=True)
-    with store.explained(tracker.uri, f"fetch {uri}"), tracker.as_default():
-        try:
-            model = Path(download_artifacts(artifact_uri=uri, dst_path=str(to)))
-        except OSError as error:
-            raise UserError(f"{uri}: its files could not be fetched ({error})") from None
-    ensemble = model / "artifacts" / MODEL_NAME
-    if not ensemble.is_dir():
-        raise UserError(f"{uri}: not an ensemble of labelstack, or its files are gone (no artifacts/{MODEL_NAME})")
-    return FetchedVersion(ensemble, model / "code" / "labelstack")
-
-
-def integrity(folder: Path, digest: str | None, code: Path | None = None) -> list[str]:
-    """Sentences about files that are not the registered ones, with the member they belong to; none when all are.
-
-    Parameters
-    ----------
-    digest : str or None
-        The version's tag ``labelstack.files_digest``: it lies in the registry's database and not among the files.
-    code : Path, optional
-        The copy of labelstack's source beside the ensemble.
-    """
-    problems = []
-    try:
-        if not digest:
-            problems.append(
-                "the version has no tag labelstack.files_digest, so nothing says which checksums.json was registered"
-            )
-        elif record.files_digest(folder) != digest:
-            problems.append("checksums.json was changed: its SHA-256 is not the version's tag labelstack.files_digest")
-        found = record.changes(folder)
-    except (UserError, OSError):
-        return [f"{record.CHECKSUMS} is missing or damaged"]
-    problems += [f"{owner(name)}{name} was changed" for name in found.changed]
-    problems += [f"{owner(name)}{name} is missing" for name in found.missing]
-    problems += [f"{owner(name)}{name} was added" for name in found.extra]
-    return problems + ([] if code is None else _code_problems(folder, code))
-
-
-def _code_problems(folder: Path, code: Path) -> list[str]:
-    try:
-        recorded = record.read_machine(folder).get("code")
-    except UserError:
-        return []  # said above: the file is missing or was changed
-    return [] if machine.source_digest(code) == recorded else ["code/labelstack, the source, was changed"]
-
-
-def owner(name: str) -> str:
-    """The member that a file of the folder belongs to, as the beginning of a sentence; empty for the other files."""
-    match name.split("/"):
-        case ["members", member, *_]:
-            return f"base model `{member}`: "
-        case ["stackers", member, *_]:
-            return f"stacker `{member}`: "
-        case [record.FOLDER, "boxes", file]:
-            return f"second round `{Path(file).stem}`: "
-        case [record.FOLDER, "predictions", file]:
-            return f"recorded predictions of `{Path(file).stem}`: "
-    return ""
 
 
 def recompute(folder: Path, members: Members | None = None, here: Mapping[str, str] | None = None) -> Agreement:

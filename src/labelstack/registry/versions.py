@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labelstack.ensemble import integrity
 from labelstack.ensemble.log import MODEL_NAME, LoggedEnsemble
 from labelstack.params import digest as digest_of
 from labelstack.registry.champions import CANDIDATE, CHAMPION, move_within_turn
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 DIGEST_TAG = "labelstack.ensemble_digest"
 TASK_TAG = "labelstack.task"  # dataset.task
 DATA_TAG = "labelstack.data_digest"
-FILES_TAG = "labelstack.files_digest"
+FILES_TAG = integrity.FILES_TAG
+MODEL_TAG = integrity.MODEL_TAG
 SUBMISSION_TAG = "labelstack.submission_sha256"
 METRIC_TAG = "labelstack.metric"
 SCORE_TAG = "labelstack.score"  # with both bounds of its interval
@@ -194,7 +196,7 @@ def _ensure_registered_model(tracker: Tracker, name: str) -> None:
 def _create(
     tracker: Tracker, name: str, digest: str, logged: LoggedEnsemble, description: str, tags: Mapping[str, str]
 ) -> ModelVersion:
-    own = {DIGEST_TAG: digest} | ({FILES_TAG: logged.files_digest} if logged.files_digest else {})
+    own = {DIGEST_TAG: digest, FILES_TAG: logged.files_digest, MODEL_TAG: logged.model_digest}
     # The sqlite registry looks the model up in MLflow's global store, not in its client's.
     with tracker.as_default():
         return tracker.client.create_model_version(
@@ -202,7 +204,7 @@ def _create(
             source=logged.uri,
             run_id=logged.run_id,
             model_id=logged.model_id,
-            tags=clean_tags({**tags, **own}),
+            tags=clean_tags({**tags, **{key: value for key, value in own.items() if value}}),
             description=_cut(description),
         )
 

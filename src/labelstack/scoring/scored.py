@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.scoring.metric import Metric
+from labelstack.support.archive import DAMAGED_ARCHIVE
 from labelstack.support.errors import UserError
 from labelstack.support.storage import replacing
 
@@ -119,7 +118,7 @@ def read_scored(path: str | Path) -> Scored:
         return Scored(image_id, label_id, unpacked(truth), sets, *more)
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
-    except (ValueError, KeyError, OSError, EOFError, IndexError, zipfile.BadZipFile, zlib.error) as error:
+    except (*DAMAGED_ARCHIVE, ValueError, KeyError, IndexError) as error:
         raise UserError(f"{path}: not a file of scored label sets ({error})") from None
 
 

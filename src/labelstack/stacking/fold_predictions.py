@@ -20,7 +20,8 @@ from labelstack.stacking.stackers.averaging import mean_of
 from labelstack.stacking.stackers.construction import load_stacker, new_stacker, reference_of
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 from labelstack.stacking.stackers.stacker import Stacker
-from labelstack.support.storage import read_json, replacing, replacing_dir, write_json
+from labelstack.support.sealed import is_sealed, seal
+from labelstack.support.storage import replacing, replacing_dir
 
 _ROOM = __name__.rpartition(".")[0]
 
@@ -204,7 +205,7 @@ class _Fit:
             if self.stacker is not None:
                 self.stacker.save(temporary / "stacker")
             np.savez(temporary / "predictions.npz", allow_pickle=False, **arrays)
-            write_json(temporary / "key.json", {"key": key})
+            seal(temporary, key)
 
     @classmethod
     def read(cls, directory: Path) -> _Fit:
@@ -281,9 +282,8 @@ def _folder(job: dict[str, Any]) -> Path:
 
 
 def _kept(job: dict[str, Any]) -> bool:
-    """Whether this fit lies in the work folder; folders are written whole or not at all."""
-    file = _folder(job) / "key.json"
-    return file.exists() and read_json(file)["key"] == job["key"]
+    """Whether this fit lies in the work folder, and no byte of it has changed since."""
+    return is_sealed(_folder(job), job["key"])
 
 
 def _key(stacker: Stacker, data: _Data) -> str:

@@ -15,6 +15,7 @@ from labelstack.support import storage
 # Keys that decide no result, so that no stage may depend on them, and why.
 UNDECIDING: dict[str, str] = {
     "engine": "where tasks run",
+    "images.verify": "how many shards are compared with their digests",
     "images.workers": "how many processes fetch",
     "images.concurrency": "how many images are under way",
     "images.concurrency_per_host": "as concurrency",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from labelstack.support.errors import UserError
 from labelstack.support.storage import replacing
+
+# What reading a damaged zip may raise; a bit in a header can ask for a password or a method that there is not.
+DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError)
 
 
 def write_archive(path: str | Path, files: Mapping[str, bytes]) -> None:
@@ -27,7 +31,7 @@ def read_archive(path: str | Path) -> dict[str, bytes]:
             return {name: archive.read(name) for name in archive.namelist()}
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGED_ARCHIVE as error:
         raise UserError(f"{path}: damaged ({error})") from None
 
 

@@ -117,15 +117,26 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON; raise ``UserError`` with line and column when it is malformed or the file is absent."""
+    """Read JSON; raise ``UserError`` with line and column when it is malformed or the file is absent.
+
+    NaN and infinities, which ``write_json`` never writes, are refused too.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise UserError(f"{path}: brackets within brackets, too many to read") from None
+    except ValueError as error:  # NaN, or an integer of thousands of digits
+        raise UserError(f"{path}: {str(error).partition(';')[0]}") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def split_s3_url(url: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from labelstack.commands.compare.parts import (
     version_line,
 )
 from labelstack.params.blend import BLEND
-from labelstack.registry.versions import download
+from labelstack.registry.fetched import fetch_checked
 from labelstack.report.comparison import Side
 from labelstack.scoring.scored import Scored, read_scored
 from labelstack.stages.members import KIND_OF_STAGE
@@ -41,11 +41,10 @@ def load_version(sources: Names, name: str, version: Any, row: str, folder: Path
     if version.run_id:
         origin.append(("MLflow run", f"{BLEND}/ensemble {version.run_id}", tracker.url(version.run_id)))
 
+    ensemble = fetch_checked(tracker, version, folder / "version").ensemble
+
     def fetch(inside: str) -> Path | None:
-        try:
-            return download(tracker, uri, inside, folder / "version")
-        except UserError:
-            return None
+        return ensemble / inside if (ensemble / inside).is_file() else None
 
     files = {key: fetch(f"record/{key}") for key in ("scored.npz", "evaluation.json", "labels.parquet")}
     params_file = fetch("files/params.yaml")
@@ -62,7 +61,9 @@ def load_version(sources: Names, name: str, version: Any, row: str, folder: Path
             [*origin, *kept], side.scored, labels, [note, *notes, *side.notes],
         )  # fmt: skip
     evaluation = storage.read_json(files["evaluation.json"])
-    rows = evaluation["scores"]
+    rows = evaluation.get("scores") if isinstance(evaluation, dict) else None
+    if not isinstance(rows, dict) or not rows or not all(isinstance(one, dict) for one in rows.values()):
+        raise UserError(f"{name}: {uri}: record/evaluation.json: expected scores for each member")
     chosen = main_row(name, rows, row)
     scored = read_scored(files["scored.npz"]) if files["scored.npz"] else None
     origin += data_line(scored, evaluation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
@@ -23,9 +24,18 @@ from labelstack.images.fetching.urls import host_of
 from labelstack.images.fetching.validators import Known, content_digest, read_validators, write_validators
 from labelstack.images.pixels.budget import Budget
 from labelstack.images.pixels.decode import to_stored_jpeg
-from labelstack.images.shards.shard_files import Overview, Shard, read_overview, read_shard, write_shard
+from labelstack.images.shards.shard_files import (
+    Overview,
+    Shard,
+    is_damaged,
+    read_overview,
+    read_shard,
+    write_shard,
+)
 from labelstack.params.images import ImagesSection
+from labelstack.support.errors import UserError
 
+_logger = logging.getLogger(__name__)
 _VERSION = 2
 _AT_ONCE = 2048
 T = TypeVar("T")
@@ -123,9 +133,17 @@ async def build(job: Job, fetcher: Fetcher, report: Report = lambda status: None
     dict
         ``path``, ``status`` (counts), ``bytes`` (stored), ``hosts`` (failures by the host of the first URL),
         ``written`` (whether the file changed) and ``asked`` (outcomes of the rows that were fetched, counted).
+
+    Raises
+    ------
+    UserError
+        When a damaged shard held images that can't be fetched again; the file stays as it is.
     """
     keys = row_keys(job, fetcher.params, fetcher.policy)
-    before = read_overview(job.path)
+    before, lost = read_overview(job.path), None
+    if before is not None and fetcher.params.verify != "none" and await asyncio.to_thread(is_damaged, job.path):
+        _logger.warning("%s: damaged, not what was stored: its images are fetched again", job.path)
+        before, lost = None, before
     kept = {} if before is None else await asyncio.to_thread(_kept_rows, job, before, keys)
     known = read_validators(Path(job.validators)) if job.validators and kept else {}
     rows = [kept.get(row) for row in range(len(keys))]
@@ -157,6 +175,8 @@ async def build(job: Job, fetcher: Fetcher, report: Report = lambda status: None
 
     await run_all(fill, wanted, min(len(wanted), _AT_ONCE))
     final = [row for row in rows if row is not None]
+    if lost is not None:
+        _nothing_lost(job, lost, keys, final)
     written = before is None or before.keys != keys or any(row is not kept[i] for i, row in enumerate(final))
     if written:
         await asyncio.to_thread(write_shard, Path(job.path), _shard(job, final), keys)
@@ -180,12 +200,17 @@ def outcome_of(job: Job, statuses: list[str], stored: int) -> dict[str, Any]:
     }
 
 
-def settled(job: Job, keys: list[str]) -> Overview | None:
-    """The shard's overview when it is made from this job and no row is to be fetched, else None."""
+def settled(job: Job, keys: list[str], *, verify: bool = False) -> Overview | None:
+    """The shard's overview when it is made from this job and no row is to be fetched, else None.
+
+    With ``verify`` also None when it is not what was stored, see ``is_damaged``.
+    """
     found = read_overview(job.path)
     if found is None or found.keys != keys or found.image_id != job.image_id:
         return None
-    return None if any(job.wants(row, status) for row, status in enumerate(found.status)) else found
+    if any(job.wants(row, status) for row, status in enumerate(found.status)):
+        return None
+    return None if verify and is_damaged(job.path) else found
 
 
 def row_keys(job: Job, params: ImagesSection, policy: Policy) -> list[str]:
@@ -201,6 +226,19 @@ def row_keys(job: Job, params: ImagesSection, policy: Policy) -> list[str]:
         digest.update(json.dumps([image_id, urls, local], separators=(",", ":")).encode())
         keys.append(b64encode(digest.digest()).decode())
     return keys
+
+
+def _nothing_lost(job: Job, before: Overview, keys: list[str], rows: list[Stored]) -> None:
+    """Raise ``UserError`` unless every image of a damaged shard was fetched again."""
+    there = {key for key, status in zip(before.keys, before.status, strict=True) if status == "ok"}
+    gone = Counter(row.status for key, row in zip(keys, rows, strict=True) if key in there and row.content is None)
+    if gone:
+        said = ", ".join(f"{count} {status}" for status, count in sorted(gone.items()))
+        raise UserError(
+            f"{job.path}: damaged, not what was stored, and {gone.total()} of its images can't be fetched again "
+            f"({said}). The file is left as it is: put it back (`dvc checkout --force {Path(job.path).parent}`, or a "
+            "copy), or delete it to go on without these images"
+        )
 
 
 def _kept_rows(job: Job, before: Overview, keys: list[str]) -> dict[int, Stored]:

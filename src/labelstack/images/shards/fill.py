@@ -82,7 +82,8 @@ def download_split(
         As soon as it is clear (from 200 images and a hundredth of them on) that more than ``images.max_failures``
         fail; finished shards are kept.
     UserError
-        When ``again`` or ``refresh`` meet a download that is not finished.
+        When images of a damaged shard can't be fetched again, or ``again`` or ``refresh`` meet a download that is not
+        finished.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def download_split(
 
         def pending() -> Iterator[Job]:
             for job in jobs:
-                found = settled(job, row_keys(job, params, policy))
+                found = settled(job, row_keys(job, params, policy), verify=params.verify != "none")
                 if found is None:
                     yield _finished(job, params, policy) if repeat else job
                 else:
@@ -180,8 +181,10 @@ def _jobs(
 
 def _finished(job: Job, params: ImagesSection, policy: Policy) -> Job:
     everything = Job(job.path, job.image_id, job.urls, again=[])
-    if settled(everything, row_keys(job, params, policy)) is None:
-        raise UserError(f"{job.path}: absent, or made from other rows or params; run `labelstack stage download` first")
+    if settled(everything, row_keys(job, params, policy), verify=params.verify != "none") is None:
+        raise UserError(
+            f"{job.path}: absent, damaged, or made from other rows or params; run `labelstack stage download` first"
+        )
     return job
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -30,6 +32,7 @@ SCHEMA = pa.schema(
 KEY_LENGTH = 12
 _KEYS = b"labelstack.rows"
 _BYTES = b"labelstack.bytes"
+_DIGEST = b"labelstack.sha256"
 
 
 @dataclass(frozen=True)
@@ -146,16 +149,45 @@ def read_overview(path: str | Path) -> Overview | None:
 
 
 def write_shard(path: Path, shard: Shard, keys: Sequence[str]) -> None:
-    """Write a shard and what each row was made from: the same rows and keys give the same bytes."""
+    """Write a shard, what each row was made from and a digest of both: the same rows and keys give the same bytes."""
     stored = sum(len(data) for data in shard.bytes if data is not None)
     table = pa.table(
-        [shard.image_id, pa.array(shard.bytes, pa.binary()), shard.status, shard.width, shard.height],
-        schema=SCHEMA.with_metadata({_KEYS: "".join(keys).encode("ascii"), _BYTES: str(stored).encode()}),
+        [shard.image_id, pa.array(shard.bytes, pa.binary()), shard.status, shard.width, shard.height], schema=SCHEMA
     )
+    said = {_KEYS: "".join(keys).encode("ascii"), _BYTES: str(stored).encode()}
+    table = table.replace_schema_metadata(said | {_DIGEST: _digest(table, said)})
     with replacing(path) as temporary:
         pq.write_table(
             table, temporary, compression="none", use_dictionary=["status"], write_statistics=["image_id", "status"]
         )
+
+
+def is_damaged(path: str | Path) -> bool:
+    """Whether a shard can't be read, or holds something else than was written; of one without a digest: the former."""
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            table, said = file.read(SCHEMA.names), file.schema_arrow.metadata or {}
+            written = said.get(_DIGEST)
+            return written is not None and written != _digest(table, said)
+    except (OSError, pa.ArrowException, KeyError, MemoryError):
+        return True
+
+
+def _digest(table: pa.Table, said: Mapping[bytes, bytes]) -> bytes:
+    """SHA-256 in hex of all rows and of what is said of them, however Arrow cuts the columns."""
+    digest = hashlib.sha256(said.get(_KEYS, b"") + b" " + said.get(_BYTES, b""))
+    for name in SCHEMA.names:
+        column = table[name]
+        if pa.types.is_integer(column.type):
+            digest.update(np.ascontiguousarray(column.to_numpy()).tobytes())
+            continue
+        digest.update(pc.fill_null(pc.binary_length(column), -1).to_numpy().astype(np.int64).tobytes())
+        for chunk in column.chunks:
+            _, offsets, data = chunk.buffers()
+            if data is not None and len(chunk):
+                ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+                digest.update(memoryview(data)[int(ends[0]) : int(ends[-1])])
+    return digest.hexdigest().encode()
 
 
 def _read(path: str | Path, columns: list[str]) -> pa.Table:

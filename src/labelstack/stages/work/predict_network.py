@@ -17,6 +17,7 @@ from labelstack.compute.worker import package_versions
 from labelstack.images.loader import shown_batches
 from labelstack.images.pixels.tta import Looks
 from labelstack.images.shards.shard_files import ok_ids, shard_paths
+from labelstack.images.shards.verify import check_shards
 from labelstack.params import Params, digest
 from labelstack.params.prediction_views import Combine, one_view
 from labelstack.predictions import read_predictions, write_predictions
@@ -64,9 +65,11 @@ def compute(
     asked = read_asked(own.fold)
     splits: list[Split] = [*dict.fromkeys(part.split for part in asked.parts), "test"]
     _check_inputs(own, splits)
+    for split in splits:
+        check_shards(paths.shards(split), params.images.verify, f"predict {own.name}")
     work, seen = kept or paths.WORK / "predict" / f"{own.model}-{own.fold}", boxes or {}
     jobs = {split: _jobs(params, own, split, _wanted(asked, split), code, seen.get(split), work) for split in splits}
-    todo = [job for part in jobs.values() for job in part if not Path(job["out"]).exists()]
+    todo = [job for part in jobs.values() for job in part if not _finished(job)]
     with Engine(params.engine) as engine:
         for _ in engine.map(
             predict_shard, todo, desc=f"predict {own.name}", reads=_reads, writes=lambda job: [job["out"]]
@@ -82,6 +85,15 @@ def compute(
     if kept is None:
         shutil.rmtree(work, ignore_errors=True)
     return Predicted(len(oof), audit, test_id)
+
+
+def _finished(job: Job) -> bool:
+    """Whether a part lies in the work folder and is whole: the archive's checksums are those of its bytes."""
+    try:
+        read_predictions(job["out"])
+    except UserError:
+        return False
+    return True
 
 
 def predict_shard(job: Job) -> int:

@@ -20,6 +20,7 @@ from labelstack.stages.work import predict_network, train_network
 from labelstack.stages.work.train_network import Trained
 from labelstack.support import storage
 from labelstack.support.box import Boxes
+from labelstack.support.sealed import is_sealed, seal
 
 _FINISHED = "finished"  # folder of a network that needs nothing more
 
@@ -58,6 +59,7 @@ def keep(own: Network, work: Path) -> None:
     with storage.replacing_dir(work / _FINISHED) as folder:
         for file in (own.weights, own.history, own.run_file):
             shutil.copyfile(file, folder / file.name)
+        seal(folder)
     for checkpoint in work.glob("*.npz"):
         checkpoint.unlink()
 
@@ -65,7 +67,7 @@ def keep(own: Network, work: Path) -> None:
 def restored(own: Network, work: Path) -> bool:
     """Put a network that ``keep`` kept into its place; false where there is none."""
     kept = [work / _FINISHED / file.name for file in (own.weights, own.history, own.run_file)]
-    if not all(file.exists() for file in kept):  # none, or a kill while the work folder was cleared
+    if not is_sealed(work / _FINISHED):  # none, damaged, or a kill while the work folder was cleared
         return False
     with storage.replacing_dir(own.folder) as folder:
         for file in kept:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.images.loader import TrainingBatches, evaluation_batches
+from labelstack.images.shards.verify import check_shards
 from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.stages.members import Network
@@ -65,6 +66,7 @@ def compute(
     from labelstack.networks.training import train
 
     model = params.network(own.model, own.fold)
+    check_shards(paths.shards("train"), params.images.verify, f"train {own.name}")
     holdout = None
     if len(held_out):
         size, shards = model.image_size, paths.shards("train")
