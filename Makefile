@@ -19,9 +19,9 @@ ui: setup  ## MLflow UI on loopback
 server: setup  ## a team's MLflow server: settings in docs/server.md
 	labelstack server $(ARGS)
 
-test: system-test setup-dev  ## the fast suite, with coverage of src/
+test: system-test setup-dev  ## the fast suite, with coverage of src/; a third of it waits for servers, so three workers
 	coverage erase
-	pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 test-full: system-test setup-dev  ## everything, the slow cases included
 	LABELSTACK_TESTS=full pytest -m ""
