@@ -186,7 +186,7 @@ def _normalise(
         and image.mode == "RGB"
         and not image.info.get("progressive")
         and len(data) <= 3 * width * height + 65_536  # no megabytes of metadata
-        and (strict or whole.jpeg_is_whole(data))
+        and (strict or (whole.jpeg_is_whole(data) and _is_read_again(data)))
     )
     if as_it_is:
         return data, width, height
@@ -195,6 +195,15 @@ def _normalise(
     if not written:
         raise RefusedError("damaged")
     return encoded.tobytes(), pixels.shape[1], pixels.shape[0]
+
+
+def _is_read_again(data: bytes) -> bool:
+    """Whether networks can read these bytes: Pillow, or a decoder that is told to overlook faults, may read more."""
+    try:
+        read_pixels(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _jpeg_bgr(data: bytes, image: Image.Image, factor: float, strict: bool) -> Pixels | None:
