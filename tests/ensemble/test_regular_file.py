@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from images.server import jpeg
+from labelstack.ensemble import regular_file
 from labelstack.ensemble.image_sources import ImageSources, read_local
 from labelstack.ensemble.regular_file import opened_folders, read_regular
 from labelstack.support.errors import UserError
@@ -60,6 +61,17 @@ def test_files_are_read_through_links_and_no_further_than_asked(tmp_path: Path) 
     for name in ("a.jpg", "link.jpg", "folder/link.jpg", "folder/../" + tmp_path.name + "/a.jpg"):
         assert read_regular(tmp_path / name, 10**6) == IMAGE
     assert read_regular(str(tmp_path / "a.jpg"), 7) == IMAGE[:7]
+
+
+def test_where_no_file_system_of_the_kernel_is_mounted_all_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(IMAGE)
+    (tmp_path / "sys").mkdir()
+    (tmp_path / "sys/a.jpg").write_bytes(IMAGE)
+    monkeypatch.setattr(regular_file, "_KERNELS", (tmp_path / "sys", *regular_file._KERNELS[1:]))
+    assert read_regular(tmp_path / "a.jpg", 10**6) == IMAGE
+    assert read_regular(tmp_path / "sys/a.jpg", 10**6) is None
 
 
 def test_a_file_that_is_swapped_while_it_is_opened_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

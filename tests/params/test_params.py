@@ -89,7 +89,7 @@ def test_unknown_names_are_answered_with_the_nearest_valid_one(tmp_path, changes
 def test_an_unknown_name_like_nothing_else_is_answered_with_all(tmp_path):
     assert (
         only_problem(tmp_path, {"folds": {"zzz": 1}})
-        == "folds.zzz: unknown key (known here: k, seed, nested, method, column, group_by)"
+        == "folds.zzz: unknown key (known here: k, seed, nested, method, rare, column, group_by)"
     )
 
 

@@ -81,7 +81,8 @@ def _of_the_kernel(place: Path, device: int) -> bool:
 
 
 def _device(folder: Path) -> int | None:
+    """The file system that is mounted there; None where none is: in a bare container it is that of all files."""
     try:
-        return folder.stat().st_dev
+        return folder.stat().st_dev if folder.is_mount() else None
     except OSError:
         return None
