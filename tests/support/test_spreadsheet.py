@@ -57,3 +57,9 @@ def test_tables_without_such_cells_have_the_bytes_of_pandas(tmp_path: Path) -> N
     write_table(frame, tmp_path / "ours.csv", float_format="%.6f")
     frame.to_csv(tmp_path / "theirs.csv", index=False, float_format="%.6f")
     assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
+
+
+def test_names_of_files_that_are_no_utf_8_are_written(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": pd.Series(["=a\udcff.jpg", "b.jpg"], dtype=object)})
+    write_table(frame, tmp_path / "t.csv", errors="backslashreplace")
+    assert (tmp_path / "t.csv").read_text() == "image\n'=a\\udcff.jpg\nb.jpg\n"

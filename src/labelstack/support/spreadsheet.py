@@ -32,10 +32,14 @@ def plain(cell: str) -> str:
 
 def write_table(frame: pd.DataFrame, path: Path, **options: Any) -> None:
     """Write a table as CSV without its index, texts and names of columns harmless; options are those of pandas."""
+    import pandas as pd
+
     safe = frame.copy(deep=False)
     for column in safe.columns:
         if safe[column].dtype.kind not in "biufc":
-            safe[column] = safe[column].map(lambda cell: harmless(cell) if isinstance(cell, str) else cell)
+            cells = [harmless(cell) if isinstance(cell, str) else cell for cell in safe[column]]
+            # Pandas' own text type, which it would infer, refuses file names that are not UTF-8.
+            safe[column] = pd.Series(cells, safe.index, dtype=object)
     safe.columns = [harmless(column) if isinstance(column, str) else column for column in safe.columns]
     safe.to_csv(path, index=False, **options)
 
