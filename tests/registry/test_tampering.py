@@ -313,7 +313,7 @@ def refused_by_all(store: Stored, name: str, way: str, place: Path, capsys: pyte
     WAYS[way][0](store.model / name)
     for use, act in USES.items():
         said = act(store, place / use, capsys)
-        if use == "load" and name in MLFLOWS_WORDS and way in ("removed", "swapped", "flipped"):
+        if use == "load" and name in MLFLOWS_WORDS and way in ("removed", "swapped", "flipped", "linked"):
             continue
         assert expected(name, way) in said, (use, name, way, said)
     store.restore()
