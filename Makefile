@@ -19,7 +19,7 @@ ui: setup  ## MLflow UI on loopback
 server: setup  ## a team's MLflow server: settings in docs/server.md
 	labelstack server $(ARGS)
 
-test: system-test setup-dev  ## the fast suite, with coverage of src/; a third of it waits for servers, so three workers
+test: system-test setup-dev  ## the fast suite, with coverage of src/; much of it waits for servers, so three workers
 	coverage erase
 	pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
