@@ -151,6 +151,7 @@ class Proxy:
     policy : an IAM policy; what it does not grant is answered 403
     answers : status and error code (or, with status 200, body) with which all requests of an action are answered
     first : the fault of the first try of every request of an action
+    always : the fault of every request of an action
     latency : seconds that every request takes longer
     refuses_checksums : status and error code for requests with the checksum headers that AWS's clients send since 2025
     """
@@ -162,6 +163,7 @@ class Proxy:
     policy: dict[str, Any] | None = None
     answers: dict[str, tuple[str, str]] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
+    always: dict[str, str] = field(default_factory=dict)
     latency: float = 0.0
     refuses_checksums: tuple[str, str] | None = None
     requests: list[Request] = field(default_factory=list)
@@ -228,6 +230,7 @@ class Proxy:
         fault = self._fault(method, target)
         if self._seen[method, target] == 1:
             fault = self.first.get(action, fault)
+        fault = self.always.get(action, fault)
         if self.policy is not None and not allowed(self.policy, action, resource, prefix):
             fault = "403"
         told = self.answers.get(action)

@@ -113,6 +113,19 @@ def test_a_failing_server_is_asked_again(server: str, fault: str) -> None:
         assert proxy.failed() == 10  # each of the requests, once
 
 
+def test_an_answer_that_is_cut_off_is_asked_for_again(server: str) -> None:
+    with Proxy(server, first={"s3:GetObject": "cut"}) as proxy:
+        assert states(inspect(Place(BUCKET, "team", proxy.url))) == ALL
+        assert [request.fault for request in proxy.requests if "probe" in request.key].count("cut") == 1
+
+
+def test_answers_that_are_always_cut_off_are_a_problem(server: str) -> None:
+    with Proxy(server, always={"s3:GetObject": "cut"}) as proxy:
+        good, words = inspect(Place(BUCKET, "team", proxy.url)).checks["get"]
+    assert not good
+    assert "reading from response stream" in words
+
+
 def test_lost_answers_are_no_failures(server: str) -> None:
     """What was done is not there to be done again: the second answer differs from the first."""
     actions = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject")

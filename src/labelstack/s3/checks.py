@@ -11,12 +11,19 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 from labelstack.s3.place import ABORT, DELETE, GET, LIST, MAKING, PUT, Place, policy
 from labelstack.support.storage import WITHOUT_CHECKSUMS
 
 DEFAULT_REGION = "us-east-1"
+_TRIES = 4
 _DENIED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
 _ABSENT = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
 _BAD_KEYS = {
@@ -146,7 +153,7 @@ def _session(found: Findings, saved: dict[str, str]) -> boto3.Session | None:
 
 
 def _client(session: boto3.Session, place: Place, **more: Any) -> Any:
-    config = Config(retries={"max_attempts": 4, "mode": "standard"}, connect_timeout=5, read_timeout=20, **more)
+    config = Config(retries={"max_attempts": _TRIES, "mode": "standard"}, connect_timeout=5, read_timeout=20, **more)
     region = place.region or session.region_name or DEFAULT_REGION
     return session.client("s3", region_name=region, endpoint_url=place.endpoint_url, config=config)
 
@@ -206,7 +213,12 @@ def _objects(found: Findings, session: boto3.Session) -> None:
         s3.put_object(**first, Body=content)
 
     def get() -> None:
-        got.append(s3.get_object(**first)["Body"].read())
+        for left in reversed(range(_TRIES)):  # the client tries a request again, but not the reading of its answer
+            try:
+                return got.append(s3.get_object(**first)["Body"].read())
+            except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                if not left:
+                    raise
 
     def parts() -> None:
         upload["UploadId"] = s3.create_multipart_upload(**second)["UploadId"]
