@@ -256,9 +256,16 @@ def test_what_mlflow_notes_of_a_fetched_version_may_say_nothing_else(stored: Sto
         write_yaml(str(place), note.name, content, overwrite=True, ensure_yaml_extension=False)
         assert integrity.fetched_as(place) == (name, "12")
         assert faults(place, stored.registered) == []
+    content = {"model_name": None, "model_version": None}  # of models:/m-…, a model that is no version
+    write_yaml(str(place), note.name, content, overwrite=True, ensure_yaml_extension=False)
+    assert integrity.fetched_as(place) is None
+    assert faults(place, stored.registered) == []
     for text in (
         "",
         "[" * 5000,
+        "3",
+        "model_name: null\nmodel_version: 1\n",
+        "model_name: [1]\nmodel_version: {}\n",
         "model_name: x\n",
         "model_name: x\nmodel_version: 1\nmore: 2\n",
         "\xff",

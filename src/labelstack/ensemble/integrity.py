@@ -103,7 +103,7 @@ def faults(model: Path, registered: Registered | None) -> list[str]:
         whole = there.get(MODEL_LIST) == "file"
     files = {name for name, kind in there.items() if kind == "file"} - {_META}
     folders = {name for name, kind in there.items() if kind == "folder"}
-    if there.get(_META) == "file" and fetched_as(model) is None:
+    if there.get(_META) == "file" and _noted(model) is None:
         problems.append(f"{_META} was changed")
     if whole:
         return problems + _whole(model, files, folders, registered)
@@ -253,14 +253,23 @@ def _against(model: Path, listed: Mapping[str, str], files: set[str], folders: I
 
 
 def fetched_as(model: Path) -> tuple[str, str] | None:
-    """Name and number of the version that MLflow noted when it fetched a model; None where it did not."""
+    """Name and number of the version that MLflow noted when it fetched a model; None where it noted none."""
+    return _noted(model) or None
+
+
+def _noted(model: Path) -> tuple[str, str] | tuple[()] | None:
+    """What MLflow noted; () when it fetched ``models:/m-…``, which is no version; None for what it does not write."""
     try:
         with (model / _META).open("rb") as file:
             content: Any = parse_yaml(file.read(_META_BYTES).decode(), _META)
+        if list(content) != ["model_name", "model_version"]:
+            return None
+        if set(content.values()) == {None}:
+            return ()
         noted = {key: str(value) for key, value in content.items() if isinstance(value, str | int)}
-        if list(content) == ["model_name", "model_version"] == list(noted) and noted["model_version"].isdecimal():
+        if len(noted) == len(content) and noted["model_version"].isdecimal():
             return noted["model_name"], noted["model_version"]
-    except (OSError, ValueError, AttributeError, UserError):
+    except (OSError, ValueError, TypeError, UserError):
         pass
     return None
 
