@@ -24,16 +24,16 @@ def local_digest(urls: Iterable[Sequence[str]], root: Path) -> str | None:
     named = [url for row in urls for url in row if url[:5].lower() == "file:"]
     if not named:
         return None
-    whole = hashlib.blake2b(digest_size=16)
+    whole, parents = hashlib.blake2b(digest_size=16), dict[str, str]()
     for url in bar(named, desc="local files", unit="file"):
         whole.update(f"{len(url)} {url} ".encode())
-        whole.update(_content(policy, url.strip()))
+        whole.update(_content(policy, url.strip(), parents))
     return whole.hexdigest()
 
 
-def _content(policy: Policy, url: str) -> bytes:
+def _content(policy: Policy, url: str, parents: dict[str, str]) -> bytes:
     try:
-        path = policy.local_path(url)
+        path = policy.local_path(url, parents)
         if path is None or not path.is_file():
             return b"absent"
         with path.open("rb") as file:

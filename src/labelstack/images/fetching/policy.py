@@ -40,10 +40,15 @@ class Policy:
         shown = f"[{host}]" if ":" in host else host
         return bool({host, shown, f"{shown}:{port}"} & self.allow_hosts) or all(map(is_global, addresses))
 
-    def local_path(self, url: str) -> Path | None:
+    def local_path(self, url: str, parents: dict[str, str] | None = None) -> Path | None:
         """The file that ``file:`` URL names, relative to the root, or None when it lies outside or is not allowed.
 
         Escapes stand for bytes, so a name need not be UTF-8.
+
+        Parameters
+        ----------
+        parents : dict, optional
+            Folders that were resolved already, kept there for the next call: many files lie in few folders.
 
         Raises
         ------
@@ -59,10 +64,20 @@ class Policy:
                 return None
             rest = "/" + rest
         try:
-            path = (self.root / os.fsdecode(unquote_to_bytes(rest))).resolve()
+            path = _resolved(os.path.join(self.root, os.fsdecode(unquote_to_bytes(rest))), parents)
         except (ValueError, OSError, RuntimeError):
             raise RefusedError("missing") from None
         return path if path.is_relative_to(self.root) else None
+
+
+def _resolved(path: str, parents: dict[str, str] | None) -> Path:
+    folder, name = os.path.split(path)
+    if parents is None or name in ("", ".", "..") or "\0" in name:
+        return Path(path).resolve()
+    if (real := parents.get(folder)) is None:
+        real = parents[folder] = str(Path(folder).resolve())
+    found = os.path.join(real, name)
+    return Path(found).resolve() if os.path.islink(found) else Path(found)
 
 
 def is_global(address: str) -> bool:
