@@ -10,6 +10,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .PHONY: repro ui server test test-full lint format setup setup-dev system system-test lock clean
 
 repro: setup  ## set up, run the whole pipeline, show the leaderboard
+	@labelstack recover
 	dvc repro
 	@labelstack leaderboard
 

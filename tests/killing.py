@@ -1,4 +1,7 @@
-"""`dvc repro` of the tiny pipeline, killed with -9 again and again at seeded moments, then left to its end."""
+"""The tiny pipeline, killed with -9 again and again at seeded moments, then left to its end.
+
+What runs is what `make repro` types: `labelstack recover`, then `dvc repro`.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,8 @@ def ensemble_digest(workspace: Workspace) -> str:
 def _started(workspace: Workspace) -> subprocess.Popen[bytes]:
     with (workspace.root.parent / LOG).open("ab") as log:
         return subprocess.Popen(
-            ["dvc", "repro"], cwd=workspace.root, env=environment() | {"PYTHONUNBUFFERED": "1"}, stdout=log, stderr=log,
+            ["bash", "-c", "labelstack recover && exec dvc repro"], cwd=workspace.root,
+            env=environment() | {"PYTHONUNBUFFERED": "1"}, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
 

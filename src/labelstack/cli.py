@@ -411,6 +411,14 @@ def remote(
 
 
 @app.command(rich_help_panel=USE)
+def recover() -> None:
+    """Put right what a killed `dvc` left half-written: dvc.lock and .dvc/tmp/rwlock. `make repro` does so first."""
+    from labelstack.commands import recover as command
+
+    command.run()
+
+
+@app.command(rich_help_panel=USE)
 def sync() -> None:
     """Upload what was kept while the tracking server was away; record the commit of the results."""
     from labelstack.commands import sync as command
