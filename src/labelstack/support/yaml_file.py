@@ -22,6 +22,8 @@ from labelstack.support.errors import UserError
 
 MAX_BYTES = 2_000_000
 MAX_VALUES = 200_000
+# An escape beyond Unicode, a version of thousands of digits.
+_TOO_LARGE = re.compile(r"\\U(?!000[0-9a-fA-F]|0010)[0-9a-fA-F]{8}|^%YAML", re.MULTILINE)
 MAX_DEPTH = 30
 _INT64 = 2**63
 _MAX_DIGITS = 100
@@ -82,16 +84,17 @@ def parse_yaml(text: str, source: str) -> Any:
     except _RefusedError as error:
         raise UserError(f"{source}: {_place(error.problem_mark)}{error.problem}") from None
     except ReaderError as error:
-        before = text[: error.position]
-        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
-        raise UserError(
-            f"{source}: line {line}, column {column}: not valid YAML (the character #x{error.character:04x})"
-        ) from None
+        place = _at(text, error.position)
+        raise UserError(f"{source}: {place}not valid YAML (the character #x{error.character:04x})") from None
     except MarkedYAMLError as error:
         place = _place(error.problem_mark or error.context_mark)
         raise UserError(f"{source}: {place}not valid YAML ({error.problem or error.context})") from None
     except YAMLError as error:
         raise UserError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
+    except (ValueError, OverflowError):  # numbers that are values have their own limit
+        found = _TOO_LARGE.search(text)
+        place = _at(text, found.start()) if found else ""
+        raise UserError(f"{source}: {place}not valid YAML (the number here is too large)") from None
 
 
 class _RefusedError(MarkedYAMLError):
@@ -100,6 +103,11 @@ class _RefusedError(MarkedYAMLError):
 
 def _refuse(mark: Any, sentence: str) -> NoReturn:
     raise _RefusedError(None, None, sentence, mark)
+
+
+def _at(text: str, position: int) -> str:
+    before = text[:position]
+    return f"line {before.count(chr(10)) + 1}, column {position - before.rfind(chr(10))}: "
 
 
 def _place(mark: Any) -> str:
