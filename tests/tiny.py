@@ -92,13 +92,13 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 def environment(*, measured: bool = False, quick: bool = False) -> dict[str, str]:
     """The environment of a shell in which the virtual environment is active; ``quick``: `labelstack` is warm.py's.
 
-    Coverage costs a process half as much again, most of it while it imports MLflow and TensorFlow; so only those
-    processes are ``measured`` that run what no other test does.
+    Coverage costs a process half as much again, most of it while it imports MLflow and TensorFlow, which warm.py's have
+    done; only those processes are ``measured`` that run what no other test does.
     """
     left_out = ("MLFLOW_", "DVC_") if measured else ("MLFLOW_", "DVC_", "COVERAGE_PROCESS_")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     places = [str(Path(sys.executable).parent), os.environ["PATH"]]
-    if quick and not measured and (folder := warm.folder()):
+    if quick and (folder := warm.folder()):
         places.insert(0, folder)
     path = os.pathsep.join(places)
     return inherited | {"PATH": path, "GIT_CEILING_DIRECTORIES": "/", "TF_CPP_MIN_LOG_LEVEL": "3"}
