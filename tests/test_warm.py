@@ -60,6 +60,20 @@ def test_dvc_too(quick: str, tmp_path: Path, arguments: list[str]) -> None:
     assert (found[0][0] == 0) == (arguments[0] == "init")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["end", "check", "nonsense"], 2), (["fail", "check", "nonsense", "--help"], 0)], ids=str
+)
+def test_lines_too(quick: str, tmp_path: Path, arguments: list[str], code: int) -> None:
+    places = ([*warm.lines()], [sys.executable, str(Path(warm.__file__).with_name("lines.py"))])
+    assert places[0] == [str(Path(quick).with_name("lines.py"))]
+    one, other = (
+        subprocess.run([*place, *arguments], cwd=tmp_path, env=environment(), capture_output=True) for place in places
+    )
+    assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+    assert one.returncode == code
+    assert (b"nonsense" in one.stderr) == (arguments[0] == "fail")
+
+
 def in_folder(folder: Path) -> list[psutil.Process]:
     """Processes whose current folder this is."""
     found = []
@@ -72,10 +86,15 @@ def in_folder(folder: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_who_kills_the_small_program_ends_the_command(quick: str, tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("number", "change"), [(signal.SIGKILL, {}), (signal.SIGTERM, {"PYTHONUNBUFFERED": "1", "LD_LIBRARY_PATH": "/x"})]
+)
+def test_who_kills_the_small_program_ends_the_command(
+    quick: str, tmp_path: Path, number: signal.Signals, change: dict[str, str]
+) -> None:
     os.mkfifo(tmp_path / "params.yaml")  # is read without end, for nobody writes
-    process = subprocess.Popen([quick, "check"], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([quick, "check"], cwd=tmp_path, env=environment(**change), stderr=subprocess.DEVNULL)
     while len(in_folder(tmp_path)) < 2:
         assert process.poll() is None
         time.sleep(0.02)

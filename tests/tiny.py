@@ -54,21 +54,6 @@ TINY: dict[str, Any] = {
 }
 
 
-# Every command's exit code counts: the first that is not 0 ends the process, or, where all must fail, the smallest.
-_TYPED = """
-import shlex, sys
-from labelstack.cli import main
-all_fail, codes = sys.argv[1] == "fail", []
-for line in sys.argv[2:]:
-    sys.argv = ["labelstack", *shlex.split(line)]
-    try:
-        main()
-    except SystemExit as ended:
-        codes.append(ended.code or 0)
-    if codes[-1] and not all_fail:
-        break
-sys.exit(min(codes) if all_fail else codes[-1])
-"""
 _PATHS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -110,7 +95,7 @@ def typed(*lines: str, all_fail: bool = False) -> tuple[str, ...]:
     What a command costs is mostly the import of MLflow and TensorFlow. That stages run as processes of their own is
     seen wherever `dvc repro` runs.
     """
-    return (sys.executable, "-c", _TYPED, "fail" if all_fail else "end", *lines)
+    return (*warm.lines(), "fail" if all_fail else "end", *lines)
 
 
 class Workspace:

@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -50,17 +51,20 @@ LIBRARIES = (
     "dvc.repo",
     "dvc.stage.run",
     "dvc_data.hashfile.db.local",
+    "lines",
 )
-COMMANDS = {"labelstack": "labelstack.cli", "dvc": "dvc.cli"}  # name → the module of its ``main``
-# Variables that are read when Python or a library starts.
+COMMANDS = {"labelstack": "labelstack.cli", "dvc": "dvc.cli", "lines.py": "lines"}  # name → the module of its ``main``
+_LINES = Path(__file__).with_name("lines.py")
+# Variables that are read when Python or a library starts, but for one that ``_become`` reads, and one that OpenCV sets.
 _EARLY = ("PYTHON", "TF_", "OMP_", "OPENBLAS_", "MKL_", "LD_", "KERAS_", "XLA_", "CUDA_", "MPL")
+_NOT_EARLY = (_UNBUFFERED := "PYTHONUNBUFFERED", "LD_LIBRARY_PATH")
 _LENGTH = struct.Struct("<Q")
 _STATUS = struct.Struct("<qq")  # pid, and what waitpid says or -1 at first
 
 _COMMAND = """#!{python} -IS
 import json, os, signal, socket, struct, sys
-REAL, EARLY = {real!r}, {early!r}
-early = {{k: v for k, v in os.environ.items() if k.startswith({prefixes!r})}}
+REAL, EARLY, START = {real!r}, {early!r}, {start!r}
+early = {{k: v for k, v in os.environ.items() if k.startswith({prefixes!r}) and k not in {late!r}}}
 server = socket.socket(socket.AF_UNIX)
 try:
     if early != EARLY:
@@ -71,7 +75,7 @@ try:
     server.sendall(asked)
     pid, status = struct.unpack("<qq", server.recv(16, socket.MSG_WAITALL))
 except (OSError, struct.error):
-    os.execv(REAL, [REAL, *sys.argv[1:]])
+    os.execv(START[0], [*START, *sys.argv[1:]])
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, lambda number, frame: os.kill(pid, number))
 status = struct.unpack("<qq", server.recv(16, socket.MSG_WAITALL))[1]
@@ -108,9 +112,11 @@ def folder() -> str | None:
         program.write_text(
             _COMMAND.format(
                 python=sys.executable,
-                real=str(Path(sys.executable).with_name(name)),
+                real=_real(name),
+                start=[sys.executable, _real(name)] if name == _LINES.name else [_real(name)],
                 address=address,
                 prefixes=_EARLY,
+                late=_NOT_EARLY,
                 early=_early(environment),
             )
         )
@@ -118,11 +124,21 @@ def folder() -> str | None:
     return str(place / "bin")
 
 
+def lines() -> tuple[str, ...]:
+    """The start of the command that is lines.py: the quick one where that is wanted."""
+    place = folder()
+    return (f"{place}/{_LINES.name}",) if place else (sys.executable, str(_LINES))
+
+
+def _real(name: str) -> str:
+    return str(_LINES if name == _LINES.name else Path(sys.executable).with_name(name))
+
+
 _kept: list[subprocess.Popen[bytes]] = []  # their standard input closes with this process, which ends them
 
 
 def _early(environment: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in environment.items() if key.startswith(_EARLY)}
+    return {key: value for key, value in environment.items() if key.startswith(_EARLY) and key not in _NOT_EARLY}
 
 
 def _serve(address: str) -> None:
@@ -217,14 +233,17 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     sys.path[0] = str(Path(real).parent)
     sys.modules["__main__"].__file__ = real  # what `spawn` runs in its children
     sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout = os.fdopen(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)
+    if os.environ.get(_UNBUFFERED):
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True)
+    else:
+        sys.stdout = os.fdopen(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
 
 
 def _run() -> int:
     """What the installed command does, and what the interpreter does at its end, without tearing all down."""
     name = Path(sys.argv[0]).name
-    if name == "labelstack" and any(key.startswith("COVERAGE_PROCESS_") for key in os.environ):
+    if name != "dvc" and any(key.startswith("COVERAGE_PROCESS_") for key in os.environ):
         import coverage
 
         coverage.process_startup()  # as a .pth file does where Python starts
