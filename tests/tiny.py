@@ -21,6 +21,7 @@ import yaml
 import warm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+MEASURING: dict[str, str] = {}  # variables by which coverage measures a process; conftest.py takes them out of ours
 PATIENCE = 1500  # seconds: far beyond what any command takes on a machine ten times slower
 
 TINY: dict[str, Any] = {
@@ -80,13 +81,13 @@ def environment(*, measured: bool = False, quick: bool = False) -> dict[str, str
     Coverage costs a process half as much again, most of it while it imports MLflow and TensorFlow, which warm.py's have
     done; only those processes are ``measured`` that run what no other test does.
     """
-    left_out = ("MLFLOW_", "DVC_") if measured else ("MLFLOW_", "DVC_", "COVERAGE_PROCESS_")
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
     places = [str(Path(sys.executable).parent), os.environ["PATH"]]
     if quick and (folder := warm.folder()):
         places.insert(0, folder)
     path = os.pathsep.join(places)
-    return inherited | {"PATH": path, "GIT_CEILING_DIRECTORIES": "/", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    own = {"PATH": path, "GIT_CEILING_DIRECTORIES": "/", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return inherited | own | (MEASURING if measured else {})
 
 
 def typed(*lines: str, all_fail: bool = False) -> tuple[str, ...]:
