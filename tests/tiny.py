@@ -148,10 +148,10 @@ class Workspace:
         return content
 
     def run(
-        self, *command: str, ok: bool = True, timeout: float = PATIENCE, measured: bool = False
+        self, *command: str, ok: bool = True, timeout: float = PATIENCE, measured: bool = False, quick: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command here; with ``ok``, its failure fails the test and shows what it printed."""
-        shell = environment(measured=measured, quick=True)
+        shell = environment(measured=measured, quick=quick)
         result = subprocess.run(command, cwd=self.root, env=shell, capture_output=True, text=True, timeout=timeout)
         if ok and result.returncode != 0:
             raise AssertionError(f"{' '.join(command)} → {result.returncode}\n{result.stdout}\n{result.stderr}")

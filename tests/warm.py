@@ -2,9 +2,10 @@
 
 Most of what a command costs is those imports, five to nine seconds of it, one of DVC's. A small program named as the
 command hands arguments, folder, environment and standard streams to the process, whose child does what the real one
-would: it imports labelstack and runs ``main``, measured by coverage where the variables of that are set. Wherever
-another variable changes how Python or a library starts, and where no process answers, the real command runs instead, as
-it does in all tests that kill something, in the rehearsal of a recipe, and everywhere in `make test-full`.
+would: it imports labelstack and runs ``main``, measured by coverage where the variables of that are set. lines.py,
+which does what several commands do, is such a program too. Wherever another variable changes how Python or a library
+starts, and where no process answers, the real command runs instead, as it does in all tests that kill something, one of
+which runs every stage, and everywhere in `make test-full`.
 """
 
 from __future__ import annotations
