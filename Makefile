@@ -21,6 +21,7 @@ server: setup  ## a team's MLflow server: settings in docs/server.md
 	labelstack server $(ARGS)
 
 test: system-test setup-dev  ## the fast suite, with coverage of src/; much of it waits for servers, so three workers
+	python -m compileall -qq src || true
 	coverage erase
 	pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
@@ -61,6 +62,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-compile -r requirements.lock
 	$(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true
 	$(VENV)/bin/python -m pip install --quiet --no-deps -e .
+	$(VENV)/bin/python -m compileall -qq -j 0 src || true
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready

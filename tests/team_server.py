@@ -97,9 +97,8 @@ def team_server(folder: Path, settings: dict[str, str], *arguments: str) -> Iter
 def refused(folder: Path, settings: dict[str, str], *arguments: str) -> str:
     """Start a server that must not start; returns what it said."""
     command = ["labelstack", "server", "--port", str(free_port()), *arguments]
-    ended = subprocess.run(
-        command, cwd=folder, env=environment(measured=True) | settings, capture_output=True, text=True, timeout=PATIENCE
-    )
+    shell = environment(measured=True, quick=True) | settings
+    ended = subprocess.run(command, cwd=folder, env=shell, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 2, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
     return ended.stdout + ended.stderr

@@ -21,6 +21,7 @@ import yaml
 import warm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+MEASURING: dict[str, str] = {}  # variables by which coverage measures a process; conftest.py takes them out of ours
 PATIENCE = 1500  # seconds: far beyond what any command takes on a machine ten times slower
 
 TINY: dict[str, Any] = {
@@ -54,21 +55,6 @@ TINY: dict[str, Any] = {
 }
 
 
-# Every command's exit code counts: the first that is not 0 ends the process, or, where all must fail, the smallest.
-_TYPED = """
-import shlex, sys
-from labelstack.cli import main
-all_fail, codes = sys.argv[1] == "fail", []
-for line in sys.argv[2:]:
-    sys.argv = ["labelstack", *shlex.split(line)]
-    try:
-        main()
-    except SystemExit as ended:
-        codes.append(ended.code or 0)
-    if codes[-1] and not all_fail:
-        break
-sys.exit(min(codes) if all_fail else codes[-1])
-"""
 _PATHS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -92,16 +78,16 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 def environment(*, measured: bool = False, quick: bool = False) -> dict[str, str]:
     """The environment of a shell in which the virtual environment is active; ``quick``: `labelstack` is warm.py's.
 
-    Coverage costs a process half as much again, most of it while it imports MLflow and TensorFlow; so only those
-    processes are ``measured`` that run what no other test does.
+    Coverage costs a process half as much again, most of it while it imports MLflow and TensorFlow, which warm.py's have
+    done; only those processes are ``measured`` that run what no other test does.
     """
-    left_out = ("MLFLOW_", "DVC_") if measured else ("MLFLOW_", "DVC_", "COVERAGE_PROCESS_")
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
     places = [str(Path(sys.executable).parent), os.environ["PATH"]]
-    if quick and not measured and (folder := warm.folder()):
+    if quick and (folder := warm.folder()):
         places.insert(0, folder)
     path = os.pathsep.join(places)
-    return inherited | {"PATH": path, "GIT_CEILING_DIRECTORIES": "/", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    own = {"PATH": path, "GIT_CEILING_DIRECTORIES": "/", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return inherited | own | (MEASURING if measured else {})
 
 
 def typed(*lines: str, all_fail: bool = False) -> tuple[str, ...]:
@@ -110,7 +96,7 @@ def typed(*lines: str, all_fail: bool = False) -> tuple[str, ...]:
     What a command costs is mostly the import of MLflow and TensorFlow. That stages run as processes of their own is
     seen wherever `dvc repro` runs.
     """
-    return (sys.executable, "-c", _TYPED, "fail" if all_fail else "end", *lines)
+    return (*warm.lines(), "fail" if all_fail else "end", *lines)
 
 
 class Workspace:
@@ -162,10 +148,10 @@ class Workspace:
         return content
 
     def run(
-        self, *command: str, ok: bool = True, timeout: float = PATIENCE, measured: bool = False
+        self, *command: str, ok: bool = True, timeout: float = PATIENCE, measured: bool = False, quick: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command here; with ``ok``, its failure fails the test and shows what it printed."""
-        shell = environment(measured=measured, quick=True)
+        shell = environment(measured=measured, quick=quick)
         result = subprocess.run(command, cwd=self.root, env=shell, capture_output=True, text=True, timeout=timeout)
         if ok and result.returncode != 0:
             raise AssertionError(f"{' '.join(command)} → {result.returncode}\n{result.stdout}\n{result.stderr}")

@@ -1,10 +1,11 @@
-"""`labelstack` for tests that type many commands: a process that has imported TensorFlow and MLflow forks for each.
+"""`labelstack` and `dvc` for tests: a process that has imported TensorFlow, MLflow and DVC forks for each.
 
-Most of what a command costs is those imports, five to nine seconds of it. A small program named `labelstack` hands
-arguments, folder, environment and standard streams to the process, whose child does what the real command would: it
-imports labelstack and runs ``main``. Wherever a variable changes how Python or a library starts, where coverage is
-measured, and where no process answers, the real command runs instead, as it does in all tests that kill something, in
-the workspace that the others copy, and everywhere in `make test-full`.
+Most of what a command costs is those imports, five to nine seconds of it, one of DVC's. A small program named as the
+command hands arguments, folder, environment and standard streams to the process, whose child does what the real one
+would: it imports labelstack and runs ``main``, measured by coverage where the variables of that are set. lines.py,
+which does what several commands do, is such a program too. Wherever another variable changes how Python or a library
+starts, and where no process answers, the real command runs instead, as it does in all tests that kill something, one of
+which runs every stage, and everywhere in `make test-full`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -45,27 +47,36 @@ LIBRARIES = (
     "matplotlib.backends.backend_agg",
     "pydantic",
     "typer",
+    "dvc.cli",
+    "dvc.cli.parser",
+    "dvc.repo",
+    "dvc.stage.run",
+    "dvc_data.hashfile.db.local",
+    "lines",
 )
-# Variables that are read when Python, a library or coverage starts.
-_EARLY = ("PYTHON", "COVERAGE_", "TF_", "OMP_", "OPENBLAS_", "MKL_", "LD_", "KERAS_", "XLA_", "CUDA_", "MPL")
+COMMANDS = {"labelstack": "labelstack.cli", "dvc": "dvc.cli", "lines.py": "lines"}  # name → the module of its ``main``
+_LINES = Path(__file__).with_name("lines.py")
+# Variables that are read when Python or a library starts, but for one that ``_become`` reads, and one that OpenCV sets.
+_EARLY = ("PYTHON", "TF_", "OMP_", "OPENBLAS_", "MKL_", "LD_", "KERAS_", "XLA_", "CUDA_", "MPL")
+_NOT_EARLY = (_UNBUFFERED := "PYTHONUNBUFFERED", "LD_LIBRARY_PATH")
 _LENGTH = struct.Struct("<Q")
 _STATUS = struct.Struct("<qq")  # pid, and what waitpid says or -1 at first
 
 _COMMAND = """#!{python} -IS
 import json, os, signal, socket, struct, sys
-REAL, EARLY = {real!r}, {early!r}
-early = {{k: v for k, v in os.environ.items() if k.startswith({prefixes!r})}}
+REAL, EARLY, START = {real!r}, {early!r}, {start!r}
+early = {{k: v for k, v in os.environ.items() if k.startswith({prefixes!r}) and k not in {late!r}}}
 server = socket.socket(socket.AF_UNIX)
 try:
     if early != EARLY:
         raise OSError
     server.connect({address!r})
-    asked = json.dumps({{"argv": sys.argv[1:], "cwd": os.getcwd(), "environment": dict(os.environ)}}).encode()
+    asked = json.dumps({{"argv": [REAL, *sys.argv[1:]], "cwd": os.getcwd(), "environment": dict(os.environ)}}).encode()
     socket.send_fds(server, [struct.pack("<Q", len(asked))], [0, 1, 2])
     server.sendall(asked)
     pid, status = struct.unpack("<qq", server.recv(16, socket.MSG_WAITALL))
 except (OSError, struct.error):
-    os.execv(REAL, [REAL, *sys.argv[1:]])
+    os.execv(START[0], [*START, *sys.argv[1:]])
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, lambda number, frame: os.kill(pid, number))
 status = struct.unpack("<qq", server.recv(16, socket.MSG_WAITALL))[1]
@@ -78,7 +89,7 @@ os._exit(os.waitstatus_to_exitcode(status))
 
 @cache
 def folder() -> str | None:
-    """A folder for the front of PATH in which `labelstack` is the quick one; None where only real ones are wanted.
+    """A folder for the front of PATH in which commands are the quick ones; None where only real ones are wanted.
 
     Its process ends with this one.
     """
@@ -94,28 +105,41 @@ def folder() -> str | None:
     )  # fmt: skip
     assert process.stdout
     if process.stdout.readline() != b"ready\n":
-        raise RuntimeError("the process that forks for `labelstack` did not start")
+        raise RuntimeError("the process that forks for commands did not start")
     _kept.append(process)
-    program = place / "bin" / "labelstack"
-    program.parent.mkdir()
-    program.write_text(
-        _COMMAND.format(
-            python=sys.executable,
-            real=str(Path(sys.executable).with_name("labelstack")),
-            address=address,
-            prefixes=_EARLY,
-            early=_early(environment),
+    (place / "bin").mkdir()
+    for name in COMMANDS:
+        program = place / "bin" / name
+        program.write_text(
+            _COMMAND.format(
+                python=sys.executable,
+                real=_real(name),
+                start=[sys.executable, _real(name)] if name == _LINES.name else [_real(name)],
+                address=address,
+                prefixes=_EARLY,
+                late=_NOT_EARLY,
+                early=_early(environment),
+            )
         )
-    )
-    program.chmod(0o755)
-    return str(program.parent)
+        program.chmod(0o755)
+    return str(place / "bin")
+
+
+def lines() -> tuple[str, ...]:
+    """The start of the command that is lines.py: the quick one where that is wanted."""
+    place = folder()
+    return (f"{place}/{_LINES.name}",) if place else (sys.executable, str(_LINES))
+
+
+def _real(name: str) -> str:
+    return str(_LINES if name == _LINES.name else Path(sys.executable).with_name(name))
 
 
 _kept: list[subprocess.Popen[bytes]] = []  # their standard input closes with this process, which ends them
 
 
 def _early(environment: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in environment.items() if key.startswith(_EARLY)}
+    return {key: value for key, value in environment.items() if key.startswith(_EARLY) and key not in _NOT_EARLY}
 
 
 def _serve(address: str) -> None:
@@ -205,22 +229,28 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    real = str(Path(sys.executable).with_name("labelstack"))
-    sys.argv = [real, *request["argv"]]
+    sys.argv = request["argv"]
+    real = sys.argv[0]
     sys.path[0] = str(Path(real).parent)
     sys.modules["__main__"].__file__ = real  # what `spawn` runs in its children
     sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout = os.fdopen(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)
+    if os.environ.get(_UNBUFFERED):
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True)
+    else:
+        sys.stdout = os.fdopen(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
 
 
 def _run() -> int:
     """What the installed command does, and what the interpreter does at its end, without tearing all down."""
-    from labelstack.cli import main
+    name = Path(sys.argv[0]).name
+    if name != "dvc" and any(key.startswith("COVERAGE_PROCESS_") for key in os.environ):
+        import coverage
 
+        coverage.process_startup()  # as a .pth file does where Python starts
     code: Any = None
     try:
-        main()
+        code = importlib.import_module(COMMANDS[name]).main()
     except SystemExit as ended:
         code = ended.code
     except KeyboardInterrupt:

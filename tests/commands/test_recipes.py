@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -16,11 +17,24 @@ import pandas as pd
 import pytest
 import yaml
 
+import warm
 from labelstack.commands import recipe
 from labelstack.params import load_params
 from labelstack.rehearsal.shrink import N_IMAGES, kept_models, kept_stackers
 from tiny import REPOSITORY, Workspace, environment
 
+# The command, whose stages are forked by the process of warm.py; `make test-full` starts each anew.
+FORKING = """
+import os, sys
+from labelstack.cli import main
+from labelstack.rehearsal import copy
+usual, warm, sys.argv = copy.environment, sys.argv[1], ["labelstack", *sys.argv[2:]]
+def environment(folder):
+    own = usual(folder)
+    return own | {"PATH": warm + os.pathsep + own["PATH"], "TF_CPP_MIN_LOG_LEVEL": "3"}
+copy.environment = environment
+main()
+"""
 RECIPES = sorted(file.stem for file in (REPOSITORY / "recipes").glob("*.yaml"))
 
 
@@ -44,8 +58,10 @@ def state(root: Path) -> dict[str, tuple[int, int]]:
 def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path: Path) -> None:
     folder, before = tmp_path / "kept", state(clone.root)
     elsewhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "DVC_REMOTE": "mine"}  # where nobody answers
+    quick = warm.folder()
+    command = [sys.executable, "-c", FORKING, quick] if quick else ["labelstack"]
     done = subprocess.run(
-        ["labelstack", "recipe", name, "--rehearse", "--keep", str(folder)], cwd=clone.root, text=True,
+        [*command, "recipe", name, "--rehearse", "--keep", str(folder)], cwd=clone.root, text=True,
         env=environment() | elsewhere, capture_output=True, timeout=1700,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

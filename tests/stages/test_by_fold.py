@@ -34,6 +34,7 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
     def make(folder: Path) -> None:
         made = Workspace(folder, CHANGE)
+        made.run("dvc", "repro", "train@wide-0")
         work = folder / "data/work/train"
         made.kill_when(lambda: any(work.glob("wide-1/*/epoch-*.npz")), "dvc", "repro", "train@wide-1")
         made.run("dvc", "repro")

@@ -77,6 +77,7 @@ def seconded(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
     def make(folder: Path) -> None:
         made = new(folder)
+        made.run("dvc", "repro", "needs")
         work = made.root / "data/work/second/closer"
         made.kill_when(lambda: any(work.glob("*/1/epoch-*.npz")), "dvc", "repro", "second@closer")
         (finished,) = work.glob("*/0/finished/history.csv")

@@ -31,6 +31,7 @@ class Sources:
         self.package = package
         self._trees: dict[str, ast.Module] = {}
         self._imports: dict[str, frozenset[str]] = {}
+        self._followed: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         self._digests: dict[str, str] = {}
 
     @cached_property
@@ -70,7 +71,7 @@ class Sources:
         ValueError
             When a root is no module of the package.
         """
-        todo = list(roots)
+        todo, left_out = list(roots), tuple(apart)
         if unknown := [root for root in todo if root not in self.modules]:
             raise ValueError(f"no such modules: {', '.join(unknown)}")
         seen: set[str] = set()
@@ -78,7 +79,10 @@ class Sources:
             module = todo.pop()
             if module not in seen:
                 seen.add(module)
-                todo += [name for name in self.imports(module) if not beneath(name, apart)]
+                if (module, left_out) not in self._followed:
+                    followed = [name for name in self.imports(module) if not beneath(name, left_out)]
+                    self._followed[module, left_out] = followed
+                todo += self._followed[module, left_out]
         return sorted(seen)
 
     def named_of(self, other: Sources) -> set[str]:
