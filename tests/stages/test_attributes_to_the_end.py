@@ -34,6 +34,7 @@ CHANGE: dict[str, Any] = {
     "folds": {"k": 2},
     "models": {"wide": TINY["models"]["wide"] | {"soft_labels": SOFT}},
     "stackers": {"mean": {"kind": "mean"}},
+    "thresholds": {"strategy": "argmax", "calibration": "temperature"},
     "training": {"holdout": 0.2},
     "submission": {"filename": "mine.zip"},
 }
