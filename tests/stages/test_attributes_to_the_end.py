@@ -45,6 +45,12 @@ def test_attributes_run_to_the_end(tmp_path: Path) -> None:
     root = workspace.root
     assert {"sample", "train@wide-all", "submit", "register"} <= workspace.repro()
     assert json.loads(workspace.run("dvc", "status", "--json").stdout) == {}
+    has_what_it_should(root)
+    workspace.run("labelstack", "rebuild", "1", "--to", "rebuilt", "--verify")
+
+
+def has_what_it_should(root: Path) -> None:
+    """Rows, answers, submission and scores of a workspace in which everything has run."""
     manifest = read_manifest(root / "data/manifest/validation.parquet")
     assert set(manifest["known"]) <= set(VALUES)
     assert manifest["maybe"].map(len).max() == 1
@@ -79,4 +85,3 @@ def test_attributes_run_to_the_end(tmp_path: Path) -> None:
                 assert 0 <= found[f"{key}_low"] <= found[key] <= found[f"{key}_high"] <= 1
     labels = pd.read_parquet(root / "data/manifest/labels.parquet")
     assert labels["name"].tolist() == list(NAMES)
-    workspace.run("labelstack", "rebuild", "1", "--to", "rebuilt", "--verify")
