@@ -26,7 +26,8 @@ class CompetitionData:
     Attributes
     ----------
     manifests : split -> DataFrame[image_id int64, url list of str, label_id list of int (None in test)] and, where ids
-        stand for texts, name
+        stand for texts, name; where a row knows one label group alone, known (the group) and maybe (lists of further
+        labels that may be true)
     labels : DataFrame[label_id int32, name, group, n_train, n_validation], ascending by label_id
     submission : header and row order of the file to hand in
     counts : what was read, for metrics
@@ -65,7 +66,9 @@ class Format(Protocol):
 
     A format with params of its own, splits to draw or further columns has ``configured(dataset, draw, folds)`` besides,
     which gives the format for these params: the section ``dataset``, and where it is to read a ``Draw`` and the
-    section ``folds``, whose ``columns`` it hands on.
+    section ``folds``, whose ``columns`` it hands on. One whose competition asks for probabilities has
+    ``write_probabilities(path, form, label_id, P)``, which the stage `submit` calls in the place of
+    ``write_submission``: int [n_labels] and float [n, n_labels], a row for each image of the form.
 
     Attributes
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,13 @@ SCHEMA = pa.schema(
         pa.field("label_id", pa.list_(pa.int32())),
     ]
 )
-NAME = pa.field("name", pa.string(), nullable=False)  # of the images of formats whose ids are texts
+# Columns that some formats have: what images are called where ids stand for texts, the label group that a row knows,
+# labels that may be true besides (None where nobody says).
+FURTHER = (
+    pa.field("name", pa.string(), nullable=False),
+    pa.field("known", pa.string(), nullable=False),
+    pa.field("maybe", pa.list_(pa.int32())),
+)
 
 
 @collector_paused()
@@ -34,9 +40,9 @@ def write_manifest(path: str | Path, manifest: pd.DataFrame) -> None:
     Parameters
     ----------
     manifest : DataFrame with image_id (int), url (list of str), label_id (list of int, or None where unknown) and,
-        where ids stand for texts, name
+        where a format has them, name and known (str) and maybe (as label_id)
     """
-    schema = SCHEMA.append(NAME) if NAME.name in manifest else SCHEMA
+    schema = _schema(manifest.columns)
     columns = [pa.array(manifest[field.name].tolist(), type=field.type) for field in schema]
     with replacing(path) as temporary:
         table = pa.Table.from_arrays(columns, schema=schema)
@@ -45,7 +51,9 @@ def write_manifest(path: str | Path, manifest: pd.DataFrame) -> None:
 
 @collector_paused()
 def read_manifest(path: str | Path) -> pd.DataFrame:
-    """Read a manifest: image_id int64, url lists of str, label_id lists of int or None, name (str) where there is one.
+    """Read a manifest: image_id int64, url lists of str, label_id lists of int or None, and further columns it has.
+
+    These are name and known (str) and maybe (as label_id).
 
     Raises
     ------
@@ -54,20 +62,24 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     """
     try:
         with pq.ParquetFile(path) as file:
-            schema = SCHEMA.append(NAME) if NAME.name in file.schema_arrow.names else SCHEMA
+            schema = _schema(file.schema_arrow.names)
             table = file.read().select(schema.names).cast(schema)
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a manifest with columns {', '.join(SCHEMA.names)} ({error})") from None
-    columns = {
-        "image_id": table["image_id"].to_numpy(),
-        "url": pd.Series(_lists(table["url"]), dtype=object),
-        "label_id": pd.Series(_lists(table["label_id"]), dtype=object),
-    }
-    if NAME.name in schema.names:
-        columns[NAME.name] = pd.Series(table[NAME.name].to_pylist(), dtype="str")
+    columns = {"image_id": table["image_id"].to_numpy()}
+    for name in schema.names[1:]:
+        lists = pa.types.is_list(schema.field(name).type)
+        values = _lists(table[name]) if lists else table[name].to_pylist()
+        columns[name] = pd.Series(values, dtype=object if lists else "str")
     return pd.DataFrame(columns)
+
+
+def _schema(names: Iterable[str]) -> pa.Schema:
+    """The schema of a manifest with these columns."""
+    there = set(names)
+    return pa.schema([*SCHEMA, *(field for field in FURTHER if field.name in there)])
 
 
 def label_matrix(label_ids: Sequence[Any], columns: ArrayLike) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from labelstack.networks import backbones  # noqa: F401 - what all saved models may hold decides predictions
+from labelstack.networks.group_softmax import GroupSoftmax
 from labelstack.params.backbone_names import BACKBONES, OWN, backbone_of
 from labelstack.params.prediction_views import Combine
 from labelstack.support.archive import make_canonical
@@ -127,7 +128,10 @@ def finish_of(model: keras.Model, combine: Combine) -> Finish:
     """
     if combine == "probability":
         return None
-    name = keras.activations.serialize(model.get_layer("probability").activation)
+    last = model.get_layer("probability").activation
+    if isinstance(last, GroupSoftmax):
+        return lambda mean: last.of_arrays(mean).astype(np.float32)
+    name = keras.activations.serialize(last)
     activation = {"sigmoid": special.expit, "softmax": partial(special.softmax, axis=-1)}[name]
     return lambda mean: np.asarray(activation(mean), np.float32)
 

@@ -43,6 +43,8 @@ class Judge:
         probability = np.concatenate(list(self._answers()))
         if len(probability) != len(self._targets):
             raise ValueError(f"the holdout gives {len(probability)} images for {len(self._targets)} rows of targets")
+        if self._task.within is not None:
+            probability = self._task.within(self._targets, probability)
         score, threshold = self._score(probability)
         found = {"holdout_loss": self._task.monitor(self._targets, probability), holdout_column(self._metric): score}
         return found if threshold is None else found | {"holdout_threshold": threshold}

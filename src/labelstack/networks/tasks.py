@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from labelstack.networks.group_softmax import GroupSoftmax, group_sizes
 from labelstack.networks.losses.combined import phases_of
 from labelstack.params.models import ModelSection
 from labelstack.scoring.metrics import most_probable
@@ -46,19 +47,21 @@ class Task:
     outputs : int, logits of a row
     losses : epoch from 0 → what is learned by from then on, a callable (targets [n, outputs], logits [n, outputs],
         known) → float32 loss of each row [n]; known as of ``LossFunction``
-    activation : name of the Keras activation that makes the answer of the logits
+    activation : name of the Keras activation that makes the answer of the logits, or one of our own
     first_bias : float32 [outputs], of the layer of logits when training starts; None: zeros
     monitor : callable (targets bool [n, outputs], answers float32 [n, outputs]) → the loss of rows that are held out
     label_sets : callable (answers [n, outputs]) → bool [n, outputs], what held-out rows are given while the network is
         trained; None: what the best single threshold gives
+    within : callable (targets, answers [n, outputs]) → answers of what each held-out row knows, 0 elsewhere; None: all
     """
 
     outputs: int
     losses: dict[int, Loss]
-    activation: str
+    activation: str | GroupSoftmax
     first_bias: NDArray[np.float32] | None
     monitor: Monitor
     label_sets: Callable[[NDArray[np.float32]], NDArray[np.bool_]] | None = None
+    within: Callable[[NDArray[np.bool_], NDArray[np.float32]], NDArray[np.float32]] | None = None
 
     def loss_of(self, epoch: int) -> Loss:
         """What an epoch, from 0, learns by."""
@@ -112,6 +115,33 @@ def single_label(params: ModelSection, n_labels: int, prior: NDArray[np.floating
 
     bias = None if prior is None else np.log(np.maximum(np.asarray(prior, np.float64), _RAREST)).astype(np.float32)
     return Task(n_labels, _losses(params, smoothed, prior), "softmax", bias, categorical_cross_entropy, most_probable)
+
+
+def by_group(params: ModelSection, groups: Sequence[str], prior: NDArray[np.floating[Any]] | None = None) -> Task:
+    """Exactly one label of the group that a row knows is true: a softmax for each group, as of networks of their own.
+
+    ``params.loss`` is on the logits of the group that a row knows; the answers of every group sum to 1 over their
+    number. Held-out rows are judged by what is said of their group, which is that of their true label.
+
+    Parameters
+    ----------
+    groups : [n_labels], the label group of each label
+    prior : float [n_labels], optional
+        Share of training images with each label; the logarithm of its share of the group becomes the first bias.
+    """
+    activation, usual = GroupSoftmax(group_sizes(groups)), single_label(params, len(groups), prior)
+    same = np.equal.outer(np.array(groups), np.array(groups))
+    bias = None
+    if prior is not None:
+        share = np.asarray(prior, np.float64)
+        of_group = share @ same
+        share = np.divide(share, of_group, out=np.ones_like(share), where=of_group > 0)
+        bias = np.log(np.maximum(share, _RAREST)).astype(np.float32)
+
+    def within(targets: NDArray[np.bool_], answers: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.where(targets @ same, answers * np.float32(len(activation.sizes)), 0).astype(np.float32)
+
+    return replace(usual, activation=activation, first_bias=bias, within=within)
 
 
 # By the value of ``dataset.task``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from labelstack.networks.phases import Ways, phase_of, training_phases
 from labelstack.networks.running_phase import RunningPhase, Setting
 from labelstack.networks.schedules import best_epoch, learning_rate, lowered, stopped
 from labelstack.networks.start import begin_with
-from labelstack.networks.tasks import TASKS
+from labelstack.networks.tasks import TASKS, by_group
 from labelstack.params import digest
 from labelstack.params.metric import MetricSection
 from labelstack.params.models import LearningSection, ModelSection
@@ -43,7 +43,7 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 
 _log = logging.getLogger(__name__)
 # Options that checkpoints are older than.
-_LATER = ("phases", "features", "batch_norm", "group_rates", "clip_norm", "accumulate")
+_LATER = ("phases", "features", "batch_norm", "group_rates", "clip_norm", "accumulate", "soft_labels")
 _LATER_SCHEDULE = ("reload", "rise", "start_divisor", "end_divisor")
 _AGAIN = "again"  # in a checkpoint: rows that the next epoch has twice
 
@@ -85,6 +85,7 @@ def train(
     on_epoch: OnEpoch | None = None,
     start: Path | None = None,
     masked: bool = False,
+    groups: Sequence[str] | None = None,
 ) -> TrainResult:
     """Train a base model, or go on from the last finished epoch found in ``work``.
 
@@ -114,6 +115,8 @@ def train(
         A ``.keras`` file of the same layers whose weights are begun with.
     masked : bool
         Whether targets of ``batches`` may be NaN: labels that are not known and count nothing.
+    groups : str [n_labels], optional
+        The label group of each label, where rows know one group alone.
 
     Raises
     ------
@@ -126,13 +129,15 @@ def train(
         raise UserError("schedule.reload: goes back to the best epoch on held-out images: set training.holdout above 0")
     make_deterministic(seed)
     strategy = tf.distribute.MirroredStrategy() if training.multi_gpu else None
-    asked = TASKS[task](params, n_labels, prior)
+    asked = TASKS[task](params, n_labels, prior) if groups is None else by_group(params, groups, prior)
     with strategy.scope() if strategy else nullcontext():
         model = build_model(params, asked, mixed_precision=training.mixed_precision)
         if start is not None:
             begin_with(model, start)
     replicas = strategy.num_replicas_in_sync if strategy else 1
     fingerprint = _fingerprint(params, training, batches, holdout, metric, prior, seed, replicas, task, start, masked)
+    if groups is not None:
+        fingerprint = digest([fingerprint, list(groups)])
     folder = CheckpointFolder(work, fingerprint)
     ways = Ways(model, params.group_rates)
     settled = max(asked.settled, phases[-1].begin)

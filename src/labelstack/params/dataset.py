@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, Strict, ValidationInfo, field_valida
 from labelstack.params.messages import one_of
 from labelstack.params.rules import Folder, Line, folder
 from labelstack.params.section import Section
-from labelstack.params.task import Task
+from labelstack.params.task import FASHIONAI, Task
 from labelstack.support.catalogue import Catalogue
 
 MAX_LABELS = 100_000
@@ -21,6 +21,7 @@ FORMATS = Catalogue(
     "labelstack.formats",
     {
         "imaterialist2018": "labelstack.formats.imaterialist2018",
+        "fashionai2018": "labelstack.formats.fashionai2018:FORMAT",
         "imet2019": "labelstack.formats.imet2019:FORMAT",
         "table": "labelstack.formats.table:FORMAT",
     },
@@ -97,6 +98,23 @@ class TableSection(Section):
         return value
 
 
+class FashionaiSection(Section):
+    """Format `fashionai2018`: its files below ``dataset.root``.
+
+    Images are looked for in the folder of the file that names them, or above it where that is Annotations or Tests.
+    """
+
+    labels: list[Inside] = Field(["train/Annotations/label.csv"], min_length=1)
+    question: Inside = "test/Tests/question.csv"
+
+    @field_validator("labels")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if twice := sorted({name for name in value if value.count(name) > 1}):
+            raise ValueError(f"must name each file once, and {', '.join(twice)} stands there again")
+        return value
+
+
 class DatasetSection(Section):
     """Where the data set's files lie and what they may contain."""
 
@@ -108,6 +126,7 @@ class DatasetSection(Section):
     validation: float = Field(0, ge=0, le=0.5)
     audit: float = Field(0, ge=0, le=0.5)
     table: TableSection = TableSection()
+    fashionai: FashionaiSection = FashionaiSection()
 
     @field_validator("format")
     @classmethod
@@ -128,6 +147,8 @@ class DatasetSection(Section):
             raise ValueError("must be null: labels of the format table are names, and those that occur are the labels")
         if value and info.data.get("format") == IMET:
             raise ValueError("must be null: the labels of the format imet2019 are those of labels.csv")
+        if value and info.data.get("format") == FASHIONAI:
+            raise ValueError("must be null: the labels of the format fashionai2018 are its 54 values")
         if value and value[0] > value[1]:
             raise ValueError(f"must be [first, last] with first ≤ last, not {list(value)}")
         if value and value[1] - value[0] >= MAX_LABELS:

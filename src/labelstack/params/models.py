@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -25,6 +25,7 @@ from labelstack.params.section import Section, Seed
 from labelstack.params.start_weights import StartWeights
 
 Resize = Literal["stretch", "letterbox"]
+SoftLabels = Literal["none", "published", "sum_to_one"]
 MixedPer = Literal["image", "batch"]
 
 
@@ -87,6 +88,7 @@ class LearningSection(Section):
     clip_norm: float | None = Field(None, gt=0, le=1e6)
     accumulate: int = Field(1, ge=1, le=1000)
     loss: Loss = "bce"
+    soft_labels: SoftLabels | dict[str, SoftLabels] = "none"
     augment: bool | AugmentSection = True
     seed: Seed = 0
     tta: Names | None = None
@@ -103,6 +105,14 @@ class LearningSection(Section):
         name = info.data.get("backbone")
         if name is not None and value < backbone_of(name).smallest:
             raise ValueError(f"{value} px is below the minimum of {name}, which is {backbone_of(name).smallest} px")
+        return value
+
+    @field_validator("soft_labels", mode="before")
+    @classmethod
+    def _tables(cls, value: Any) -> Any:
+        names = get_args(SoftLabels)
+        if not all(one in names for one in (value.values() if isinstance(value, dict) else [value])):
+            raise ValueError(f"must be {', '.join(names)}, or a section of these by label group, not {value!r}")
         return value
 
     @field_validator("augment", mode="before")

@@ -1,4 +1,4 @@
-"""`sample`: the generated data set, garments or museum objects."""
+"""`sample`: the generated data set, garments or museum objects, in the form that ``dataset.format`` names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from labelstack.params.section import Section
 
 
 class SampleSection(Section):
-    """Size and difficulty of the generated data set: garments, or museum objects with ``dataset.format: imet2019``."""
+    """Size and difficulty of the generated data set: garments, or museum objects with ``imet2019``."""
 
     n_train: int = Field(1600, ge=20, le=1_000_000)
     n_validation: int = Field(500, ge=20, le=1_000_000)

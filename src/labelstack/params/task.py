@@ -8,10 +8,12 @@ from typing import Any, Literal
 from labelstack.params.loss_names import LOSS_TASKS
 from labelstack.params.losses import plain_losses
 from labelstack.params.thresholds import ARGMAX, TEMPERATURE, ThresholdsSection
+from labelstack.support.fashionai_values import VALUES
 
 Task = Literal["multi_label", "single_label"]
 MULTI: Task = "multi_label"
 SINGLE: Task = "single_label"
+FASHIONAI = "fashionai2018"
 CROSS_ENTROPY = "cross_entropy"
 
 
@@ -59,6 +61,33 @@ def task_problems(task: Task, thresholds: ThresholdsSection, losses: Iterable[tu
         if LOSS_TASKS.get(loss, task) != task:
             fitting = ", ".join(name for name, of in LOSS_TASKS.items() if of == task)
             yield f"{key}: {loss} is for {LOSS_TASKS[loss]}, and dataset.task is {task}: use {fitting}"
+
+
+def format_problems(name: str, task: Task, soft_labels: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    """A sentence where a format of this name has rows of another task, or no labels that may be true.
+
+    Parameters
+    ----------
+    soft_labels : key of a network's ``soft_labels`` in params.yaml, and what it says
+    """
+    if name == FASHIONAI and task != SINGLE:
+        yield f"dataset.task: must be {SINGLE} with dataset.format {name}, whose rows have one value each; not {task}"
+    for key, said in soft_labels:
+        if said != "none" and name != FASHIONAI:
+            yield f"{key}: is for labels that may be true, which dataset.format {FASHIONAI} has alone: set it to none"
+        elif isinstance(said, dict) and (strange := [group for group in said if group not in VALUES]):
+            yield f"{key}: there is no label group {', '.join(strange)}; there are {', '.join(VALUES)}"
+
+
+def stated_soft_labels(models: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Key and value of ``soft_labels`` of every model, of folds and second-round models with their own."""
+    for name, model in models.items():
+        yield f"models.{name}.soft_labels", model.soft_labels
+        for fold, own in model.by_fold.items():
+            yield f"models.{name}.by_fold.{fold}.soft_labels", own.get("soft_labels", "none")
+    for name, section in second.items():
+        if "soft_labels" in section.model_fields_set:
+            yield f"second_round.{name}.soft_labels", section.soft_labels
 
 
 def stated_losses(models: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

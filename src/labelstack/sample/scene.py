@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +14,18 @@ from labelstack.sample.garments import dress_up
 from labelstack.sample.labels import Outfit
 
 Image = NDArray[np.uint8]
+Dress = Callable[[Outfit, bool, np.random.Generator], list[Piece]]
 
 _FINE = 4  # fractional bits of cv2's drawing coordinates
 _SUPERSAMPLING = 2
 
 
-def photograph(outfit: Outfit, size: int, rng: np.random.Generator) -> Image:
+def photograph(outfit: Outfit, size: int, rng: np.random.Generator, dress: Dress = dress_up) -> Image:
     """Draw an outfit once.
+
+    Parameters
+    ----------
+    dress : gives the pieces that are painted in the outfit's fabric, from back to front
 
     Returns
     -------
@@ -27,7 +34,7 @@ def photograph(outfit: Outfit, size: int, rng: np.random.Generator) -> Image:
     side = size * _SUPERSAMPLING
     canvas = _background(side, rng)
     worn = bool(rng.random() < 0.55)
-    pieces = dress_up(outfit, worn, rng)
+    pieces = dress(outfit, worn, rng)
     pose = _pose(pieces, side, rng)
     if rng.random() < 0.7:
         _cast_shadow(canvas, pieces, pose, rng)

@@ -28,7 +28,8 @@ class Rows:
     row_id : int64 [n], in the manifest's order; names a row in predictions and folds. An image's row has its id.
     image_id : int64 [n], the image that shows the row
     Y : bool [n, n_labels], the targets
-    known : the label group that each row knows; None: all of them
+    known : str [n], the label group that each row knows; None: all of them
+    maybe : bool [n, n_labels], labels that may be true besides; None: nobody says
     source : what belongs together, for each row; None: every row stands alone
     """
 
@@ -38,6 +39,7 @@ class Rows:
     Y: NDArray[np.bool_]
     known: NDArray[np.str_] | None = None
     source: NDArray[np.str_] | None = None
+    maybe: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.row_id)
@@ -51,6 +53,7 @@ class Rows:
             self.Y[chosen],
             None if self.known is None else self.known[chosen],
             None if self.source is None else self.source[chosen],
+            None if self.maybe is None else self.maybe[chosen],
         )
 
     def named(self, row_id: NDArray[np.int64]) -> Rows:
@@ -102,7 +105,11 @@ def rows_in(split: Split, manifest: pd.DataFrame, labels: pd.DataFrame, there: N
     manifest = manifest[np.isin(manifest["image_id"], there)]
     Y = label_matrix(manifest["label_id"].tolist(), labels["label_id"].to_numpy())
     image_id = manifest["image_id"].to_numpy(np.int64)
-    return Rows(split, image_id, image_id, Y.astype(np.bool_))
+    known = maybe = None
+    if "known" in manifest:
+        known = manifest["known"].to_numpy(np.str_)
+        maybe = label_matrix(manifest["maybe"].tolist(), labels["label_id"].to_numpy()).astype(np.bool_)
+    return Rows(split, image_id, image_id, Y.astype(np.bool_), known, maybe=maybe)
 
 
 def _of_manifest(split: Split, there: NDArray[np.int64]) -> Rows:

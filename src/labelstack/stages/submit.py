@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from labelstack.formats.format import format_of
 from labelstack.formats.submission import Form, read_form
+from labelstack.formats.zipped import zipped_by_name
 from labelstack.params import Params, load_params
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.stages import paths
 from labelstack.stages.common import done
-from labelstack.stages.label_sets import label_sets, load_decision
+from labelstack.stages.label_sets import label_sets, load_decision, probabilities
 from labelstack.stages.members import THE_BLEND
 from labelstack.stages.rows import label_table
 from labelstack.support import storage
@@ -54,8 +55,20 @@ def write_labels(
     form: Form,
     labels: pd.DataFrame,
 ) -> tuple[NDArray[np.bool_], int]:
-    """Write the submission of blended predictions; the labels chosen, bool [n, n_labels], and how many had no image."""
+    """Write the submission of blended predictions; the labels chosen, bool [n, n_labels], and how many had no image.
+
+    Where the format's competition asks for probabilities, an image without a prediction gets train's frequencies, or
+    with ``submission.missing: blank`` zeros.
+    """
     chosen, missing = label_sets(params, predictions, decision, form.image_id, labels)
-    label_id = labels["label_id"].to_numpy()
-    format_of(params.dataset.format).write_submission(path, form, [label_id[row].tolist() for row in chosen])
+    label_id, written = labels["label_id"].to_numpy(), format_of(params.dataset.format)
+    write_probabilities = getattr(written, "write_probabilities", None)
+    with zipped_by_name(path) as file:
+        if write_probabilities is None:
+            written.write_submission(file, form, [label_id[row].tolist() for row in chosen])
+            return chosen, missing
+        P = probabilities(predictions, form.image_id, labels)
+        if params.submission.missing == "blank":
+            P[~np.isin(form.image_id, predictions.image_id)] = 0
+        write_probabilities(file, form, label_id, P)
     return chosen, missing

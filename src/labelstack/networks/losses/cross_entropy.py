@@ -20,4 +20,5 @@ def cross_entropy(targets: Any, logits: Any, known: Any, frequency: Any) -> Any:
     if known is None:
         return keras.losses.categorical_crossentropy(targets, logits, from_logits=True)
     possible = tf.where(known > 0, logits, _IMPOSSIBLE)
-    return knows_any(known) * tf.nn.softmax_cross_entropy_with_logits(targets * known, possible)
+    # Not TensorFlow's own, whose gradient takes it that targets sum to 1: soft ones need not.
+    return knows_any(known) * -tf.reduce_sum(targets * known * tf.nn.log_softmax(possible), axis=-1)

@@ -40,12 +40,12 @@ class SecondKind:
         """
         return None
 
-    def targets(self, rows: Rows) -> NDArray[np.float32]:
-        """What is learned of rows of train, float32 [n, n_labels]: their labels, unless a kind knows better.
+    def targets(self, rows: Rows) -> NDArray[np.float32] | None:
+        """What is learned of rows of train, float32 [n, n_labels], where a kind knows better than base models do.
 
-        NaN is a label that is not known and counts nothing.
+        NaN is a label that is not known and counts nothing. None: what base models learn of them, their labels.
         """
-        return rows.Y.astype(np.float32)
+        return None
 
 
 def whole(params: Params, section: SecondRoundSection, manifests: Mapping[str, pd.DataFrame]) -> dict[str, Boxes]:

@@ -24,8 +24,9 @@ from labelstack.stages.cross_fitted import read_cross_fitted
 from labelstack.stages.fold_files import read_audit, stacking_rows
 from labelstack.stages.label_sets import label_sets, load_decision, probabilities
 from labelstack.stages.members import THE_BLEND, Member, cube_members, everyone
-from labelstack.stages.rows import Rows, label_table
+from labelstack.stages.rows import Rows, label_table, rows_in
 from labelstack.stages.work.curves import threshold_curve
+from labelstack.stages.work.score_attributes import attribute_scores
 from labelstack.support import storage
 from labelstack.support.spreadsheet import write_table
 from labelstack.support.storage import replacing
@@ -47,6 +48,7 @@ def compute(params: Params) -> Evaluated:
     labels, rows, audit = label_table(), stacking_rows(params), read_audit()
     answers = read_test_answers(labels)
     ranking = MeanAveragePrecision(MetricSection(primary="mean_average_precision"))
+    asked = None if rows.known is None else answered_rows(labels)
     table: dict[str, dict[str, Any]] = {}
     on_test: dict[str, dict[str, float]] = {}
     for member in everyone(params):
@@ -60,6 +62,10 @@ def compute(params: Params) -> Evaluated:
             scored |= {key: round(value, 6) for key, value in found.items()}
         P = read_predictions(member.oof).rows_of(rows.row_id)
         scored[ranking.key] = round(ranking.score(rows.Y, P), 6)
+        scored |= attribute_scores(rows, P, labels)
+        if answers is not None and asked is not None:
+            test = probabilities(read_predictions(member.test), asked.row_id, labels)
+            scored |= attribute_scores(asked, test, labels, prefix="test_")
         table[name] = {"kind": member.kind, **scored}
     primary = metric_of(params.metric).cross_fitted
     evaluation: dict[str, Any] = {
@@ -106,6 +112,14 @@ def read_test_answers(labels: pd.DataFrame) -> Answers | None:
         return None
     columns = labels["label_id"].to_numpy()
     return answers["image_id"].to_numpy(np.int64), label_matrix(answers["label_id"].tolist(), columns)
+
+
+def answered_rows(labels: pd.DataFrame) -> Rows | None:
+    """The rows of the test split whose labels are known; None where there is none."""
+    from labelstack.formats.manifest import read_manifest
+
+    answers = read_manifest(paths.ANSWERS)
+    return None if answers.empty else rows_in("test", answers, labels, answers["image_id"].to_numpy(np.int64))
 
 
 def test_scores(

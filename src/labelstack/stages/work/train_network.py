@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from labelstack.images.shards.verify import check_shards
 from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.stages.members import Network
-from labelstack.stages.rows import Rows
+from labelstack.stages.rows import Rows, label_table
 from labelstack.support.box import Boxes
 from labelstack.support.storage import replacing
 
@@ -63,10 +63,16 @@ def compute(
     start : weights to begin with; None: as the model's params say
     """
     from labelstack.networks.inference import save_model, weights_digest
+    from labelstack.networks.soft_targets import known_targets
     from labelstack.networks.training import train
 
     model = params.network(own.model, own.fold)
     check_shards(paths.shards("train"), params.images.verify, f"train {own.name}")
+    group = None
+    if rows.known is not None:
+        group = label_table()["group"].to_numpy(np.str_)
+        told = _soft_targets(rows, model.soft_labels) if targets is None else targets
+        targets = known_targets(told, rows.known, group)
     holdout = None
     if len(held_out):
         size, shards = model.image_size, paths.shards("train")
@@ -99,8 +105,23 @@ def compute(
             on_epoch=on_epoch,
             start=start,
             masked=targets is not None and bool(np.isnan(targets).any()),
+            groups=None if group is None else group.tolist(),
         )
     save_model(result.model, own.weights)
     with replacing(own.history) as temporary:
         result.history.to_csv(temporary, index=False)
     return Trained(result.history, result.best_epoch, weights_digest(result.model))
+
+
+def _soft_targets(rows: Rows, said: str | Mapping[str, str]) -> NDArray[np.float32]:
+    """Targets float32 [n, n_labels] by ``soft_labels``: one table for all rows, or one for each label group named."""
+    from labelstack.networks.soft_targets import soft_targets
+
+    targets = rows.Y.astype(np.float32)
+    assert rows.known is not None
+    assert rows.maybe is not None
+    tables = dict.fromkeys(np.unique(rows.known).tolist(), said) if isinstance(said, str) else said
+    for name, table in tables.items():
+        mine = rows.known == name
+        targets[mine] = soft_targets(rows.Y[mine], rows.maybe[mine], table)
+    return targets

@@ -1,0 +1,87 @@
+"""Garments in the form of FashionAI 2018: from the generator to a zipped submission and the competition's scores."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from labelstack.formats.manifest import read_manifest
+from labelstack.networks.inference import load_model
+from labelstack.predictions import read_predictions
+from labelstack.support.fashionai_values import FIRST, NAMES, VALUES
+from tiny import TINY, Workspace
+
+pytestmark = [pytest.mark.long, pytest.mark.slow]
+SOFT = {"collar_design_labels": "published", "skirt_length_labels": "sum_to_one"}
+CHANGE: dict[str, Any] = {
+    "dataset": {
+        "format": "fashionai2018",
+        "task": "single_label",
+        "answers": "data/sample/test_answers.csv",
+        "label_ids": None,
+        "validation": 0.25,
+    },
+    "sample": {"n_train": 240, "n_test": 40, "image_size": 40},
+    "folds": {"k": 2},
+    "models": {"wide": TINY["models"]["wide"] | {"soft_labels": SOFT}},
+    "stackers": {"mean": {"kind": "mean"}},
+    "thresholds": {"strategy": "argmax", "calibration": "temperature"},
+    "training": {"holdout": 0.2},
+    "submission": {"filename": "mine.zip"},
+}
+
+
+def test_attributes_run_to_the_end(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "work", CHANGE)
+    root = workspace.root
+    assert {"sample", "train@wide-all", "submit", "register"} <= workspace.repro()
+    assert json.loads(workspace.run("dvc", "status", "--json").stdout) == {}
+    has_what_it_should(root)
+    workspace.run("labelstack", "rebuild", "1", "--to", "rebuilt", "--verify")
+
+
+def has_what_it_should(root: Path) -> None:
+    """Rows, answers, submission and scores of a workspace in which everything has run."""
+    manifest = read_manifest(root / "data/manifest/validation.parquet")
+    assert set(manifest["known"]) <= set(VALUES)
+    assert manifest["maybe"].map(len).max() == 1
+    network = load_model(root / "models/networks/wide/all/model.keras")
+    logits = keras.Model(network.inputs, network.get_layer("logits").output)
+    images = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8)
+    raw = logits(images).numpy()
+    whole = read_predictions(root / "data/network_predictions/wide/all/oof.npz").probability
+    for key, values in VALUES.items():
+        mine = slice(FIRST[key], FIRST[key] + len(values))
+        np.testing.assert_allclose(whole[:, mine].sum(axis=1), 1 / 8, rtol=1e-4)
+        shares = np.exp(raw[:, mine]) / np.exp(raw[:, mine]).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(network(images).numpy()[:, mine] * 8, shares, rtol=1e-4)
+
+    with zipfile.ZipFile(root / "submission/mine.zip") as archive:
+        rows = list(csv.reader(io.StringIO(archive.read("mine.csv").decode())))
+    asked = list(csv.reader((root / "data/sample/test/Tests/question.csv").read_text().splitlines()))
+    assert [row[:2] for row in rows] == [row[:2] for row in asked]
+    blended = read_predictions(root / "data/ensemble/test.npz")
+    test = read_manifest(root / "data/manifest/test.parquet").set_index("name")
+    P = blended.rows_of(test.loc[[row[0] for row in rows], "image_id"].to_numpy())
+    for (_, key, told), line in zip(rows, P, strict=True):
+        own = line[FIRST[key] : FIRST[key] + len(VALUES[key])]
+        assert list(map(float, told.split(";"))) == pytest.approx(own / own.sum(), abs=1e-6)
+
+    scores = json.loads((root / "metrics/evaluation.json").read_text())["scores"]
+    for name in ("wide", "mean", "blend"):
+        found = scores[name]
+        for score in ("attribute_map", "attribute_map_official", "basic_precision"):
+            for prefix in ("", "test_"):
+                key = f"{prefix}{score}"
+                assert 0 <= found[f"{key}_low"] <= found[key] <= found[f"{key}_high"] <= 1
+    labels = pd.read_parquet(root / "data/manifest/labels.parquet")
+    assert labels["name"].tolist() == list(NAMES)
