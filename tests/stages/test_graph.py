@@ -234,6 +234,8 @@ OTHERS: dict[str, list[Any]] = {
     "images.allow_hosts": [["10.0.0.1"]],
     "prediction.tta": [["identity"]],
     "prediction.views": [{"close": {"crop": "center"}}],
+    "notify.ends": [["train"]],
+    "notify.failures": [["train"]],
     "second_round.closer.tta": [["hflip"]],
     "thresholds.candidates": [["global"]],
     "thresholds.limits": [{"tag": [0, 3]}],

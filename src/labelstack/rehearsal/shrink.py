@@ -219,6 +219,7 @@ def _blend_small(small: dict[str, Any]) -> None:
 def _stay_here(small: dict[str, Any], params: Params) -> None:
     """No store, cluster, bucket or folder but those of the rehearsal's own folder."""
     small.pop("engine", None)
+    small.pop("notify", None)
     small.setdefault("tracking", {})["uri"] = "sqlite:///mlflow.db"
     if "artifacts" in small["tracking"]:
         small["tracking"]["artifacts"] = None
