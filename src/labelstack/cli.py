@@ -264,6 +264,17 @@ def bench(
 
 
 @app.command(rich_help_panel=LOOK)
+def audit(
+    member: Annotated[str, typer.Option(help="Whose out-of-fold probabilities are gone by.")] = "blend",
+    to: Annotated[Path, typer.Option(help="Folder for doubts.csv and doubts.html.")] = Path("report"),
+) -> None:
+    """List labels that are likely wrong or missing, as a table that `dataset.corrections` takes, and a page."""
+    from labelstack.commands import audit as command
+
+    command.run(member, to)
+
+
+@app.command(rich_help_panel=LOOK)
 def graph(
     to: Annotated[Path, typer.Option(help="File to write.")] = Path("docs/graph.md"),
 ) -> None:

@@ -223,6 +223,7 @@ OTHERS: dict[str, list[Any]] = {
     "folds.method": ["rarest_first"],
     "dataset.root": ["data"],
     "dataset.answers": [None],
+    "dataset.corrections": ["corrections.csv"],
     "dataset.label_ids": [[0, 9]],
     "dataset.table.separator": ["|"],
     "engine.scheduler": ["tcp://127.0.0.1:1"],

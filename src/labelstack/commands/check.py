@@ -43,7 +43,13 @@ def run(recipe: str | None = None) -> None:
             f"data set {params.dataset.root}"
         )
         if recipe is None:
-            lines = [*told, *missing_files(params.dataset), *missing_of_second_round(params), *missing_weights(params)]
+            lines = [
+                *told,
+                *missing_files(params.dataset),
+                *missing_corrections(params.dataset),
+                *missing_of_second_round(params),
+                *missing_weights(params),
+            ]
             print("".join(f"{line}\n" for line in lines), end="")
     if faults:
         raise UserError("\n".join(faults))
@@ -55,6 +61,13 @@ def missing_files(dataset: DatasetSection) -> list[str]:
     """A sentence for each file of the data set that is not in its folder; none of what the pipeline draws itself."""
     drawn = Path(dataset.root) == Path(DatasetSection().root)
     return [] if drawn else format_for(dataset).missing_files(dataset.root)
+
+
+def missing_corrections(dataset: DatasetSection) -> list[str]:
+    """A sentence when the file of corrections is not in the data set's folder."""
+    if dataset.corrections is None or (Path(dataset.root) / dataset.corrections).exists():
+        return []
+    return [f"{Path(dataset.root) / dataset.corrections}: not there yet, and dataset.corrections wants it"]
 
 
 def missing_of_second_round(params: Params) -> list[str]:
