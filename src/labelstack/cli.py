@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -262,6 +264,17 @@ def bench(
 
 
 @app.command(rich_help_panel=LOOK)
+def audit(
+    member: Annotated[str, typer.Option(help="Whose out-of-fold probabilities are gone by.")] = "blend",
+    to: Annotated[Path, typer.Option(help="Folder for doubts.csv and doubts.html.")] = Path("report"),
+) -> None:
+    """List labels that are likely wrong or missing, as a table that `dataset.corrections` takes, and a page."""
+    from labelstack.commands import audit as command
+
+    command.run(member, to)
+
+
+@app.command(rich_help_panel=LOOK)
 def graph(
     to: Annotated[Path, typer.Option(help="File to write.")] = Path("docs/graph.md"),
 ) -> None:
@@ -464,6 +477,22 @@ def serve(
     command.run(model, host, port, workers, command.Bounds(max_rows, max_bytes, timeout))
 
 
+def _telling(name: str, stage: Callable[..., None]) -> Callable[..., None]:
+    """The stage, of whose end or failure people are told as params.yaml says."""
+
+    @wraps(stage)
+    def told(**arguments: Any) -> None:
+        from labelstack.stages.notices import telling
+
+        with telling(name, [str(value) for value in arguments.values() if value is not None]):
+            stage(**arguments)
+
+    return told
+
+
+for _stage in stages.registered_commands:
+    if _stage.callback:
+        _stage.callback = _telling(_stage.name or _stage.callback.__name__, _stage.callback)
 app.add_typer(stages, name="stage", rich_help_panel="The pipeline")
 images = typer.Typer(
     help="How the download went, another try for some images, and a look at one.", no_args_is_help=True

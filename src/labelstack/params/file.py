@@ -18,6 +18,7 @@ from labelstack.params.images import ImagesSection
 from labelstack.params.kinds import parsed_by_kind
 from labelstack.params.messages import dotted, explain, name_problems, raw_name_problems
 from labelstack.params.models import ModelSection
+from labelstack.params.notify import NotifySection
 from labelstack.params.prediction import PredictionSection
 from labelstack.params.prediction_views import OneView, raw_view_problems, single_views, view_problems
 from labelstack.params.sample import SampleSection
@@ -49,6 +50,7 @@ class Params(SecondLevel):
     submission: SubmissionSection = SubmissionSection()
     tracking: TrackingSection = TrackingSection()
     engine: EngineSection = EngineSection()
+    notify: NotifySection = NotifySection()
 
     @model_validator(mode="before")
     @classmethod

@@ -219,6 +219,7 @@ def _blend_small(small: dict[str, Any]) -> None:
 def _stay_here(small: dict[str, Any], params: Params) -> None:
     """No store, cluster, bucket or folder but those of the rehearsal's own folder."""
     small.pop("engine", None)
+    small.pop("notify", None)
     small.setdefault("tracking", {})["uri"] = "sqlite:///mlflow.db"
     if "artifacts" in small["tracking"]:
         small["tracking"]["artifacts"] = None
@@ -226,6 +227,8 @@ def _stay_here(small: dict[str, Any], params: Params) -> None:
     pure = PurePosixPath(params.dataset.root)
     if pure.is_absolute() or ".." in pure.parts:
         dataset["root"] = _ELSEWHERE
+    if dataset.get("corrections"):
+        dataset["corrections"] = None  # of images that the made-up data does not have
     if dataset.get("answers"):
         dataset["answers"] = f"{dataset.get('root', params.dataset.root)}/test_answers.json"
 

@@ -132,10 +132,17 @@ def _pictures(content: ReportContent, rows: Sequence[LeaderboardRow]) -> dict[st
 
 
 def _thumbnail(item: GalleryItem) -> _Thumbnail:
-    """Keep small JPEGs as they are; make others at most ``GALLERY_SIDE`` pixels on the long side."""
+    return _Thumbnail(item, *thumbnail(item.jpeg))
+
+
+def thumbnail(jpeg: bytes) -> tuple[str | None, int, int]:
+    """A picture as a data URL (None when the bytes are no image), its width and height.
+
+    Small JPEGs stay as they are; others become at most ``GALLERY_SIDE`` pixels on the long side.
+    """
     try:
-        with Image.open(io.BytesIO(item.jpeg)) as image:
-            size, data = image.size, item.jpeg
+        with Image.open(io.BytesIO(jpeg)) as image:
+            size, data = image.size, jpeg
             if max(size) > GALLERY_SIDE or image.format != "JPEG":
                 small = image.convert("RGB")
                 small.thumbnail((GALLERY_SIDE, GALLERY_SIDE), Image.Resampling.LANCZOS)
@@ -143,8 +150,8 @@ def _thumbnail(item: GalleryItem) -> _Thumbnail:
                 small.save(buffer, "JPEG", quality=85, optimize=True)
                 size, data = small.size, buffer.getvalue()
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        return _Thumbnail(item, None, 1, 1)
-    return _Thumbnail(item, _data_url("image/jpeg", data), *size)
+        return None, 1, 1
+    return _data_url("image/jpeg", data), *size
 
 
 def _data_url(kind: str, data: bytes) -> str:

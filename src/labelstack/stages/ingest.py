@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labelstack.formats.beside import read_beside, together
+from labelstack.formats.corrections import corrected
 from labelstack.formats.drawn_validation import with_validation
 from labelstack.formats.format import Draw, format_for
 from labelstack.formats.manifest import write_manifest
@@ -31,6 +32,8 @@ def run() -> None:
     competition = format_for(params.dataset, draw, params.folds)
     least = 0 if params.by_fold else params.folds.k  # validation images
     dataset = competition.read(root, params.dataset.label_ids, least)
+    if params.dataset.corrections:
+        dataset = corrected(root, params.dataset.corrections, dataset)
     beside = read_beside(root, params.folds, dataset.manifests, dataset.columns)
     if share := params.dataset.validation:
         given = beside["split"] == "train"

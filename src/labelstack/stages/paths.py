@@ -23,6 +23,7 @@ EVALUATION = METRICS / "evaluation.json"
 REPORT = Path("report")
 NEEDS = Path("data/second/needs.json")  # digests of what second-round models take of base models
 WORK = Path("data/work")
+RUNNING = WORK / "running"  # a file for each stage whose kill would be told
 CODE = WORK / "code.json"  # digests of the code, kept
 
 

@@ -26,6 +26,7 @@ UNDECIDING: dict[str, str] = {
     "images.retries": "as connect_timeout_s",
     "images.max_failures": "when a download gives up",
     "images.s3_endpoint_url": "where a bucket is reached",
+    "notify": "who is told of a stage",
     "training.workers": "how many processes decode",
     "tracking.uri": "where runs go",
     "tracking.experiment": "where runs go",

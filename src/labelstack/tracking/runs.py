@@ -18,6 +18,7 @@ from labelstack.tracking import outbox, sqlite_uri, store
 from labelstack.tracking.connection import Connection
 from labelstack.tracking.entries import apply
 from labelstack.tracking.lineage import EXPERIMENT, experiment_tags
+from labelstack.tracking.opened import say_opened
 from labelstack.tracking.run import Run
 from labelstack.tracking.texts import clean_params, clean_tags
 
@@ -95,6 +96,7 @@ class Tracker(Connection):
             all_tags.pop(DIGEST_TAG)
         status = "FAILED"
         try:
+            say_opened(run)
             run.log_params(flat)
             run.set_tags(all_tags)
             yield run
