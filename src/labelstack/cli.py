@@ -382,11 +382,14 @@ def kernel(
     weights: Annotated[
         Path | None, typer.Option(help="Folder for the files to upload; default: beside the script.")
     ] = None,
+    smaller: Annotated[
+        bool, typer.Option("--smaller", help="Also fit what the script falls back on where its --hours are short.")
+    ] = False,
 ) -> None:
     """Write an ensemble as one Python file that predicts without network, labelstack or MLflow, as on Kaggle."""
     from labelstack.commands import kernel as command
 
-    command.run(model, out, weights)
+    command.run(model, out, weights, smaller=smaller)
 
 
 @app.command(rich_help_panel=USE)

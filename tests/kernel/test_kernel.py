@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kernel.running import contents_of, hidden, run_alone
 from labelstack.commands import kernel
 from labelstack.kernel import alone
 from labelstack.kernel.contents import PACKAGES, Contents
@@ -20,45 +21,6 @@ from labelstack.params.sample import SampleSection
 from labelstack.sample.dataset import draw_dataset
 from labelstack.support.errors import UserError
 from registry.kept_version import CHANGE, unpack
-
-# Imported first by the kernel's Python: hides labelstack's folder and all packages that a kernel is not said to need,
-# and ends the process without a word when so many parts are written.
-SITE = """
-import os, signal, sys
-HIDDEN = frozenset({hidden})
-sys.path[:] = [place for place in sys.path if not place.endswith("/src")]
-
-class Hide:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in HIDDEN:
-            raise ModuleNotFoundError(f"hidden: {{name}}", name=name)
-
-sys.meta_path.insert(0, Hide())
-left, replace = int(os.environ.get("KILL_AFTER", "0")), os.replace
-
-def counted(source, target):
-    global left
-    replace(source, target)
-    if "/parts/" in str(target):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), 9)
-
-os.replace = counted
-"""
-# Of labelstack's requirements what TensorFlow and Keras import themselves.
-THEIR_OWN = {"rich", "certifi", "idna"}
-IMPORTED_AS = {
-    "opencv-python-headless": "cv2",
-    "pillow": "PIL",
-    "pyyaml": "yaml",
-    "psycopg2-binary": "psycopg2",
-    "scikit-learn": "sklearn",
-    "tensorflow-cpu": "tensorflow",
-    "xgboost-cpu": "xgboost",
-    "ruamel.yaml": "ruamel",
-    "dvc-s3": "dvc_s3",
-}
 
 
 class Made:
@@ -70,36 +32,15 @@ class Made:
         kernel.run(str(self.model), self.script)
         sizes = {"n_train": 20, "n_validation": 20, "n_test": 12, "image_size": CHANGE["sample"]["image_size"]}
         draw_dataset(folder / "sample", SampleSection(**sizes), 2018, workers=0)
-        (folder / "site").mkdir()
-        (folder / "site/sitecustomize.py").write_text(SITE.format(hidden=sorted(hidden(self.contents.packages))))
         written = json.loads((self.model / "artifacts/ensemble/record/submission.json").read_text())
         self.sha256 = written["sha256"]
 
     @property
     def contents(self) -> Contents:
-        found = re.search(r"CONTENTS = r'''\n(.*?)\n'''", self.script.read_text(), re.DOTALL)
-        assert found
-        return Contents.from_json(found[1])
+        return contents_of(self.script)
 
     def run(self, *options: str, kill_after: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run the script without environment and network; it sees neither labelstack nor MLflow."""
-        bare = ["env", "-i", f"PYTHONPATH={self.folder / 'site'}", f"KILL_AFTER={kill_after}"]
-        command = [*no_network(), *bare, sys.executable, "kernel.py", *options]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=900)
-
-
-def no_network() -> list[str]:
-    tried = subprocess.run(["unshare", "-rn", "true"], capture_output=True)
-    if tried.returncode:
-        pytest.skip(f"this system gives nobody a network namespace: {tried.stderr.decode().strip()}")
-    return ["unshare", "-rn"]
-
-
-def hidden(packages: dict[str, str]) -> set[str]:
-    """What labelstack imports and the kernel is not said to."""
-    lines = (Path(__file__).parents[2] / "requirements.in").read_text().splitlines()
-    names = [re.split(r"[\[<>=!~;\s]", line)[0] for line in lines if line and not line.startswith("#")]
-    return {IMPORTED_AS.get(name, name) for name in names} - {*packages} - THEIR_OWN
+        return run_alone(self.script, self.folder / "site", *options, kill_after=kill_after)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +104,7 @@ def test_the_same_source_and_model_give_the_same_bytes(made: Made, tmp_path: Pat
     assert (tmp_path / "kernel.py").read_bytes() == made.script.read_bytes()
     for file in (made.folder / "kernel_weights").rglob("*.*"):
         assert (tmp_path / "w" / file.relative_to(made.folder / "kernel_weights")).read_bytes() == file.read_bytes()
-    assert {"models.keras", "params.yaml"}.isdisjoint(file.name for file in (tmp_path / "w").rglob("*"))
+    assert {"params.yaml", "predictions", "probe.parquet"}.isdisjoint(file.name for file in (tmp_path / "w").rglob("*"))
 
 
 def test_the_header_says_how_it_is_run(made: Made) -> None:
@@ -197,7 +138,8 @@ def test_a_missing_and_a_changed_weight_are_named(
         ({"--input": "nowhere"}, "--input nowhere: no such folder"),
         ({"--out": "{images}"}, "is a folder; name a file"),
         ({"--work": "{images}"}, "holds other files, and would be removed at the end"),
-        ({"--hours": "9"}, "--hours: this kernel has no smaller blends"),
+        ({"--hours": "0"}, "--hours 0: expected more than 0"),
+        ({"--hours": "9"}, "--hours: this kernel has no smaller blends to fall back on"),
     ],
 )
 def test_what_is_typed_wrong_is_told(

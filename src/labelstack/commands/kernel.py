@@ -13,15 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from labelstack.commands.kernel_steps import fitted_steps, made_here
 from labelstack.ensemble import record
 from labelstack.ensemble.folder import Spec, network_file, read_spec
 from labelstack.kernel.contents import ORDER, PACKAGES, Contents, WeightFile
 from labelstack.kernel.registered_rows import write_order
 from labelstack.kernel.script import packed_source, script
+from labelstack.kernel.smaller import STEPS, write_smaller
 from labelstack.params import Params, load_params
 from labelstack.params.backbone_names import OWN
+from labelstack.params.blend import BLEND
 from labelstack.params.dataset import FORMATS
 from labelstack.params.stackers import STACKERS
+from labelstack.scoring.metric import metric_of
 from labelstack.stages.common import ROOT, done, tracking_here
 from labelstack.stages.label_sets import prior_labels
 from labelstack.support.errors import InputProblems, UserError
@@ -33,7 +37,7 @@ _STACKING = {"sklearn": "scikit-learn"}
 _OF_KIND = {"xgboost": {"xgboost": "xgboost"}}
 
 
-def run(model: str | None, out: Path, weights: Path | None = None) -> None:
+def run(model: str | None, out: Path, weights: Path | None = None, *, smaller: bool = False) -> None:
     """Write a kernel's script and, into a folder of its own, the files that it looks for.
 
     Parameters
@@ -42,6 +46,7 @@ def run(model: str | None, out: Path, weights: Path | None = None) -> None:
         None: ``@champion``
     out : the script, a ``.py`` file
     weights : default: beside the script, by its name
+    smaller : also fit what a limit of time falls back on, in the workspace of the ensemble, see ``kernel_steps``
 
     Raises
     ------
@@ -56,12 +61,21 @@ def run(model: str | None, out: Path, weights: Path | None = None) -> None:
     _free(weights)
     with _ensemble(model) as (title, ensemble):
         spec, params = _checked(ensemble, title)
+        if smaller and not made_here(ensemble):
+            raise UserError(
+                f"--smaller: {title} is not of the stages that have run here: smaller blends are fitted to out-of-fold "
+                "predictions and images, so type it in the workspace that registered the version"
+            )
         packed = packed_source()
         with replacing_dir(weights) as place:
             for name in needed_files(ensemble, spec):
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ensemble / name, place / name)
             write_order(place / ORDER, ensemble, params.images.shard_rows)
+            if smaller:
+                primary = metric_of(params.metric)
+                whole = read_json(ensemble / record.FOLDER / "evaluation.json")["scores"][BLEND][primary.cross_fitted]
+                write_smaller(place, primary.title, whole, fitted_steps(load_params(), ensemble, spec))
             contents = _contents(title, ensemble, spec, params, place, hashlib.sha256(packed).hexdigest())
         with replacing(out) as temporary:
             temporary.write_text(script(out.name, contents, packed), encoding="ascii", newline="\n")
@@ -153,7 +167,7 @@ def _contents(title: str, ensemble: Path, spec: Spec, params: Params, weights: P
 
     files = {
         name: WeightFile((weights / name).stat().st_size, sha256(weights / name))
-        for name in [*needed_files(ensemble, spec), ORDER]
+        for name in [*needed_files(ensemble, spec), ORDER, *([STEPS] if (weights / STEPS).exists() else [])]
     }
     labels = pd.read_parquet(ensemble / record.FOLDER / "labels.parquet")
     written: dict[str, Any] = record.read_submission(ensemble)
@@ -175,14 +189,11 @@ def _contents(title: str, ensemble: Path, spec: Spec, params: Params, weights: P
 def _free(weights: Path) -> None:
     """Refuse a folder in which something else lies than weights of before, which are replaced."""
     if weights.is_dir() and (inside := sorted(os.listdir(weights))) and not _were_weights(inside):
-        shown = ", ".join(inside[:3])
-        raise UserError(
-            f"--weights {weights}: the folder is not empty ({shown}); name a new one, nothing is overwritten"
-        )
+        raise UserError(f"--weights {weights}: other files lie in the folder ({', '.join(inside[:3])}); name a new one")
     if weights.exists() and not weights.is_dir():
         raise UserError(f"--weights {weights}: is a file; name a new folder")
     writable_folder(weights.parent, f"--weights {weights}")
 
 
 def _were_weights(inside: Sequence[str]) -> bool:
-    return {*_SPEC, ORDER} <= set(inside) <= {*_SPEC, ORDER, "members", "stackers", record.FOLDER}
+    return {*_SPEC, ORDER} <= set(inside) <= {*_SPEC, ORDER, STEPS, "members", "stackers", record.FOLDER}

@@ -116,7 +116,7 @@ def shard_predictions(
         raise UserError(f"{folder}: no shards (shard-00000.parquet …) there; `dvc pull data/images/test` fetches them")
     image_id, networks = np.zeros(0, np.int64), []
     for fold in spec.views[name]:
-        predict = _shard_work(members, spec, name, fold, boxes)
+        predict = shard_work(members, spec, name, fold, boxes)
         bars = bar(shards, desc=f"predict {name}" + ("" if fold == ONLY else f"-{fold}"), unit="shard")
         parts = [predict(shard)() if kept is None else kept(fold, shard, predict(shard)) for shard in bars]
         image_id = np.concatenate([ids for ids, _ in parts])
@@ -124,9 +124,10 @@ def shard_predictions(
     return Predictions(image_id, mean_of(networks))
 
 
-def _shard_work(
+def shard_work(
     members: Members, spec: Spec, name: str, fold: str, boxes: Boxes | None
 ) -> Callable[[Path], Callable[[], Answered]]:
+    """A function of shards: the work that predicts one with a network, which is loaded when the first is done."""
     from labelstack.images.loader import shown_batches
 
     looks, network = looks_of(spec, spec.views[name][fold]), cache(lambda: members.network(name, fold))

@@ -108,7 +108,8 @@ def wanted_images(form: Form, kept: tuple[Ids, Ids], folder: Path, rows: int) ->
 def _files_of(names: Sequence[str], folder: Path) -> dict[str, Path | None]:
     """The file of each name: whose path below the folder it is, with or without its ending, else whose last part."""
     by_path, by_last = dict[str, list[Path]](), dict[str, list[Path]]()
-    for place, _, inside in os.walk(folder, followlinks=True):
+    for place, folders, inside in os.walk(folder, followlinks=True):
+        folders.sort()
         for name in sorted(inside):
             path = Path(place, name)
             if path.suffix.lower() in SUFFIXES:

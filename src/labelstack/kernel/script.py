@@ -34,6 +34,7 @@ Written by `labelstack kernel` (labelstack @version@). It needs neither labelsta
 --test    the folder of the test images.
 --sample  sample_submission.csv, where its rows are other images than those of the registered submission.
 --out     the file to write; default: submission.csv.
+--hours   a limit of time: test-time views and then models are left out rather than miss it, and what is is told.
 --work    finished parts, which a run that was killed goes on from; removed at the end. Default: OUT.work.
 
 Where nothing can be typed, put these words into ARGUMENTS below.
