@@ -56,8 +56,8 @@ def predict_within(
     order = sorted(lasts, key=lambda net: -lasts[net])
 
     for place in {step.first_view: place for place, step in reversed(list(enumerate(steps)))}.values():
-        there = [(net, number) for net in steps[place].networks for number in range(shards) if kept(place, net, number)]
-        done |= {(steps[place].first_view, *one) for one in there}
+        step = steps[place]
+        done |= {(step.first_view, net, n) for net in step.networks for n in range(shards) if kept(place, net, n)}
 
     def todo(place: int, most: int) -> list[tuple[Net, int]]:
         there, first = set(steps[place].networks), steps[place].first_view
