@@ -386,6 +386,26 @@ def rebuild(
 
 
 @app.command(rich_help_panel=USE)
+def kernel(
+    out: Annotated[Path, typer.Option(help="The script to write.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="models:/labelstack/3, 3, @champion (the default), or a folder of an ensemble's files."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder for the files to upload; default: beside the script.")
+    ] = None,
+    smaller: Annotated[
+        bool, typer.Option("--smaller", help="Also fit what the script falls back on where its --hours are short.")
+    ] = False,
+) -> None:
+    """Write an ensemble as one Python file that predicts without network, labelstack or MLflow, as on Kaggle."""
+    from labelstack.commands import kernel as command
+
+    command.run(model, out, weights, smaller=smaller)
+
+
+@app.command(rich_help_panel=USE)
 def promote(
     version: Annotated[str | None, typer.Argument(help="The version that becomes champion; none: list them.")] = None,
     reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "",

@@ -12,7 +12,7 @@ import numpy as np
 from labelstack.ensemble import record
 from labelstack.ensemble.folder import Spec, network_file
 from labelstack.ensemble.recompute import Members, ensemble_predictions, shard_predictions
-from labelstack.formats.submission import Form, Texts
+from labelstack.ensemble.recorded_form import recorded_form
 from labelstack.params import load_params
 from labelstack.predictions import read_predictions
 from labelstack.stages import paths
@@ -97,11 +97,7 @@ def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> 
     decision = load_decision(workspace / THE_BLEND.rule)
     blended = ensemble_predictions(members, spec, base)
     path = workspace / SUBMISSION / params.submission.filename
-    (first, second), texts = written["header"], None
-    if "separator" in written:
-        names = dict(zip(labels["label_id"].tolist(), labels["name"].tolist(), strict=True))
-        texts = Texts(record.read_test_name(ensemble), names, written["separator"])
-    form = Form(record.read_test_id(ensemble), (first, second), texts)
+    form = recorded_form(ensemble, labels["label_id"].tolist(), labels["name"].tolist())
     write_labels(path, params, blended, decision, form, labels)
     if storage.sha256(path) != written["sha256"]:
         problems.append(f"{path.name}: SHA-256 {storage.sha256(path)}, recorded is {written['sha256']}")

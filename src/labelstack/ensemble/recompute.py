@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Images = NDArray[np.uint8]
 Batches = Iterable[tuple[Ids, Images]]
+Answered = tuple[Ids, Floats]
+Kept = Callable[[str, Path, Callable[[], Answered]], Answered]
 
 
 @dataclass(frozen=True)
@@ -86,28 +89,53 @@ def probe_predictions(
     return mean_of([members.network(name, fold)(batches(view))[1] for fold, view in spec.views[name].items()])
 
 
-def shard_predictions(members: Members, spec: Spec, folder: Path, name: str, boxes: Boxes | None = None) -> Predictions:
+def shard_predictions(
+    members: Members,
+    spec: Spec,
+    folder: Path,
+    name: str,
+    boxes: Boxes | None = None,
+    kept: Kept | None = None,
+) -> Predictions:
     """What a model says of all images in a folder of shards, cut to their ``boxes``; batches end with the shard.
+
+    Parameters
+    ----------
+    kept : takes a network's fold, a shard and the work that predicts it, and gives what that gives, of before or anew;
+        None: all is predicted. A network is loaded when the first work is done.
 
     Raises
     ------
     UserError
         When there is no shard, or one is not complete.
     """
-    from labelstack.images.loader import shown_batches
     from labelstack.images.shards.shard_files import shard_paths
 
     shards = shard_paths(folder)
     if not shards:
         raise UserError(f"{folder}: no shards (shard-00000.parquet …) there; `dvc pull data/images/test` fetches them")
     image_id, networks = np.zeros(0, np.int64), []
-    for fold, view in spec.views[name].items():
-        predict, parts = members.network(name, fold), []
-        for shard in bar(shards, desc=f"predict {name}" + ("" if fold == ONLY else f"-{fold}"), unit="shard"):
-            parts.append(predict(shown_batches(shard, None, looks_of(spec, view), spec.settings.batch_size, boxes)))
+    for fold in spec.views[name]:
+        predict = shard_work(members, spec, name, fold, boxes)
+        bars = bar(shards, desc=f"predict {name}" + ("" if fold == ONLY else f"-{fold}"), unit="shard")
+        parts = [predict(shard)() if kept is None else kept(fold, shard, predict(shard)) for shard in bars]
         image_id = np.concatenate([ids for ids, _ in parts])
         networks.append(np.concatenate([rows for _, rows in parts]))
     return Predictions(image_id, mean_of(networks))
+
+
+def shard_work(
+    members: Members, spec: Spec, name: str, fold: str, boxes: Boxes | None
+) -> Callable[[Path], Callable[[], Answered]]:
+    """A function of shards: the work that predicts one with a network, which is loaded when the first is done."""
+    from labelstack.images.loader import shown_batches
+
+    looks, network = looks_of(spec, spec.views[name][fold]), cache(lambda: members.network(name, fold))
+
+    def work(shard: Path) -> Answered:
+        return network()(shown_batches(shard, None, looks, spec.settings.batch_size, boxes))
+
+    return lambda shard: partial(work, shard)
 
 
 def test_cube(spec: Spec, base: Mapping[str, Predictions]) -> tuple[Ids, Floats]:

@@ -31,6 +31,7 @@ _PROBE = pa.schema(
     ]
 )
 _SPLIT = "test"
+LABEL_IDS = "ids"
 _FIRST_HEADER = ["id", "predicted"]
 _TEST = pa.schema([pa.field("image_id", pa.int64(), nullable=False)])
 _NAME = pa.field("name", pa.string(), nullable=False)
@@ -66,7 +67,7 @@ class Record:
     labels : the label table, a parquet file
     test_id : int64 [m], every test image in the order of the submission
     submission : ``filename``, ``sha256``, ``rows``, ``not_downloaded``, ``header`` and, where images and labels are
-        called by texts, ``separator``
+        called by texts, ``separator``; ``labels: ids`` where labels stand there by their ids all the same
     machine : see ``labelstack.ensemble.machine``
     test_name : m names of the test images, where the submission has such
     boxes : of second-round models, the part of each test image that they saw

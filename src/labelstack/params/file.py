@@ -31,7 +31,6 @@ from labelstack.params.tracking import TrackingSection
 from labelstack.params.training import TrainingSection
 from labelstack.support.credentials import cleaned, credential_problems
 from labelstack.support.errors import InputProblems, UserError
-from labelstack.support.yaml_file import read_yaml
 
 
 class Params(SecondLevel):
@@ -177,6 +176,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
     Credentials in a URI are a problem too, and no message shows them.
     """
+    from labelstack.support.yaml_file import read_yaml  # a kernel has sections, and neither file nor reader
+
     path = Path(path)
     try:
         content = read_yaml(path)

@@ -82,6 +82,7 @@ NEVER: dict[str, str] = {
     "labelstack.tracking": "what is logged of the work",
     "labelstack.registry": "versions of what came out",
     "labelstack.ensemble": "the ensemble as a version holds it",
+    "labelstack.kernel": "the ensemble in one file",
     "labelstack.report": "what is shown of it",
 }
 _SCORING = "labelstack.scoring.metric"

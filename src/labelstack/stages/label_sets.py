@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from labelstack.params import Params
 from labelstack.predictions import Predictions
 from labelstack.stacking.deciding.decisions import Decision
+from labelstack.stacking.deciding.image_answers import image_answers
 from labelstack.stages.rows import label_table
 from labelstack.support import storage
 
@@ -43,11 +44,7 @@ def label_sets(
     labels: pd.DataFrame | None = None,
 ) -> tuple[NDArray[np.bool_], int]:
     """Labels of every image in ``image_id``, bool [n, n_labels], and how many of them had no prediction."""
-    present = np.isin(image_id, predictions.image_id)
-    chosen = np.tile(prior_labels(params, labels), (len(image_id), 1))
-    if present.any():
-        chosen[present] = decision.decide(predictions.rows_of(image_id[present]))
-    return chosen, int((~present).sum())
+    return image_answers(predictions, decision, image_id, prior_labels(params, labels))
 
 
 def probabilities(predictions: Predictions, image_id: NDArray[np.int64], labels: pd.DataFrame) -> NDArray[np.float32]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from labelstack.ensemble.record import ProbeImages, Record
-from labelstack.formats.submission import read_form
+from labelstack.ensemble.record import LABEL_IDS, ProbeImages, Record
+from labelstack.formats.submission import Form, read_form
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths
 from labelstack.images.view_table import read_view
 from labelstack.params import Params
@@ -40,10 +40,17 @@ def record(params: Params) -> Record:
             "not_downloaded": written["not_downloaded"],
             "header": list(form.header),
         }
-        | ({} if form.texts is None else {"separator": form.texts.separator}),
+        | _texts(form),
         test_name=None if form.texts is None else form.texts.image,
         boxes={name: test_boxes(name) for name in params.second_round},
     )
+
+
+def _texts(form: Form) -> dict[str, str]:
+    if form.texts is None:
+        return {}
+    ids = all(text == str(label) for label, text in form.texts.label.items())
+    return {"separator": form.texts.separator} | ({"labels": LABEL_IDS} if ids else {})
 
 
 def test_boxes(name: str) -> Boxes:
