@@ -49,12 +49,12 @@ def corrected(root: Path, name: str, data: CompetitionData) -> CompetitionData:
     changed: Counter[tuple[str, str]] = Counter()
     n = {split: Counter[int]() for split in _SPLITS}
     for place, cells in lines:
-        found = _image(cells, place, images, told), _label(cells["label"], place, labels, told)
+        image, label = _image(cells, place, images, told), _label(cells["label"], place, labels, told)
         action = cells["correction"].lower()
         if action not in (ADD, REMOVE):
             told.add("", place, "correction", f"{ADD}, {REMOVE} or nothing", repr(cells["correction"]))
-        elif found[0] is not None and found[1] is not None:
-            (split, row), label = found
+        elif image is not None and label is not None:
+            split, row = image
             given = sets[split][row]
             if (before := seen.setdefault((split, row, label), place)) != place:
                 told.add("", place, "label", "each label of an image once", f"{cells['label']!r} on {before} too")
