@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kernel.running import contents_of, hidden, run_alone
@@ -19,6 +20,7 @@ from labelstack.kernel import alone
 from labelstack.kernel.contents import PACKAGES, Contents
 from labelstack.params.sample import SampleSection
 from labelstack.sample.dataset import draw_dataset
+from labelstack.stacking.deciding.decisions import Decision
 from labelstack.support.errors import UserError
 from registry.kept_version import CHANGE, unpack
 
@@ -97,6 +99,46 @@ def test_other_rows_and_images_that_are_not_there(made: Made, tmp_path: Path) ->
     known = json.loads((Path(__file__).parents[1] / "registry/kept/expected.json").read_text())
     assert first == f"1,{' '.join(map(str, known['1.jpg']['label_id']))}"
     assert third.startswith("3,")
+
+
+@pytest.mark.slow
+def test_a_limit_of_time_leaves_out_views_and_models_and_says_so(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensemble = made.model / "artifacts/ensemble"
+    rule = Decision("global", thresholds=np.full(44, 0.25, np.float32)).to_dict()
+    less = [{"weights": w, "decision": rule, "score": 0.25} for w in ({"gradients": 0.5, "cnn": 0.5}, {"outline": 1})]
+    monkeypatch.setattr(kernel, "made_here", lambda ensemble: True)
+    monkeypatch.setattr(kernel, "fitted_steps", lambda *arguments: less)
+    monkeypatch.chdir(ensemble / "files")  # of params.yaml
+    script = tmp_path / "kernel.py"
+    kernel.run(str(ensemble), script, smaller=True)
+    options = ("--input", "kernel_weights", "--test", str(made.images), "--hours", "9", "--out")
+
+    done = run_alone(script, tmp_path / "site", *options, "whole.csv")
+    assert done.returncode == 0, done.stderr
+    assert "all networks and views within the time" in done.stdout
+    assert sha256(tmp_path / "whole.csv") == made.sha256
+
+    done = run_alone(script, tmp_path / "site", *options, "least.csv", faster=1e9)
+    assert done.returncode == 0, done.stderr
+    gone = "gradients, cnn, xgboost, ridge, logistic, weights"
+    assert f"the first test-time view of each network alone, without {gone}; " in done.stdout
+    assert "cross-fitted 0.2500 in the place of" in done.stdout
+    assert (tmp_path / "least.csv").read_text() == "id,predicted\n" + "".join(alone_answers(ensemble, made.images))
+
+
+def alone_answers(ensemble: Path, images: Path) -> list[str]:
+    """Lines of a submission by the network `outline`, shown no mirror images, in the batches of the pipeline."""
+    from labelstack.images.pixels.decode import decode
+    from labelstack.networks.inference import compile_predict, load_model
+
+    forward = compile_predict(load_model(ensemble / "members/outline/model.keras"))
+    squares = np.stack([decode((images / f"{i}.jpg").read_bytes(), 32) for i in range(1, 13)])
+    P = np.concatenate([forward(squares[:6]), forward(squares[6:])])
+    label_id = [entry["label_id"] for entry in json.loads((ensemble / "labels.json").read_text())]
+    rows = [" ".join(str(label_id[i]) for i in np.flatnonzero(row >= 0.25)) for row in P]
+    return [f"{number},{row}\n" for number, row in enumerate(rows, 1)]
 
 
 def test_the_same_source_and_model_give_the_same_bytes(made: Made, tmp_path: Path) -> None:

@@ -49,14 +49,16 @@ def run(member: str = BLEND, to: Path = paths.REPORT) -> None:
     known = {one.name: one for one in everyone(params)}
     if member not in known:
         raise UserError(f"{member}: no such member (there are: {', '.join(known)})")
-    storage.writable_folder(to, f"--to {to}")
+    for name in (TABLE, PAGE):
+        storage.writable(to / name, "--to")
     if not known[member].oof.exists():
         raise UserError(f"{known[member].oof}: not found. Run `dvc repro` first.")
     rows, labels = stacking_rows(params), label_table()
     P = read_predictions(known[member].oof).rows_of(rows.row_id)
     found = label_doubts(P, rows.Y)
     names = image_texts(rows)
-    write_table(table(found, rows, names, label_texts(labels)), storage.writable(to / TABLE))
+    with storage.replacing(to / TABLE) as temporary:
+        write_table(table(found, rows, names, label_texts(labels)), temporary)
     missing, wrong = int((~found.given).sum()), int(found.given.sum())
     where = f"{len(rows):,} {rows.split} images"
     images = doubtful_images(found, rows, P, names, labels["name"].tolist())
