@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 from PIL import Image as Picture
 
-from labelstack.formats import imaterialist2018
-from labelstack.rehearsal.data import DrawnData, draw, published_test, write, write_described, write_published
+from labelstack.formats import imaterialist2018, imet2019
+from labelstack.rehearsal.data import (
+    DrawnData,
+    draw,
+    published_test,
+    write,
+    write_described,
+    write_museum,
+    write_published,
+)
 from labelstack.rehearsal.pictures import served
 from labelstack.rehearsal.shrink import N_IMAGES, PICTURE
 
@@ -105,3 +113,9 @@ def test_pictures_are_served_on_loopback(pictures, drawn):
         assert host.startswith("127.0.0.1:")
         with urllib.request.urlopen(f"http://{host}/{row.place}") as answer:
             assert answer.read() == (pictures / row.place).read_bytes()
+
+
+def test_museum_objects_are_read_as_they_were_written(tmp_path):
+    write_museum(tmp_path / "data" / "imet")
+    counts = imet2019.FORMAT.read(tmp_path / "data" / "imet").counts["images"]
+    assert counts == N_IMAGES | {"validation": 0}

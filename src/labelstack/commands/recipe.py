@@ -88,7 +88,8 @@ def _needs(name: str, params: Params) -> Iterator[tuple[str, str]]:
     optional = f" and, where there are any, {' and '.join(competition.OPTIONAL)}" if competition.OPTIONAL else ""
     yield "files", f"{', '.join(competition.REQUIRED)}{optional} in {root}/"
     yield from (("", line) for line in missing_files(params.dataset) or ["all of them are there"])
-    yield "images", f"behind URLs: {', '.join(params.images.allow_schemes)}, of public hosts"
+    schemes = params.images.allow_schemes
+    yield "images", f"in {root}/" if schemes == ["file"] else f"behind URLs: {', '.join(schemes)}, of public hosts"
     if params.images.allow_hosts:
         yield "", f"and of {', '.join(params.images.allow_hosts)} (images.allow_hosts), which must be serving them"
     pretrained = sorted({model.backbone for model in params.models.values() if model.weights == "imagenet"})

@@ -13,6 +13,7 @@ from typing import Any
 
 from labelstack.commands.recipe import project_root, recipe_file
 from labelstack.params import Params, load_params
+from labelstack.params.dataset import IMET
 from labelstack.stages.common import done
 from labelstack.support.errors import UserError
 from labelstack.support.yaml_file import read_yaml
@@ -40,19 +41,23 @@ def run(name: str, keep: Path | None = None) -> None:
     project = project_root()
     file = recipe_file(project, name)
     params = load_params(file)
-    if params.dataset.format != data.FORMAT:
-        raise UserError(f"{name}: rehearsals draw data in the form {data.FORMAT}, not {params.dataset.format}")
+    form = params.dataset.format
+    if form not in data.FORMATS:
+        raise UserError(f"{name}: rehearsals draw data in the forms {' and '.join(data.FORMATS)}, not {form}")
+    sizes = {split: n for split, n in N_IMAGES.items() if form != IMET or split != "validation"}
     small = shrink(read_yaml(file), params)
     with _folder(name, keep) as folder:
         _say(
             f"{name}: {len(small['models'])} of {len(params.models)} models, each by a small twin, "
             f"{len(small['stackers'])} of {len(params.stackers)} stackers, "
             f"{'no second round, ' if params.second_round else ''}"
-            f"{'/'.join(map(str, N_IMAGES.values()))} made-up images of {PICTURE} px → {folder}"
+            f"{'/'.join(map(str, sizes.values()))} made-up images of {PICTURE} px → {folder}"
         )
         root = small["dataset"].get("root", params.dataset.root)
         with ExitStack() as stack:
-            if root.rstrip("/") != SAMPLE:  # that one the pipeline draws itself
+            if root.rstrip("/") != SAMPLE and form == IMET:
+                data.write_museum(folder / root)
+            elif root.rstrip("/") != SAMPLE:  # that one the pipeline draws itself
                 pictures, url = stack.enter_context(_reachable_pictures(folder, root, params, small))
                 single = params.dataset.task == "single_label"
                 data.write(name, folder / root, data.draw(pictures, params.dataset.label_ids, single=single), url)

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from labelstack.params.dataset import IMET
 from labelstack.params.sample import SampleSection
 from labelstack.rehearsal.shrink import N_IMAGES, PICTURE
-from labelstack.sample import draw_dataset
+from labelstack.sample import draw_dataset, draw_museum
 
 ANNOTATED = ("train", "validation")
 SEED = 2018
@@ -122,7 +123,7 @@ def published_test(rows: Mapping[str, Sequence[Image]]) -> list[Image]:
     return shared + [row for row in rows["test"] if row.image_id > len(shared)]
 
 
-FORMAT = "imaterialist2018"  # of what is written here
+FORMATS = ("imaterialist2018", IMET)  # of what is written here
 # Recipes whose files are not written as the page describes them.
 WRITERS: dict[str, Writer] = {"imaterialist2018": write_published}
 
@@ -139,6 +140,12 @@ def write(recipe: str, root: Path, drawn: DrawnData, url: Url) -> None:
     test = published_test(drawn.rows) if writer is write_published else drawn.rows["test"]
     answers = [{"image_id": row.image_id, "label_id": row.labels} for row in test]
     _write_json(root / "test_answers.json", {"annotations": answers})
+
+
+def write_museum(root: Path) -> None:
+    """A data set of museum objects, images and all, in the form of iMet 2019; it has no validation images."""
+    sizes = {split: N_IMAGES[split] for split in ("train", "test")}
+    draw_museum(root, SampleSection(n_train=sizes["train"], n_test=sizes["test"], image_size=PICTURE), SEED)
 
 
 def _as_annotated(row: Image, rng: np.random.Generator) -> list[str]:
