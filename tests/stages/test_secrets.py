@@ -253,7 +253,8 @@ def test_no_planted_secret_comes_out_anywhere(
         shell.said["database"] = database.dump("team") + database.log.read_bytes()
         stored = objects(s3)
 
-    assert {"train wide ended", "blend ended", "register failed"} <= set(told.titles)
+    # That of `register` goes to the proxy, where nobody is.
+    assert {"train wide ended", "blend ended", "sample failed"} <= set(told.titles)
     local = root / ".dvc/config.local"
     manifests = [f"*/{_md5_place(root / f'data/manifest/{s}.parquet')}" for s in ("train", "validation", "test")]
     data = (*DATA, *manifests)
