@@ -204,7 +204,10 @@ def test_recipes_are_checked_all_at_once(here):
     write(CONTENT, "recipes/third.yaml")
     result = CliRunner().invoke(app, ["check", "--recipe", "all"])
     assert isinstance(result.exception, UserError)
-    assert result.stdout == "recipes/third.yaml is valid: 4 base models, 5 stackers, data set data/sample\n"
+    assert result.stdout == (
+        "recipes/imet2019.yaml is valid: 7 base models, 3 stackers, data set data/imet2019\n"
+        "recipes/third.yaml is valid: 4 base models, 5 stackers, data set data/sample\n"
+    )
     for said in ("recipes/photos.yaml: 1 problem", "seed: ", "recipes/imaterialist2018.yaml: 1 problem", "folds.k: "):
         assert said in str(result.exception)
 
@@ -212,7 +215,7 @@ def test_recipes_are_checked_all_at_once(here):
 def test_one_recipe_is_checked_by_name(here, capsys):
     check.run("photos")
     assert capsys.readouterr().out == "recipes/photos.yaml is valid: 11 base models, 5 stackers, data set data/photos\n"
-    with pytest.raises(UserError, match=r"fotos: no such recipe \(there are: imaterialist2018, photos, or all\)"):
+    with pytest.raises(UserError, match=r"fotos: no such recipe \(there are: imaterialist2018, imet2019, photos, or all\)"):
         check.run("fotos")
     shutil.rmtree("recipes")
     with pytest.raises(UserError, match="no recipes/ in this folder"):
