@@ -215,7 +215,9 @@ def test_recipes_are_checked_all_at_once(here):
 def test_one_recipe_is_checked_by_name(here, capsys):
     check.run("photos")
     assert capsys.readouterr().out == "recipes/photos.yaml is valid: 11 base models, 5 stackers, data set data/photos\n"
-    with pytest.raises(UserError, match=r"fotos: no such recipe \(there are: imaterialist2018, imet2019, photos, or all\)"):
+    with pytest.raises(
+        UserError, match=r"fotos: no such recipe \(there are: imaterialist2018, imet2019, photos, or all\)"
+    ):
         check.run("fotos")
     shutil.rmtree("recipes")
     with pytest.raises(UserError, match="no recipes/ in this folder"):
