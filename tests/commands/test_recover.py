@@ -136,6 +136,22 @@ def test_a_dvc_that_is_at_work_is_left_alone(workspace: Path) -> None:
     assert (workspace / "dvc.lock").read_text() == "schema"
 
 
+def test_a_fresh_clone_has_no_place_for_locks_yet(workspace: Path) -> None:
+    text = (workspace / "dvc.lock").read_text()
+    (workspace / "dvc.lock").write_text(text[:-40] + "\n    ? {")
+    shutil.rmtree(workspace / ".dvc/tmp")
+    recover.run()
+    assert (workspace / "dvc.lock").read_text() == text
+
+
+def test_a_configuration_of_dvc_that_cannot_be_read_is_named(workspace: Path) -> None:
+    (workspace / "dvc.lock").write_text("schema")
+    (workspace / ".dvc/config").write_text("[core]\n    x = 1\n")
+    with pytest.raises(UserError, match=r"configuration cannot be read \(.*'x'"):
+        recover.run()
+    assert (workspace / "dvc.lock").read_text() == "schema"
+
+
 def test_a_merge_conflict_is_not_resolved(workspace: Path) -> None:
     text = f"<<<<<<< HEAD\n{(workspace / 'dvc.lock').read_text()}=======\n>>>>>>> other\n"
     (workspace / "dvc.lock").write_text(text)

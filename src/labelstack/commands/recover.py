@@ -55,10 +55,14 @@ def _mended(file: Path, guard: str, reads: Callable[[str], bool], mend: Callable
 
 @contextmanager
 def _held(name: str) -> Iterator[None]:
-    from dvc.config import Config
+    from dvc.config import Config, ConfigError
     from dvc.lock import LockError, make_lock
 
-    hardlink = bool(Config(str(DVC)).get("core", {}).get("hardlink_lock", False))
+    RWLOCK.parent.mkdir(exist_ok=True)  # absent in a fresh clone
+    try:
+        hardlink = bool(Config(str(DVC)).get("core", {}).get("hardlink_lock", False))
+    except ConfigError as error:
+        raise UserError(f"recover: DVC's configuration cannot be read ({error}): mend it, then try again") from None
     try:
         lock = make_lock(str(DVC / "tmp" / name), tmp_dir=str(DVC / "tmp"), hardlink_lock=hardlink)
         lock.lock()
