@@ -124,13 +124,16 @@ def predict(
         str | None, typer.Option(help="A registered ensemble: models:/name/3, 3 or @champion (the default).")
     ] = None,
     all_probabilities: Annotated[bool, typer.Option(help="Give the probability of every label.")] = False,
+    attributes: Annotated[
+        str, typer.Option(help="Of one value for each attribute, those of these: names with commas between.")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each image instead of a table.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write a CSV (or .jsonl) file instead.")] = None,
 ) -> None:
     """Label images with a registered ensemble."""
     from labelstack.commands import predict_images as command
 
-    command.run(images or [], model, all_probabilities=all_probabilities, as_json=json, out=out)
+    command.run(images or [], model, all_probabilities=all_probabilities, attributes=attributes, as_json=json, out=out)
 
 
 @stages.command()

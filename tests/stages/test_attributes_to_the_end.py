@@ -33,7 +33,8 @@ CHANGE: dict[str, Any] = {
     "sample": {"n_train": 240, "n_test": 40, "image_size": 40},
     "folds": {"k": 2},
     "models": {"wide": TINY["models"]["wide"] | {"soft_labels": SOFT}},
-    "stackers": {"mean": {"kind": "mean"}},
+    "stackers": {"mean": {"kind": "mean"}, "weighted": {"kind": "weighted_mean"}},
+    "metric": {"primary": "attribute_map"},
     "thresholds": {"strategy": "argmax", "calibration": "temperature"},
     "training": {"holdout": 0.2},
     "submission": {"filename": "mine.zip"},
@@ -77,11 +78,38 @@ def has_what_it_should(root: Path) -> None:
         assert list(map(float, told.split(";"))) == pytest.approx(own / own.sum(), abs=1e-6)
 
     scores = json.loads((root / "metrics/evaluation.json").read_text())["scores"]
-    for name in ("wide", "mean", "blend"):
+    for name in ("wide", "mean", "weighted", "blend"):
         found = scores[name]
+        assert found["attribute_map_cross_fitted_low"] <= found["attribute_map_cross_fitted"]
+        assert "test_basic_precision" in found
         for score in ("attribute_map", "attribute_map_official", "basic_precision"):
             for prefix in ("", "test_"):
                 key = f"{prefix}{score}"
                 assert 0 <= found[f"{key}_low"] <= found[key] <= found[f"{key}_high"] <= 1
+    second_level_by_group(root)
     labels = pd.read_parquet(root / "data/manifest/labels.parquet")
     assert labels["name"].tolist() == list(NAMES)
+
+
+def second_level_by_group(root: Path) -> None:
+    """Stackers, the blend and its rule work within attributes, and what that is worth is told."""
+    evaluation = json.loads((root / "metrics/evaluation.json").read_text())
+    assert evaluation["primary"] == "attribute_map_cross_fitted"
+    blended = json.loads((root / "metrics/blend.json").read_text())
+    for name in ("plain_mean", "uncalibrated"):
+        assert blended[f"{name}_gain_low"] <= blended[f"{name}_gain"] <= blended[f"{name}_gain_high"]
+    learnt = json.loads((root / "models/ensemble/blend.json").read_text())
+    assert set(learnt["groups"]["temperature"]) == set(learnt["weights"])
+    assert all(len(own) == len(VALUES) for own in learnt["groups"]["of_group"].values())
+    assert json.loads((root / "models/ensemble/thresholds.json").read_text())["decision"]["group"] == [
+        key for key, values in VALUES.items() for _ in values
+    ]
+    stacked = read_predictions(root / "data/stacked/weighted/oof.npz").probability
+    for key, values in VALUES.items():
+        mine = slice(FIRST[key], FIRST[key] + len(values))
+        np.testing.assert_allclose(stacked[:, mine].sum(axis=1), 1 / 8, rtol=1e-4)
+    known = read_manifest(root / "data/manifest/validation.parquet").set_index("image_id")["known"]
+    oof = read_predictions(root / "data/ensemble/oof.npz")
+    for key, row in zip(known.loc[oof.image_id], oof.probability, strict=True):
+        mine = slice(FIRST[key], FIRST[key] + len(VALUES[key]))
+        assert row[mine].sum() == pytest.approx(1, abs=1e-5) == row.sum()

@@ -11,10 +11,10 @@ import pandas as pd
 from labelstack.params.second_level_file import SecondLevel
 from labelstack.report.figures import plain
 from labelstack.scoring import bootstrap
-from labelstack.scoring.metric import Metric, family_name, metric_of
+from labelstack.scoring.metric import Metric, family_name
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.bench.cubes import Cube
-from labelstack.stacking.bench.process import BEST_MODEL, DEFAULT, Row
+from labelstack.stacking.bench.process import BEST_MODEL, DEFAULT, Row, judge_of
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
@@ -25,14 +25,14 @@ def finish(
     rows: Sequence[Row], data: Cube, settings: SecondLevel, *, source: str, origin: str, json: str | None = None
 ) -> dict[str, Any]:
     """Print tables and verdict, write and return the JSON; raise ``UserError`` when a method failed."""
-    judge = metric_of(settings.metric).decides
+    judge = judge_of(data, settings)
     n, n_models, n_labels = data.cube.shape
     n_test = 0 if data.test_cube is None else len(data.test_cube)
     test = f"{n_test:,} test images" if n_test else "no test pair"
     print(f"{source}: {n:,} images × {n_models} models × {n_labels} labels, {test}; ", end="")
     print(f"{settings.folds.k} folds, {judge.title}, second level: {origin}\n")
     print(f"Methods: {family_name(judge)} cross-fitted{' and on the test pair' if n_test else ''}")
-    print(method_table(rows), *_notes({row.name: row for row in rows}, settings), "", sep="\n")
+    print(method_table(rows), *_notes({row.name: row for row in rows}, settings, judge), "", sep="\n")
     for row in rows:
         if "decisions" in row.details:
             print("Decisions on the default's probabilities; gain: paired, over fixed")
@@ -80,14 +80,14 @@ def verdict(rows: Sequence[Row], data: Cube, judge: Metric) -> tuple[str, dict[s
     return text, {"winner": winner.name, "gains": gains}
 
 
-def _notes(rows: Mapping[str, Row], settings: SecondLevel) -> list[str]:
+def _notes(rows: Mapping[str, Row], settings: SecondLevel, judge: Metric) -> list[str]:
     nested = ", its nested fits too" if settings.folds.nested and settings.folds.k > 2 else ""
     whole = f"; default: everything{nested}" if DEFAULT in rows else ""
     notes = [
         f"fit: all {settings.folds.k} folds{whole}. predict: all fold models. "
         "peak: resident memory of a fresh process for each method, libraries and data included.",
         f"Every method decides by thresholds.strategy: {settings.thresholds.strategy}, chosen on the other folds; "
-        f"95 % from … to: {metric_of(settings.metric).decides.short}, bootstrap over images.",
+        f"95 % from … to: {judge.short}, bootstrap over images{' within groups' if judge.wants == 'counts' else ''}.",
     ]
     for found in (row.details for row in rows.values()):
         if "seconds_per_label" in found:
@@ -96,6 +96,11 @@ def _notes(rows: Mapping[str, Row], settings: SecondLevel) -> list[str]:
         if "weights" in found:
             weights = ", ".join(f"{plain(name, 40)} {weight:.2f}" for name, weight in found["weights"].items())
             notes.append(f"default: {weights}; decision: {found['strategy']}.")
+        for name in ("plain_mean", "uncalibrated"):
+            if f"{name}_gain" in found.get("worth", {}):
+                gain, low, high = (found["worth"][f"{name}_gain{end}"] for end in ("", "_low", "_high"))
+                told = f"{found['worth'][f'{name}_attribute_map']:.4f}; default {gain:+.4f} [{low:+.4f}, {high:+.4f}]"
+                notes.append(f"the same members, {name.replace('_', ' ')}: mAP {told}.")
     return notes
 
 

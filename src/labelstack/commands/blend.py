@@ -38,7 +38,7 @@ def run(file: Path | None = None) -> None:
         given = weights_by_name(read_blend_file(file), known, file)
     stacking = read_stacking(params)
     rows, folds = stacking.rows, stacking.folds
-    members, chosen = fold_predictions(params, rows.row_id), choices(params, label_table())
+    members, chosen = fold_predictions(params, rows.row_id), choices(params, label_table(), rows)
     judge = metric_of(params.metric)
     table: dict[str, dict[str, Any]] = {}
 

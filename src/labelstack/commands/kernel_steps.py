@@ -19,10 +19,10 @@ from labelstack.kernel.smaller import first_views
 from labelstack.params import Params
 from labelstack.predictions import Predictions
 from labelstack.scoring.metric import metric_of
-from labelstack.stacking.blending import fit_weights
 from labelstack.stacking.crossfit import Blended, fit_blend
+from labelstack.stacking.mixing import fit_mix
 from labelstack.stages import paths
-from labelstack.stages.choosing import choices
+from labelstack.stages.choosing import asked_of, choices
 from labelstack.stages.fold_files import Stacking, read_asked, read_stacking
 from labelstack.stages.members import THE_BLEND
 from labelstack.stages.rows import label_table
@@ -96,14 +96,17 @@ def _stacked(ensemble: Path, name: str, cube: Floats, folds: NDArray[np.int64]) 
 
 
 def _weights(params: Params, stacking: Stacking, members: Mapping[str, Floats]) -> dict[str, float]:
-    exclusive = params.thresholds.exclusive
-    return fit_weights(members, stacking.rows.Y, params.blend, params.metric, folds=stacking.folds, exclusive=exclusive)
+    asked, Y = asked_of(stacking.rows, label_table()), stacking.rows.Y
+    if asked is not None:
+        members = {name: asked.within(P) for name, P in members.items()}
+    by: dict[str, Any] = {"folds": stacking.folds, "exclusive": params.thresholds.exclusive, "asked": asked}
+    return fit_mix(members, Y, params.blend, params.metric, **by).weights
 
 
 def _fit(params: Params, stacking: Stacking, members: Mapping[str, Floats]) -> dict[str, Any]:
-    chosen = choices(params, label_table())
+    chosen = choices(params, label_table(), stacking.rows)
     Y = stacking.rows.Y
     mixed: Blended = fit_blend(members, Y, stacking.folds, blend_params=params.blend, **chosen)
     metric = metric_of(params.metric)
     score = metric.score(Y, mixed.cross_fitted.given(metric))
-    return {"weights": mixed.weights, "decision": mixed.decision.to_dict(), "score": round(float(score), 6)}
+    return mixed.mix.to_dict() | {"decision": mixed.decision.to_dict(), "score": round(float(score), 6)}

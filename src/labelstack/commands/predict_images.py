@@ -30,6 +30,7 @@ def run(
     model: str | None = None,
     *,
     all_probabilities: bool = False,
+    attributes: str = "",
     as_json: bool = False,
     out: Path | None = None,
 ) -> None:
@@ -41,14 +42,16 @@ def run(
         Files, folders, http(s) or s3 URLs, and CSV files with a column ``image`` or ``url``.
     model : str, optional
         A registry version as ``registry.resolve`` takes it; default: ``@champion``.
+    attributes : str
+        Label groups that a value is told of, with commas between, where an image has one of each; default: all.
     out : Path, optional
         A ``.csv`` or ``.jsonl`` file.
 
     Raises
     ------
     UserError
-        When no images are given, a CSV or folder has none, there is no such version, a file of it is not the registered
-        one, or ``out`` can't be written.
+        When no images are given, a CSV or folder has none, there is no such version or attribute, a file of it is not
+        the registered one, or ``out`` can't be written.
     SystemExit
         With code 1 when not one image could be labelled.
     """
@@ -65,7 +68,8 @@ def run(
     tracker = connect(tracking_here(), ROOT, create=False)
     version = resolve(tracker, "@champion" if model is None else model)
     ensemble = load(tracker, version)
-    found = ensemble.predict(given, all_probabilities=all_probabilities)
+    asked = [name.strip() for name in attributes.split(",") if name.strip()]
+    found = ensemble.predict(given, all_probabilities=all_probabilities, attributes=asked)
     # Pandas' own text type refuses file names that are not UTF-8.
     found.insert(0, "image", pd.Series([_identity(image) for image in given], dtype=object))
     if all_probabilities:

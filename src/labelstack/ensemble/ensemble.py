@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +48,8 @@ class Rooms:
     blend : predictions by member, weights by member → float32 [n, n_labels]
     decide : float32 [n, n_labels] → bool [n, n_labels]
     store : any image file's bytes → bytes as the shards store them; raises on what is no image
-    shown : blended probabilities float32 [n, n_labels] → as they are told; where every image has one label, calibrated
+    shown : blended probabilities float32 [n, n_labels] → as they are told; where every image has one label, or one
+        of each label group, calibrated, and of each group as shares of it
     """
 
     decode: Callable[[bytes, View], Images]
@@ -102,6 +102,7 @@ class Ensemble:
         images: Iterable[Any],
         *,
         all_probabilities: bool = False,
+        attributes: Sequence[str] = (),
         patience_s: float | None = None,
         progress: bool = True,
     ) -> pd.DataFrame:
@@ -113,6 +114,9 @@ class Ensemble:
             A path, an http, https or s3 URL, base64 of an image file (a ``data:`` URL too), or the file's bytes.
         all_probabilities : bool
             Add the column ``probabilities``: of every label, in the order of ``spec.label_id``.
+        attributes : sequence of str
+            Label groups of which a value is told, where an image has one of each; default: all. ``_labels`` at the end
+            of a name may be left out.
         patience_s : float, optional
             Seconds after which no URL is waited for any longer, and no image is decoded.
         progress : bool
@@ -123,14 +127,21 @@ class Ensemble:
         DataFrame
             A row for each image: ``label_id`` (list of int), ``labels`` (names), ``probability`` (of those labels),
             ``error`` (None, or why this image has no labels).
+
+        Raises
+        ------
+        UserError
+            When there is no label group of a name in ``attributes``.
         """
         import pandas as pd
+
+        told = self._told(attributes)
 
         todo, rows = list(images), []
         deadline = None if patience_s is None else time.monotonic() + patience_s
         with bar(total=len(todo), desc="predict", unit="image") if progress else nullcontext() as shown:
             for batch in self._batches(todo, deadline):
-                rows += self._rows(batch)
+                rows += self._rows(batch, told)
                 if shown is not None:
                     shown.update(len(batch))
         columns = [*COLUMNS, *["probabilities"] * all_probabilities]
@@ -159,7 +170,19 @@ class Ensemble:
         stored = self.rooms.store(data)
         return [self.rooms.decode(stored, view) for view in self._views]
 
-    def _rows(self, batch: Sequence[Future[list[Images]]]) -> list[dict[str, Any]]:
+    def _told(self, attributes: Sequence[str]) -> NDArray[np.bool_]:
+        """The labels bool [n_labels] that may be told of."""
+        group = np.array(self.spec.decision.get("group", [""] * len(self.spec.labels)), np.str_)
+        if not attributes:
+            return np.ones(len(group), np.bool_)
+        there = [name for name in dict.fromkeys(group.tolist()) if name]
+        short = {name.removesuffix("_labels"): name for name in there} | {name: name for name in there}
+        if unknown := [name for name in attributes if name not in short]:
+            known = ", ".join(there) if there else "none: its labels are not one value of each attribute"
+            raise UserError(f"attributes: this version has no {', '.join(unknown)} (there are: {known})")
+        return np.isin(group, [short[name] for name in attributes])
+
+    def _rows(self, batch: Sequence[Future[list[Images]]], told: NDArray[np.bool_]) -> list[dict[str, Any]]:
         decoded: list[list[Images]] = []
         errors: list[str | None] = []
         for image in batch:
@@ -173,7 +196,7 @@ class Ensemble:
         pixels = {view: np.stack(seen) for view, seen in zip(self._views, zip(*decoded, strict=True), strict=True)}
         with self._turn:
             P = self.probabilities(pixels)
-            found = iter(zip(self.rooms.shown(P), self.rooms.decide(P), strict=True))
+            found = iter(zip(self.rooms.shown(P), self.rooms.decide(P) & told, strict=True))
         return [_row(error) if error else self._labelled(*next(found)) for error in errors]
 
     def _labelled(self, probability: Floats, chosen: NDArray[np.bool_]) -> dict[str, Any]:
@@ -200,16 +223,15 @@ def _at_once(spec: Spec, views: Iterable[View]) -> int:
 
 def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
     load_tensorflow()
-    from labelstack.ensemble.recompute import looks_of
+    from labelstack.ensemble.recompute import looks_of, mix_of
     from labelstack.images.pixels.decode import to_stored_jpeg
     from labelstack.images.pixels.tta import id_of
     from labelstack.networks.inference import compile_predict, finish_of, load_model, over_views
-    from labelstack.stacking.blending import blend
     from labelstack.stacking.deciding.decisions import Decision
     from labelstack.stacking.stackers.averaging import mean_of
     from labelstack.stacking.stackers.construction import load_fold_ensemble
 
-    settings = spec.settings
+    settings, mix = spec.settings, mix_of(spec)
     try:
         decision = Decision.from_dict(spec.decision)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -233,7 +255,7 @@ def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
         decode=lambda stored, view: looks_of(spec, view)(stored, id_of(stored), view.box),
         models={name: base_model(name) for name in spec.needed_models},
         stackers={name: load_fold_ensemble(folder / "stackers" / name).predict_proba for name in spec.needed_stackers},
-        blend=partial(blend, exclusive=settings.exclusive),
+        blend=lambda members, _: mix(members),
         decide=decision.decide,
-        shown=decision.calibration if settings.exclusive else np.asarray,
+        shown=decision.told if settings.exclusive else np.asarray,
     )

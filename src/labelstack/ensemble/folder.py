@@ -176,6 +176,7 @@ class Spec:
     ----------
     views : of each base model, in the order of the cube: the views of its networks by fold, ``all`` for the only one
     decision : a rule as ``Decision.to_dict`` wrote it
+    groups : what a blend within label groups has of its own, as ``GroupMix.to_dict`` wrote it; None: it is plain
     """
 
     views: dict[str, dict[str, View]]
@@ -186,6 +187,7 @@ class Spec:
     labels: list[str]
     settings: EnsembleSettings
     second_round: list[str] = field(default_factory=list)
+    groups: dict[str, Any] | None = None
 
     def tta(self, view: View) -> tuple[OneView, ...]:
         """The test-time views of a network: its own, or those of all."""
@@ -222,6 +224,7 @@ def read_spec(folder: Path) -> Spec:
     problems = [f"blend.json: the member {n!r} is neither a base model nor a stacker" for n in set(weights) - known]
     if thresholds is not None and set(thresholds) != {str(i) for i in label_id}:
         problems.append(f"thresholds.json: expected a threshold for each of the {len(label_id)} labels")
+    problems += _group_problems(blend.get("groups"), weights, rule["decision"], len(label_id))
     if not any(weight > 0 for weight in weights.values()):
         problems.append("blend.json: no member has a weight above 0")
     for name in content["stackers"]:
@@ -247,7 +250,27 @@ def read_spec(folder: Path) -> Spec:
         labels=[str(entry["name"]) for entry in labels],
         settings=EnsembleSettings(**{**settings, "tta": tuple(settings["tta"])}),
         second_round=list(content.get("second_round", [])),
+        groups=blend.get("groups"),
     )
+
+
+def _group_problems(
+    groups: Mapping[str, Any] | None, weights: Mapping[str, float], decision: Mapping[str, Any], n_labels: int
+) -> list[str]:
+    """Where a blend within label groups does not fit its labels, members or rule."""
+    if groups is None:
+        return []
+    names = len(set(groups["group"]))
+    found = [f"blend.json: groups.group names {len(groups['group'])} labels, there are {n_labels}"]
+    found = found if len(groups["group"]) != n_labels else []
+    for key in ("of_group", "temperature"):
+        if set(groups[key]) != set(weights) or any(len(own) != names for own in groups[key].values()):
+            found.append(
+                f"blend.json: groups.{key}: expected {names} numbers, one for each label group, of every member"
+            )
+    if list(decision.get("group", ())) != list(groups["group"]):
+        found.append("thresholds.json: decision.group: expected the label groups of blend.json")
+    return found
 
 
 def _link(source: Any, target: Any) -> None:

@@ -145,7 +145,12 @@ def _signature() -> ModelSignature:
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string, "image")]),
         outputs=Schema(outputs),
-        params=ParamSchema([ParamSpec("all_probabilities", DataType.boolean, False)]),
+        params=ParamSchema(
+            [
+                ParamSpec("all_probabilities", DataType.boolean, False),
+                ParamSpec("attributes", DataType.string, ""),  # names with commas between; none: all
+            ]
+        ),
     )
 
 

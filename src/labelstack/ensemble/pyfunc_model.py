@@ -15,6 +15,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from labelstack.ensemble.ensemble import Ensemble
 from labelstack.ensemble.request_limits import Limits
+from labelstack.support.errors import UserError
 
 # MLflow's server gives a request up after so many seconds, with all its images; half of them go to the fetch.
 _SERVER_LIMIT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
@@ -53,12 +54,17 @@ class EnsembleModel(mlflow.pyfunc.PythonModel):
         size = sum(len(image) for image in images if isinstance(image, str | bytes))
         if problem := Limits.of_environment().refusal(len(images), size):
             raise RequestTooLargeError(problem)
-        return self.ensemble.predict(
-            images,
-            all_probabilities=bool((params or {}).get("all_probabilities")),
-            patience_s=self.patience_s,
-            progress=False,
-        )
+        said = params or {}
+        try:
+            return self.ensemble.predict(
+                images,
+                all_probabilities=bool(said.get("all_probabilities")),
+                attributes=[name.strip() for name in str(said.get("attributes", "")).split(",") if name.strip()],
+                patience_s=self.patience_s,
+                progress=False,
+            )
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
 
 
 mlflow.models.set_model(EnsembleModel())

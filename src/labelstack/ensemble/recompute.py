@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from labelstack.ensemble.folder import ONLY, EnsembleSettings, Spec, View, network_file
 from labelstack.ensemble.record import ProbeImages
 from labelstack.predictions import Predictions, assemble_cube
-from labelstack.stacking.blending import blend
+from labelstack.stacking.mixing import Mix, mix_from
 from labelstack.stacking.stackers.averaging import mean_of
 from labelstack.support.box import Boxes
 from labelstack.support.errors import UserError
@@ -157,8 +157,12 @@ def ensemble_predictions(members: Members, spec: Spec, base: Mapping[str, Predic
 
 def blended(spec: Spec, members: Mapping[str, Floats]) -> Floats:
     """The blend of base models and stackers, in the order in which the stage `blend` adds them up."""
-    parts = {name: members[name] for name in spec.blended}
-    return blend(parts, spec.blended, exclusive=spec.settings.exclusive)
+    return mix_of(spec)({name: members[name] for name in spec.blended})
+
+
+def mix_of(spec: Spec) -> Mix:
+    """The blend of an ensemble, a function of its members' probabilities by name."""
+    return mix_from({"weights": spec.blended, "groups": spec.groups}, exclusive=spec.settings.exclusive)
 
 
 def _network(file: Path, looks: Looks, settings: EnsembleSettings) -> Callable[[Batches], tuple[Ids, Floats]]:

@@ -59,10 +59,19 @@ class DescriptionForm(_Open):
     second_round: list[str] = []
 
 
+class GroupsForm(_Open):
+    """``groups`` in blend.json."""
+
+    group: list[str] = Field(min_length=1)
+    of_group: dict[str, list[Annotated[float, Field(ge=0)]]]
+    temperature: dict[str, list[Annotated[float, Field(gt=0)]]]
+
+
 class BlendForm(_Open):
     """blend.json."""
 
     weights: dict[str, Annotated[float, Field(ge=0)]]
+    groups: GroupsForm | None = None
 
 
 class RuleForm(_Open):

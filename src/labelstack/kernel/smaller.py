@@ -42,7 +42,7 @@ def first_views(spec: Spec) -> Spec:
 
 
 def write_smaller(ensemble: Path, metric: str, whole: float, steps: Sequence[dict[str, Any]]) -> None:
-    """Write steps.json: ``weights``, ``decision`` and ``score`` of each smaller blend."""
+    """Write steps.json: ``weights`` (and ``groups``), ``decision`` and ``score`` of each smaller blend."""
     write_json(ensemble / STEPS, {"metric": metric, "whole": whole, "steps": list(steps)})
 
 
@@ -54,7 +54,10 @@ def read_smaller(ensemble: Path, spec: Spec) -> Smaller:
             "workspace of the ensemble: labelstack kernel --smaller"
         )
     content, first = read_json(ensemble / STEPS), first_views(spec)
-    specs = [replace(first, weights=step["weights"], decision=step["decision"]) for step in content["steps"]]
+    specs = [
+        replace(first, weights=step["weights"], groups=step.get("groups"), decision=step["decision"])
+        for step in content["steps"]
+    ]
     scores = [float(step["score"]) for step in content["steps"]]
     return Smaller(specs, scores, float(content["whole"]), str(content["metric"]))
 

@@ -51,7 +51,7 @@ class Judge:
 
     def _score(self, probability: NDArray[np.float32]) -> tuple[float, float | None]:
         if self._task.label_sets is None or self._metric.wants != "label_sets":
-            return self._metric.on_holdout(self._targets, probability)
+            return self._metric.on_holdout(self._targets, probability, self._task.held_out)
         return self._metric.score(self._targets, self._task.label_sets(probability)), None
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from labelstack.networks.group_softmax import GroupSoftmax, group_sizes
 from labelstack.networks.losses.combined import phases_of
 from labelstack.params.models import ModelSection
+from labelstack.scoring.attribute_rows import AttributeRows
 from labelstack.scoring.metrics import most_probable
 
 # A label that no training image carries, or that all carry, still gets a finite bias.
@@ -53,6 +54,7 @@ class Task:
     label_sets : callable (answers [n, outputs]) → bool [n, outputs], what held-out rows are given while the network is
         trained; None: what the best single threshold gives
     within : callable (targets, answers [n, outputs]) → answers of what each held-out row knows, 0 elsewhere; None: all
+    held_out : the label groups that held-out rows know; None: all of them
     """
 
     outputs: int
@@ -62,6 +64,7 @@ class Task:
     monitor: Monitor
     label_sets: Callable[[NDArray[np.float32]], NDArray[np.bool_]] | None = None
     within: Callable[[NDArray[np.bool_], NDArray[np.float32]], NDArray[np.float32]] | None = None
+    held_out: AttributeRows | None = None
 
     def loss_of(self, epoch: int) -> Loss:
         """What an epoch, from 0, learns by."""

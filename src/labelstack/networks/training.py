@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from labelstack.params.models import LearningSection, ModelSection
 from labelstack.params.schedule import ScheduleSection
 from labelstack.params.section import Section
 from labelstack.params.training import TrainingSection
+from labelstack.scoring.attribute_rows import AttributeRows
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
 from labelstack.support.storage import sha256
@@ -86,6 +87,7 @@ def train(
     start: Path | None = None,
     masked: bool = False,
     groups: Sequence[str] | None = None,
+    held_out: AttributeRows | None = None,
 ) -> TrainResult:
     """Train a base model, or go on from the last finished epoch found in ``work``.
 
@@ -117,6 +119,8 @@ def train(
         Whether targets of ``batches`` may be NaN: labels that are not known and count nothing.
     groups : str [n_labels], optional
         The label group of each label, where rows know one group alone.
+    held_out : AttributeRows, optional
+        What the rows of the holdout know, for metrics that go by it.
 
     Raises
     ------
@@ -130,6 +134,7 @@ def train(
     make_deterministic(seed)
     strategy = tf.distribute.MirroredStrategy() if training.multi_gpu else None
     asked = TASKS[task](params, n_labels, prior) if groups is None else by_group(params, groups, prior)
+    asked = replace(asked, held_out=held_out)
     with strategy.scope() if strategy else nullcontext():
         model = build_model(params, asked, mixed_precision=training.mixed_precision)
         if start is not None:

@@ -26,7 +26,14 @@ from labelstack.params.second_level_file import SecondLevel
 from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
 from labelstack.params.section import Seed
 from labelstack.params.submission import SubmissionSection
-from labelstack.params.task import format_problems, stated_losses, stated_soft_labels, task_problems, with_usual
+from labelstack.params.task import (
+    format_problems,
+    group_problems,
+    stated_losses,
+    stated_soft_labels,
+    task_problems,
+    with_usual,
+)
 from labelstack.params.tracking import TrackingSection
 from labelstack.params.training import TrainingSection
 from labelstack.support.credentials import cleaned, credential_problems
@@ -68,6 +75,7 @@ class Params(SecondLevel):
         problems += [*self._fold_problems(), *self._override_problems(), *self._view_problems()]
         soft_labels = stated_soft_labels(self.models, self.second_round)
         problems += format_problems(self.dataset.format, self.dataset.task, soft_labels)
+        problems += group_problems(self.dataset.format, self.metric, self.thresholds)
         problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models, self.second_round))
         problems += [] if problems else self._second_problems()
         if problems:

@@ -16,8 +16,14 @@ METRICS = Catalogue(
         "micro": "labelstack.scoring.metric:f_metric",
         "macro": "labelstack.scoring.metric:f_metric",
         "mean_average_precision": "labelstack.scoring.mean_average_precision:MeanAveragePrecision",
+        "attribute_map": "labelstack.scoring.attribute_metric:AttributeMetric",
+        "attribute_map_official": "labelstack.scoring.attribute_metric:AttributeMetric",
+        "basic_precision": "labelstack.scoring.attribute_metric:AttributeMetric",
     },
 )
+
+# Of rows that know one label group each.
+ATTRIBUTE_METRICS = ("attribute_map", "attribute_map_official", "basic_precision")
 
 
 class MetricSection(Section):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from labelstack.params.loss_names import LOSS_TASKS
 from labelstack.params.losses import plain_losses
+from labelstack.params.metric import ATTRIBUTE_METRICS, MetricSection
 from labelstack.params.thresholds import ARGMAX, TEMPERATURE, ThresholdsSection
 from labelstack.support.fashionai_values import VALUES
 
@@ -21,13 +22,16 @@ def with_usual(content: Any) -> Any:
     """The content of a params file with what is usual for its task in the place of what is not stated.
 
     Only `single_label` has anything of the kind: networks learn by cross-entropy, the most probable label is given
-    (which `auto` means then), and a temperature calibrates.
+    (which `auto` means then), and a temperature calibrates. FashionAI 2018 is scored by its mAP.
     """
     dataset = content.get("dataset") if isinstance(content, dict) else None
     if not isinstance(dataset, dict) or dataset.get("task") != SINGLE:
         return content
     content = dict(content)
     thresholds, models = content.get("thresholds", {}), content.get("models")
+    if dataset.get("format") == FASHIONAI:
+        metric = content.get("metric", {})
+        content["metric"] = {"primary": "attribute_map"} | metric if isinstance(metric, dict) else metric
     if isinstance(thresholds, dict):
         content["thresholds"] = {"calibration": TEMPERATURE} | thresholds
         if thresholds.get("strategy", "auto") == "auto":
@@ -61,6 +65,16 @@ def task_problems(task: Task, thresholds: ThresholdsSection, losses: Iterable[tu
         if LOSS_TASKS.get(loss, task) != task:
             fitting = ", ".join(name for name, of in LOSS_TASKS.items() if of == task)
             yield f"{key}: {loss} is for {LOSS_TASKS[loss]}, and dataset.task is {task}: use {fitting}"
+
+
+def group_problems(name: str, metric: MetricSection, thresholds: ThresholdsSection) -> Iterator[str]:
+    """A sentence for what is for rows that know one label group each, where a format has no such."""
+    if name == FASHIONAI:
+        return
+    if metric.primary in ATTRIBUTE_METRICS:
+        yield f"metric.primary: {metric.primary} is for rows of one attribute each, as {FASHIONAI} has them"
+    if thresholds.prior_bias:
+        yield f"thresholds.prior_bias: is for rows of one attribute each, as {FASHIONAI} has them"
 
 
 def format_problems(name: str, task: Task, soft_labels: Iterable[tuple[str, Any]]) -> Iterator[str]:

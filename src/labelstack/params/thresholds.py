@@ -36,6 +36,7 @@ class ThresholdsSection(Section):
     limits: dict[str, Annotated[tuple[Count, Count], Strict(False)]] = {}
     calibration: Literal["none", "platt", "isotonic", "beta", "temperature"] = "platt"
     at_least_one: bool = False
+    prior_bias: bool = False
 
     @field_validator("limits")
     @classmethod

@@ -79,7 +79,17 @@ class AttributePrecision:
             raise ValueError(f"known: group has no label of {', '.join(map(str, lost[:5]))}")
         if not self.groups:
             raise ValueError("P has no rows")
-        self._tops = [_top(letters, values, np.flatnonzero(knows == name), groups == name) for name in self.groups]
+        counts = top_values(letters, values, knows, groups)
+        self._tops = [_top(counts[knows == name]) for name in self.groups]
+
+    @classmethod
+    def of_counts(cls, counts: NDArray[Any]) -> AttributePrecision:
+        """What ``top_values`` gave, or some of its rows, ready to be scored; groups are called by their numbers."""
+        found = cls.__new__(cls)
+        places = [counts[:, 0] == number for number in np.unique(counts[:, 0])]
+        found.groups = [str(int(number)) for number in np.unique(counts[:, 0])]
+        found._tops = [_top(counts[place]) for place in places]
+        return found
 
     def of_groups(self, score: AttributeScore = MAP) -> Floats:
         """Score of each group, float64 [n_groups]; NaN where every image's value is an ``m``."""
@@ -123,6 +133,12 @@ def paired_precision(
     return _interval(a.score(score) - b.score(score), ours - theirs, level)
 
 
+def scores_of_draws(counts: NDArray[Any], score: AttributeScore, weights: NDArray[np.float32]) -> Floats:
+    """Scores float64 [draws] of what ``top_values`` gave, each row as often as ``weights`` float32 [draws, n] say."""
+    parts = [np.flatnonzero(counts[:, 0] == number) for number in np.unique(counts[:, 0])]
+    return _mean(np.stack([_scores(_top(counts[part]), score, weights[:, part]) for part in parts]))
+
+
 def letters_of(Y: ArrayLike, maybe: ArrayLike) -> NDArray[np.int8]:
     """``truth`` of labels that are true and labels that may be, both bool [n, n_labels]."""
     true = np.asarray(Y, np.bool_)
@@ -144,16 +160,28 @@ class _Top(NamedTuple):
     starts: NDArray[np.int64]
 
 
-def _top(truth: NDArray[Any], P: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.bool_]) -> _Top:
-    place = np.flatnonzero(columns)
-    mine = P[rows[:, None], place]
-    if not np.isfinite(mine).all():
-        raise ValueError("P must be numbers without NaN and infinity among the labels that a row knows")
-    best = mine.argmax(axis=1)
-    letter = truth[rows, place[best]]
-    if not np.isin(letter, (NO, MAYBE, YES)).all():
-        raise ValueError(f"truth must be {NO}, {MAYBE} or {YES}")
-    probability = mine[np.arange(len(rows)), best]
+def top_values(truth: NDArray[Any], P: NDArray[Any], known: NDArray[Any], group: NDArray[Any]) -> Floats:
+    """What the scores of rows are computed from, float64 [n, 3]; arguments as of ``AttributePrecision``.
+
+    The number of the row's group in the order of the labels, the probability of its most probable value, that value's
+    letter.
+    """
+    counts = np.empty((len(P), 3))
+    for number, name in enumerate(dict.fromkeys(group.tolist())):
+        rows, place = np.flatnonzero(known == name), np.flatnonzero(group == name)
+        mine = P[rows[:, None], place]
+        if not np.isfinite(mine).all():
+            raise ValueError("P must be numbers without NaN and infinity among the labels that a row knows")
+        best = mine.argmax(axis=1)
+        letter = truth[rows, place[best]]
+        if not np.isin(letter, (NO, MAYBE, YES)).all():
+            raise ValueError(f"truth must be {NO}, {MAYBE} or {YES}")
+        counts[rows] = np.column_stack([np.full(len(rows), number), mine[np.arange(len(rows)), best], letter])
+    return counts
+
+
+def _top(counts: Floats) -> _Top:
+    probability, letter = counts[:, 1], counts[:, 2]
     order = np.argsort(-probability, kind="stable")
     ranked = probability[order]
     starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))

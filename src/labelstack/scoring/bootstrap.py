@@ -34,6 +34,8 @@ def interval(
     draws : resamples of n images with replacement
     level : share of the resampled scores between the bounds
 
+    A metric whose rows are in strata has them resampled there: as many of each as there are.
+
     Raises
     ------
     ValueError
@@ -47,7 +49,8 @@ def interval(
     true, values = metric.checked(Y, given)
     _check(draws, level)
     resampled = metric.resampled(true, values)
-    scores = np.concatenate([resampled(weights) for weights in _weights(len(true), draws, seed)])
+    drawn = _weights(len(true), draws, seed, metric.strata(values))
+    scores = np.concatenate([resampled(weights) for weights in drawn])
     return Interval(metric.score(true, values), *_bounds(scores, level))
 
 
@@ -70,7 +73,8 @@ def paired(
     _, second = metric.checked(Y, b, "b")
     _check(draws, level)
     ours, theirs = (metric.resampled(true, values) for values in (first, second))
-    pairs = [(ours(weights), theirs(weights)) for weights in _weights(len(true), draws, seed)]
+    drawn = _weights(len(true), draws, seed, metric.strata(first))
+    pairs = [(ours(weights), theirs(weights)) for weights in drawn]
     gains = np.concatenate([a - b for a, b in pairs])
     return Interval(metric.score(true, first) - metric.score(true, second), *_bounds(gains, level))
 
@@ -111,11 +115,16 @@ def _bounds(values: NDArray[np.float64], level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _weights(n: int, draws: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """How often each image occurs in each resample, float32 [some draws, n] a chunk; multinomial."""
+def _weights(n: int, draws: int, seed: int, strata: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.float32]]:
+    """How often each image occurs in each resample, float32 [some draws, n] a chunk; multinomial, in each stratum."""
     rng = np.random.default_rng(seed)
     size = max(1, _CHUNK_BYTES // (8 * n))
+    one = np.zeros(n, np.int64) if strata is None else strata
+    parts = [np.flatnonzero(one == stratum) for stratum in np.unique(one)]
     for start in range(0, draws, size):
-        rows = min(size, draws - start)
-        picks = rng.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        yield np.bincount(picks.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float32)
+        weights = np.empty((min(size, draws - start), n), np.float32)
+        for part in parts:
+            own, rows = len(part), len(weights)
+            picks = rng.integers(0, own, size=(rows, own)) + own * np.arange(rows)[:, None]
+            weights[:, part] = np.bincount(picks.ravel(), minlength=rows * own).reshape(rows, own)
+        yield weights

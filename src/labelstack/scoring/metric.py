@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labelstack.params.metric import METRICS, MetricSection
 from labelstack.scoring import f_resampling
+from labelstack.scoring.attribute_rows import AttributeRows
 from labelstack.scoring.f_resampling import Resampled
 from labelstack.scoring.metrics import AVERAGES, Average, as_binary, f_beta, f_beta_per_image, per_label
 
@@ -77,6 +78,28 @@ class Metric(ABC):
         """Scores float64 [n] of which ``score`` is the mean; None where it is no such mean."""
         return None
 
+    def counts(self, Y: Answers, P: NDArray[Any], asked: AttributeRows | None) -> NDArray[Any]:
+        """Counts [n, c] of probabilities [n, n_labels]; ``ValueError`` where they are of something else.
+
+        Parameters
+        ----------
+        asked : the label group that each row knows; None: all of them
+        """
+        raise ValueError(f"{self.title} is not scored from probabilities")
+
+    def given(
+        self, Y: Answers, labels: Answers | None, P: NDArray[Any] | None, asked: AttributeRows | None
+    ) -> NDArray[Any]:
+        """What it wants, out of label sets bool and probabilities float32 [n, n_labels]; ``asked`` as of ``counts``."""
+        found = labels if self.wants == "label_sets" else P
+        if found is None:
+            raise ValueError(f"{self.title} is scored from {self.wants.replace('_', ' ')}")
+        return self.counts(Y, found, asked) if self.wants == "counts" else found
+
+    def strata(self, given: NDArray[Any]) -> NDArray[np.int64] | None:
+        """What each row is resampled within, int64 [n]; None: all rows together."""
+        return None
+
     def per_label(self, Y: Answers, given: NDArray[Any]) -> Floats | None:
         """Scores float64 [n_labels] of each label alone, 0 where there is nothing to score; None where none has one."""
         return None
@@ -119,17 +142,19 @@ class Metric(ABC):
         """The key of its honest score, which everything is compared by, such as ``samples_f1_cross_fitted``."""
         return f"{self.key}_cross_fitted"
 
-    def on_holdout(self, Y: Answers, P: NDArray[np.floating[Any]]) -> tuple[float, float | None]:
+    def on_holdout(
+        self, Y: Answers, P: NDArray[np.floating[Any]], asked: AttributeRows | None = None
+    ) -> tuple[float, float | None]:
         """What probabilities [n, n_labels] score while nothing is decided, and at which single threshold, if any."""
         if self.wants != "label_sets":
-            return self.score(Y, P), None
+            return self.score(Y, self.given(Y, None, P, asked)), None
         scores = [self.score(Y, threshold <= P) for threshold in THRESHOLD_GRID]
         best = int(np.argmax(scores))
         return scores[best], float(THRESHOLD_GRID[best])
 
-    def objective(self, Y: Answers) -> Callable[[NDArray[np.float32]], float]:
-        """What greedy blend weights make large: a score of probabilities [n, n_labels]."""
-        return lambda P: self.on_holdout(Y, P)[0]
+    def objective(self, Y: Answers, asked: AttributeRows | None = None) -> Callable[[NDArray[np.float32]], float]:
+        """What greedy blend weights make large: a score of probabilities [n, n_labels]; ``asked`` as of ``counts``."""
+        return lambda P: self.on_holdout(Y, P, asked)[0]
 
     def checked(self, Y: ArrayLike, given: ArrayLike, name: str = "given") -> tuple[Answers, NDArray[Any]]:
         """Both as arrays; raise ``ValueError`` naming the argument that is not what the metric wants."""
@@ -202,7 +227,7 @@ class FMetric(Metric):
         """Itself."""
         return self
 
-    def objective(self, Y: Answers) -> Callable[[NDArray[np.float32]], float]:
+    def objective(self, Y: Answers, asked: AttributeRows | None = None) -> Callable[[NDArray[np.float32]], float]:
         """F at the best of the thresholds 0, 0.01, …, 0.99, found through histograms."""
         return f_resampling.BestThreshold(Y, self.average, self.beta)
 

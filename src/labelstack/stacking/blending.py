@@ -196,9 +196,19 @@ def search_weights(
     score = judge.objective(answers)
     if exclusive and judge.wants == "label_sets":
         score = lambda P: judge.score(answers, most_probable(P))  # noqa: E731
+    return greedy_weights(dict(zip(checked, stack, strict=True)), score, step, progress)
+
+
+def greedy_weights(
+    members: Mapping[str, NDArray[np.float32]],
+    score: Callable[[NDArray[np.float32]], float],
+    step: float = 0.05,
+    progress: str = "",
+) -> dict[str, float]:
+    """As ``search_weights``, of any score of blended probabilities [n, n_labels]."""
     picks = range(max(1, round(1 / step)))
-    counts = _greedy(stack, score, bar(picks, desc=f"blend weights {progress}".strip(), unit="pick"))
-    return {name: float(count / counts.sum()) for name, count in zip(checked, counts, strict=True)}
+    counts = _greedy(list(members.values()), score, bar(picks, desc=f"blend weights {progress}".strip(), unit="pick"))
+    return {name: float(count / counts.sum()) for name, count in zip(members, counts, strict=True)}
 
 
 def _greedy(

@@ -13,11 +13,12 @@ from labelstack.params.blend import BlendSection
 from labelstack.params.metric import MetricSection
 from labelstack.params.thresholds import ThresholdsSection
 from labelstack.scoring import bootstrap
+from labelstack.scoring.attribute_rows import AttributeRows
 from labelstack.scoring.metric import Metric, metric_of
 from labelstack.stacking.array_checks import check_answers, check_folds, check_probability
-from labelstack.stacking.blending import blend, fit_weights
 from labelstack.stacking.deciding.decisions import Decision, fit_decision, fixed_labels, strategies_of
 from labelstack.stacking.fold_predictions import FoldPredictions
+from labelstack.stacking.mixing import Mix, fit_mix, given_mix
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,27 @@ class CrossFitted:
     ----------
     probability : float32 [n, n_labels]
     labels : bool [n, n_labels]
-    weights : for each fold, name → weight
+    mixes : for each fold, the blend
     decisions : for each fold, the rule
+    answers : bool [n, n_labels]
+    asked : the label group that each row knows; None: all of them
     """
 
     probability: NDArray[np.float32]
     labels: NDArray[np.bool_]
-    weights: list[dict[str, float]]
+    mixes: list[Mix]
     decisions: list[Decision]
+    answers: NDArray[np.bool_]
+    asked: AttributeRows | None = None
+
+    @property
+    def weights(self) -> list[dict[str, float]]:
+        """For each fold, name → weight."""
+        return [mix.weights for mix in self.mixes]
 
     def given(self, metric: Metric) -> NDArray[Any]:
-        """What a metric scores: the labels or the probabilities; ``ValueError`` where it wants neither."""
-        if metric.wants == "counts":
-            raise ValueError(f"{metric.title} is scored from counts of rows, which there are none of")
-        return self.labels if metric.wants == "label_sets" else self.probability
+        """What a metric scores: labels, probabilities or counts; ``ValueError`` where it wants something else."""
+        return metric.given(self.answers, self.labels, self.probability, self.asked)
 
 
 @dataclass(frozen=True)
@@ -50,16 +58,21 @@ class Blended:
 
     Attributes
     ----------
-    weights : name → weight
+    mix : from members' probabilities to the blend's
     decision : from probabilities to labels
     probability : float32 [n, n_labels] of the rows, with these weights; flattered as far as the weights are
     cross_fitted : the honest counterpart
     """
 
-    weights: dict[str, float]
+    mix: Mix
     decision: Decision
     probability: NDArray[np.float32]
     cross_fitted: CrossFitted
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """name → weight."""
+        return self.mix.weights
 
 
 def fit_blend(
@@ -71,6 +84,7 @@ def fit_blend(
     metric: MetricSection | None = None,
     thresholds: ThresholdsSection | None = None,
     groups: Sequence[str] | None = None,
+    asked: AttributeRows | None = None,
     new: Mapping[str, ArrayLike] | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> Blended:
@@ -83,6 +97,7 @@ def fit_blend(
     folds : int [n], the folds that the stackers were trained on
     blend_params, metric, thresholds : sections of params.yaml; None: their defaults
     groups : for each label the name of its group, for thresholds per group
+    asked : the label group that each row knows; its members' other probabilities are nothing to it. None: all of them
     new : name → float [m, n_labels], of the images that will be decided on, for rules that go by them (``mean_count``)
     weights : that are given and not searched, of every member and sum 1
 
@@ -93,18 +108,22 @@ def fit_blend(
     """
     blend_params, metric = blend_params or BlendSection(), metric or MetricSection()
     thresholds = thresholds or ThresholdsSection()
-    checked = _members(members)
+    checked = _members(members, asked)
     answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
-    honest = _cross_fit(checked, answers, assigned, blend_params, metric, thresholds, groups, weights)
+    honest = _cross_fit(checked, answers, assigned, blend_params, metric, thresholds, groups, asked, weights)
     rows = {name: member.like_new(assigned) for name, member in checked.items()}
     exclusive = thresholds.exclusive
-    by: dict[str, Any] = {"folds": assigned, "exclusive": exclusive, "progress": "all rows"}
-    weights = dict(weights or fit_weights(rows, answers, blend_params, metric, **by))
-    probability = blend(rows, weights, exclusive=exclusive)
-    unseen = None if new is None else blend(new, weights, exclusive=exclusive)
-    decision = fit_decision(answers, probability, thresholds, metric, groups=groups, folds=assigned, new=unseen)
-    return Blended(weights, decision, probability, honest)
+    if weights:
+        mix = given_mix(weights, exclusive, asked)
+    else:
+        by: dict[str, Any] = {"folds": assigned, "exclusive": exclusive, "asked": asked, "progress": "all rows"}
+        mix = fit_mix(rows, answers, blend_params, metric, **by)
+    probability = mix(rows)
+    unseen = None if new is None else mix(new)
+    by = {"groups": groups, "asked": asked, "folds": assigned, "new": unseen}
+    decision = fit_decision(answers, probability, thresholds, metric, **by)
+    return Blended(mix, decision, probability, honest)
 
 
 def cross_fit(
@@ -115,13 +134,15 @@ def cross_fit(
     metric: MetricSection | None = None,
     thresholds: ThresholdsSection | None = None,
     groups: Sequence[str] | None = None,
+    asked: AttributeRows | None = None,
 ) -> CrossFitted:
     """Labels of one member, those of each fold by a decision rule that was chosen on the other folds."""
-    checked = _members({"member": P})
+    checked = _members({"member": P}, asked)
     answers = check_answers(Y, checked["member"].oof.shape, of="P")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
     metric, thresholds = metric or MetricSection(), thresholds or ThresholdsSection()
-    return _cross_fit(checked, answers, assigned, BlendSection(), metric, thresholds, groups)
+    alone = BlendSection(calibration="none")
+    return _cross_fit(checked, answers, assigned, alone, metric, thresholds, groups, asked)
 
 
 def scores(
@@ -132,6 +153,7 @@ def scores(
     thresholds: ThresholdsSection,
     *,
     groups: Sequence[str] | None = None,
+    asked: AttributeRows | None = None,
     fitted: CrossFitted | None = None,
     decision: Decision | None = None,
 ) -> dict[str, float]:
@@ -147,15 +169,16 @@ def scores(
     ``<key>_at_fixed`` (``fixed_labels``), ``…_cross_fitted`` and ``…_in_sample`` for every metric of the primary one's
     family, and of the cross-fitted primary ``…_low`` and ``…_high``, its 95 % bootstrap interval over images.
     """
-    checked = _members({"P": P})
+    checked = _members({"P": P}, asked)
     member = checked["P"]
     answers = check_answers(Y, member.oof.shape, of="P")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
     rows = member.like_new(assigned)
     if fitted is None:
-        fitted = cross_fit(member, answers, assigned, metric=metric, thresholds=thresholds, groups=groups)
+        by: dict[str, Any] = {"metric": metric, "thresholds": thresholds, "groups": groups, "asked": asked}
+        fitted = cross_fit(member, answers, assigned, **by)
     if decision is None:
-        decision = fit_decision(answers, rows, thresholds, metric, groups=groups, folds=assigned)
+        decision = fit_decision(answers, rows, thresholds, metric, groups=groups, asked=asked, folds=assigned)
     primary = metric_of(metric)
     label_sets = {
         "at_fixed": fixed_labels(fitted.probability, thresholds),
@@ -164,9 +187,9 @@ def scores(
     }
     probabilities = {"cross_fitted": fitted.probability, "in_sample": rows}
     found = {
-        f"{each.key}_{name}": each.score(answers, given)
+        f"{each.key}_{name}": each.score(answers, each.given(answers, label_sets[name], probabilities.get(name), asked))
         for each in primary.family
-        for name, given in (label_sets if each.wants == "label_sets" else probabilities).items()
+        for name in (label_sets if each.wants == "label_sets" else probabilities)
     }
     bounds = bootstrap.interval(primary, answers, fitted.given(primary))
     return found | {f"{primary.cross_fitted}_low": bounds.low, f"{primary.cross_fitted}_high": bounds.high}
@@ -181,6 +204,7 @@ def strategy_scores(
     metric: MetricSection,
     thresholds: ThresholdsSection,
     groups: Sequence[str] | None = None,
+    asked: AttributeRows | None = None,
     strategies: Sequence[str] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Every way of deciding on the same cross-fitted blend, side by side; ``strategies`` None: ``strategies_of``.
@@ -191,21 +215,20 @@ def strategy_scores(
     metric the 95 % bootstrap interval (``low``, ``high``) and the paired difference to the fixed threshold (``gain``,
     ``gain_low``, ``gain_high``)
     """
-    checked = _members(members)
+    checked = _members(members, asked)
     answers = check_answers(Y, next(iter(checked.values())).oof.shape, of="members")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
     fixed = fixed_labels(fitted.probability, thresholds)
     judge = metric_of(metric).decides
     table: dict[str, dict[str, float]] = {}
     blended = [
-        blend({name: member.without(fold) for name, member in checked.items()}, weights, exclusive=thresholds.exclusive)
-        for fold, weights in enumerate(fitted.weights)
+        mix({name: member.without(fold) for name, member in checked.items()}) for fold, mix in enumerate(fitted.mixes)
     ]
     for strategy in strategies_of(thresholds) if strategies is None else strategies:
         labels = np.empty_like(answers)
         for fold, P in enumerate(blended):
             scored = assigned == fold
-            rule = _decide_without(answers, P, assigned, fold, thresholds, metric, groups, strategy)
+            rule = _decide_without(answers, P, assigned, fold, thresholds, metric, groups, asked, strategy)
             labels[scored] = rule.decide(P[scored])
         bounds = bootstrap.interval(judge, answers, labels)
         gain = bootstrap.paired(judge, answers, labels, fixed)
@@ -227,34 +250,34 @@ def _cross_fit(
     metric: MetricSection,
     thresholds: ThresholdsSection,
     groups: Sequence[str] | None,
+    asked: AttributeRows | None,
     given: Mapping[str, float] | None = None,
 ) -> CrossFitted:
     probability, labels = np.empty(answers.shape, np.float32), np.empty_like(answers)
-    all_weights, rules = [], []
+    mixes, rules = list[Mix](), []
     k = int(folds.max()) + 1
     for fold in range(k):
         scored = folds == fold
         rows = {name: member.without(fold) for name, member in members.items()}
-        others = {name: p[~scored] for name, p in rows.items()}
-        weights = (
-            dict(given)
-            if given
-            else fit_weights(
-                others,
+        if given:
+            mix = given_mix(given, thresholds.exclusive, asked)
+        else:
+            mix = fit_mix(
+                {name: p[~scored] for name, p in rows.items()},
                 answers[~scored],
                 blend_params,
                 metric,
                 folds=_without(folds, fold),
                 exclusive=thresholds.exclusive,
+                asked=None if asked is None else asked.where(~scored),
                 progress=f"fold {fold + 1}/{k}",
             )
-        )
-        P = blend(rows, weights, exclusive=thresholds.exclusive)
-        rule = _decide_without(answers, P, folds, fold, thresholds, metric, groups, None)
+        P = mix(rows)
+        rule = _decide_without(answers, P, folds, fold, thresholds, metric, groups, asked, None)
         probability[scored], labels[scored] = P[scored], rule.decide(P[scored])
-        all_weights.append(weights)
+        mixes.append(mix)
         rules.append(rule)
-    return CrossFitted(probability, labels, all_weights, rules)
+    return CrossFitted(probability, labels, mixes, rules, answers, asked)
 
 
 def _decide_without(
@@ -265,13 +288,15 @@ def _decide_without(
     thresholds: ThresholdsSection,
     metric: MetricSection,
     groups: Sequence[str] | None,
+    asked: AttributeRows | None,
     strategy: str | None,
 ) -> Decision:
     """The decision rule chosen on the rows outside a fold."""
     rows = folds != fold
     inner = _without(folds, fold)
-    by = {"strategy": strategy, "groups": groups, "folds": inner, "new": P[~rows]}
-    return fit_decision(answers[rows], P[rows], thresholds, metric, **by)  # type: ignore[arg-type]
+    known = None if asked is None else asked.where(rows)
+    by: dict[str, Any] = {"strategy": strategy, "groups": groups, "asked": known, "folds": inner, "new": P[~rows]}
+    return fit_decision(answers[rows], P[rows], thresholds, metric, **by)
 
 
 def _without(folds: NDArray[np.int64], fold: int) -> NDArray[np.int64] | None:
@@ -280,11 +305,18 @@ def _without(folds: NDArray[np.int64], fold: int) -> NDArray[np.int64] | None:
     return rest - (rest > fold) if len(np.unique(rest)) > 1 else None
 
 
-def _members(members: Mapping[str, FoldPredictions | ArrayLike]) -> dict[str, FoldPredictions]:
+def _members(
+    members: Mapping[str, FoldPredictions | ArrayLike], asked: AttributeRows | None = None
+) -> dict[str, FoldPredictions]:
     if not members:
         raise ValueError("members is empty: a blend needs at least one")
     checked = {}
     for name, member in members.items():
+        if asked is not None:
+            whole = member if isinstance(member, FoldPredictions) else FoldPredictions(np.asarray(member))
+            member = FoldPredictions(
+                asked.within(whole.oof), None if whole.nested is None else asked.within(whole.nested)
+            )
         if not isinstance(member, FoldPredictions):
             member = FoldPredictions(check_probability(member, f"members[{name!r}]"))
         checked[name] = member

@@ -14,8 +14,9 @@ from labelstack.params.blend import BlendSection
 from labelstack.params.metric import MetricSection
 from labelstack.params.second_level_file import default_second_level
 from labelstack.params.thresholds import ThresholdsSection
+from labelstack.scoring.attribute_rows import AttributeRows
 from labelstack.stacking.array_checks import check_cube, check_folds, check_targets
-from labelstack.stacking.blending import blend
+from labelstack.stacking.by_group import ByGroup, said_of_groups
 from labelstack.stacking.crossfit import Blended, fit_blend, scores
 from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
 from labelstack.stacking.folds import assign_folds
@@ -66,14 +67,23 @@ class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
         self.model_names = model_names
 
     def fit(
-        self, cube: ArrayLike, Y: ArrayLike, *, folds: ArrayLike | None = None, groups: Sequence[str] | None = None
+        self,
+        cube: ArrayLike,
+        Y: ArrayLike,
+        *,
+        folds: ArrayLike | None = None,
+        groups: Sequence[str] | None = None,
+        asked: AttributeRows | None = None,
     ) -> StackedEnsemble:
         """Train on a cube [n, n_models, n_labels] and labels 0/1 or soft [n, n_labels].
 
-        ``folds`` int [n] are used instead of stratified ones; ``groups`` names the group of each label.
+        ``folds`` int [n] are used instead of stratified ones; ``groups`` names the group of each label. ``asked`` says
+        which label group each row knows, where it knows one alone: then every group is stacked, blended and decided on
+        its own, and the cube may hold NaN where a model says nothing of a group.
         Raises ``ValueError`` that names the argument on input that does not fit.
         """
-        values = check_cube(cube)
+        self._of_groups = None if asked is None else asked.groups
+        values = self._checked(cube)
         targets = check_targets(Y, (values.shape[0], values.shape[2]))
         self.shape_ = (values.shape[1], values.shape[2])
         self.names_ = list(self.model_names or (f"model_{i}" for i in range(values.shape[1])))
@@ -90,6 +100,8 @@ class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
         self.ensembles_: dict[str, FoldEnsemble] = {}
         predictions: dict[str, FoldPredictions] = {}
         for name, stacker in stackers.items():
+            if asked is not None:
+                stacker = ByGroup.around(stacker, asked.group)
             result = out_of_fold(partial(_fresh, stacker), values, targets, self.folds_, nested=self.nested)
             self.ensembles_[name], predictions[name] = result.ensemble, result.predictions
         predictions |= {name: FoldPredictions(values[:, i]) for i, name in enumerate(self.names_)}
@@ -109,7 +121,9 @@ class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
             metric=self._metric,
             thresholds=self._thresholds,
             groups=groups,
+            asked=asked,
         )
+        self._asked = asked
         self.scores_ = scores(
             targets,
             self.blended_.probability,
@@ -117,6 +131,7 @@ class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
             self._metric,
             self._thresholds,
             groups=groups,
+            asked=asked,
             fitted=self.blended_.cross_fitted,
             decision=self.blended_.decision,
         )
@@ -127,22 +142,34 @@ class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
         """name → scores of every stacker and model, cross-fitted by the same rules; computed when asked for."""
         check_is_fitted(self, "blended_")
         return {
-            name: scores(self.targets_, member, self.folds_, self._metric, self._thresholds, groups=self.groups_)
+            name: scores(
+                self.targets_,
+                member,
+                self.folds_,
+                self._metric,
+                self._thresholds,
+                groups=self.groups_,
+                asked=self._asked,
+            )
             for name, member in self.predictions_.items()
         }
 
     def predict_proba(self, cube: ArrayLike) -> NDArray[np.float32]:
         """Blended probabilities float32 [n, n_labels] for a cube with the models and labels of the fit."""
         check_is_fitted(self, "blended_")
-        values = check_cube(cube, fitted=self.shape_)
+        values = self._checked(cube, fitted=self.shape_)
         parts: dict[str, NDArray[np.float32]] = {}
         for name, weight in self.blended_.weights.items():
             if weight and name in self.ensembles_:
                 parts[name] = self.ensembles_[name].predict_proba(values)
             elif weight:
                 parts[name] = values[:, self.names_.index(name)]
-        weights = {name: self.blended_.weights[name] for name in parts}
-        return blend(parts, weights, exclusive=self._thresholds.exclusive)
+        return self.blended_.mix(parts)
+
+    def _checked(self, cube: ArrayLike, fitted: tuple[int, int] | None = None) -> NDArray[np.float32]:
+        if self._of_groups is None:
+            return check_cube(cube, fitted=fitted)
+        return said_of_groups(cube, self._of_groups, fitted=fitted)
 
     def predict(self, cube: ArrayLike) -> NDArray[np.bool_]:
         """Labels bool [n, n_labels]."""

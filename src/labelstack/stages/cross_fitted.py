@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def save_cross_fitted(path: Path, image_id: NDArray[np.int64], fitted: CrossFitted, metric: Metric) -> None:
-    """Write cross-fitted label sets and, beside them, the probabilities where the metric wants those."""
+    """Write cross-fitted label sets and, beside them, the probabilities or counts where the metric wants those."""
     write_predictions(path, image_id, fitted.labels.astype(np.float32))
     if metric.wants == "label_sets":
         _probability_file(path).unlink(missing_ok=True)  # of another metric
     else:
-        write_predictions(_probability_file(path), image_id, fitted.probability)
+        write_predictions(_probability_file(path), image_id, fitted.given(metric))
 
 
 def cross_fitted_file(path: Path, metric: Metric) -> Path:
@@ -30,7 +30,7 @@ def cross_fitted_file(path: Path, metric: Metric) -> Path:
 
 
 def read_cross_fitted(path: Path, image_id: NDArray[np.int64], metric: Metric) -> NDArray[Any]:
-    """What a metric wants of what ``save_cross_fitted`` wrote: bool or float32 [n, n_labels]."""
+    """What a metric wants of what ``save_cross_fitted`` wrote: bool, float32 [n, n_labels], or counts [n, c]."""
     values = read_predictions(cross_fitted_file(path, metric)).rows_of(image_id)
     return values > 0 if metric.wants == "label_sets" else values
 

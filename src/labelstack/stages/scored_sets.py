@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,13 @@ def scored(
     rows: Rows,
     labels: pd.DataFrame,
     chosen: Mapping[str, NDArray[np.bool_]],
-    probability: Mapping[str, NDArray[np.float32]],
+    more: Mapping[str, NDArray[Any]],
+    metric: Metric,
 ) -> Scored:
-    """Label sets and probabilities [n, n_labels] of some models on the stacking rows, with their truth."""
-    return Scored(rows.row_id, labels["label_id"].to_numpy(np.int64), rows.Y, dict(chosen), dict(probability))
+    """Label sets of some models on the stacking rows, what else the metric wants, and the truth."""
+    kind = "counts" if metric.wants == "counts" else "probability"
+    label_id = labels["label_id"].to_numpy(np.int64)
+    return Scored(rows.row_id, label_id, rows.Y, dict(chosen), **{kind: dict(more)})
 
 
 def workspace_scored(params: Params) -> Scored:
@@ -52,13 +55,13 @@ def workspace_scored(params: Params) -> Scored:
         sets[member.name] = read_cross_fitted(member.cross_fitted, rows.row_id, metric.decides)
         if metric.wants != "label_sets":
             more[member.name] = read_cross_fitted(member.cross_fitted, rows.row_id, metric)
-    return scored(rows, label_table(), sets, more)
+    return scored(rows, label_table(), sets, more, metric)
 
 
 def log_scored(run: Run, name: str, rows: Rows, labels: pd.DataFrame, fitted: CrossFitted, metric: Metric) -> None:
     """Store what a metric wants of one model with its run, as ``evaluation/scored.npz``: what runs are compared by."""
-    more = {} if metric.wants == "label_sets" else {name: fitted.probability}
+    more = {} if metric.wants == "label_sets" else {name: fitted.given(metric)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / FILE
-        write_scored(file, scored(rows, labels, {name: fitted.labels}, more))
+        write_scored(file, scored(rows, labels, {name: fitted.labels}, more, metric))
         run.log_artifact(file, FOLDER)

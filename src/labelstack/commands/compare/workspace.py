@@ -57,7 +57,7 @@ def load_workspace(sources: Names, name: str, row: str) -> Side:
         validation, file = stacking_rows(params), Member(chosen, rows[chosen]["kind"]).cross_fitted
         labels = read_cross_fitted(file, validation.row_id, metric.decides)
         more = {} if metric.wants == "label_sets" else {chosen: read_cross_fitted(file, validation.row_id, metric)}
-        sets, names = scored(validation, label_table(), {chosen: labels}, more), label_names(paths.LABELS)
+        sets, names = scored(validation, label_table(), {chosen: labels}, more, metric), label_names(paths.LABELS)
     except UserError as error:
         notes.append(f"differences have no interval ({error})")
     if stale := changed_params():
@@ -194,4 +194,4 @@ def _sets(at: _Revision, member: Member, metric: Metric, split: Split) -> Scored
         if (probability := at.file(wanted)) is None:
             return None
         more = {member.name: read_predictions(probability).rows_of(rows.row_id)}
-    return scored(rows, labels, {member.name: chosen.rows_of(rows.row_id) > 0}, more)
+    return scored(rows, labels, {member.name: chosen.rows_of(rows.row_id) > 0}, more, metric)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.scoring.attribute_rows import AttributeRows
+from labelstack.stacking.bench.cube_groups import GROUP_KEYS, read_groups
 from labelstack.support.errors import InputProblems, UserError
 
 _PAIRS = (("cube", "labels"), ("test_cube", "test_labels"))
@@ -28,6 +30,9 @@ class Cube:
     labels : float32 [n, n_labels] in 0 … 1; values between are soft labels
     test_cube, test_labels : further images, to score on and never to choose by; None without
     models : a name for each model
+    groups : for each label its group, where every row knows one group, of which one label is true; none: rows know all
+    known, test_known : str [n], the group that each row knows
+    maybe, test_maybe : bool [n, n_labels], labels that may be true besides
     """
 
     cube: NDArray[np.float32]
@@ -35,6 +40,21 @@ class Cube:
     test_cube: NDArray[np.float32] | None = None
     test_labels: NDArray[np.float32] | None = None
     models: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    known: NDArray[np.str_] | None = None
+    maybe: NDArray[np.bool_] | None = None
+    test_known: NDArray[np.str_] | None = None
+    test_maybe: NDArray[np.bool_] | None = None
+
+    @property
+    def asked(self) -> AttributeRows | None:
+        """What the rows know; None: all labels."""
+        return None if self.known is None else AttributeRows.of(self.groups, self.known, self.maybe)
+
+    @property
+    def test_asked(self) -> AttributeRows | None:
+        """What the test rows know."""
+        return None if self.test_known is None else AttributeRows.of(self.groups, self.test_known, self.test_maybe)
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -47,8 +67,11 @@ def read_cube(path: str | Path) -> Cube:
     Parameters
     ----------
     path : keys ``cube`` [n, n_models, n_labels], ``labels`` [n, n_labels] (0/1, bool or soft), optionally ``test_cube``
-        and ``test_labels`` of other images, and ``models`` (names); numbers of any type, float16 too. Other keys are
-        left alone. Nothing is unpickled.
+        and ``test_labels`` of other images, and ``models`` (names); numbers of any type, float16 too. Where every row
+        knows one label group besides ``groups`` [n_labels], the group of each label, and optionally ``known`` [n], that
+        of each row (else the group of its label), ``maybe`` [n, n_labels], labels that may be true besides (else those
+        above 0 that are not the row's largest), ``test_known`` and ``test_maybe``; outside of what a row knows the
+        cube may hold NaN. Other keys are left alone. Nothing is unpickled.
 
     Raises ``UserError`` on a file that is absent or no ``.npz``, and ``InputProblems`` with all that is wrong inside.
     """
@@ -59,7 +82,7 @@ def read_cube(path: str | Path) -> Cube:
             raise UserError(f"{path}: holds one array; expected an .npz with the keys cube and labels")
         with content:
             there, arrays = content.files, {}
-            for key in [key for key in (*_AXES, "models") if key in there]:
+            for key in [key for key in (*_AXES, "models", *GROUP_KEYS) if key in there]:
                 try:
                     arrays[key] = content[key]
                 except ValueError as error:  # objects, which only pickle could read
@@ -71,11 +94,15 @@ def read_cube(path: str | Path) -> Cube:
     for key in [key for pair in _PAIRS for key in pair if key not in there and ("cube" in pair or {*pair} & {*there})]:
         problems.append(f"{key}: missing; expected {_form(key)} (the file has: {', '.join(there) or 'no arrays'})")
     names = _names(arrays.pop("models", None), problems)
+    told = {key: arrays.pop(key) for key in GROUP_KEYS if key in arrays}
+    asked: dict[str, Any] = {}
+    if told and not problems:
+        asked = read_groups(arrays, told, problems)
     checked = {key: _values(key, array, names, problems) for key, array in arrays.items()}
     _check_shapes({key: values.shape for key, values in checked.items() if values is not None}, names, problems)
     if problems:
         raise InputProblems(str(path), problems)
-    return Cube(**checked, models=names)  # type: ignore[arg-type]
+    return Cube(**checked, models=names, **asked)  # type: ignore[arg-type]
 
 
 def _names(names: NDArray[Any] | None, problems: list[str]) -> tuple[str, ...]:

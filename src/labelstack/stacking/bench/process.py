@@ -19,20 +19,22 @@ from labelstack.params.stackers import StackerSection, XGBoostStackerSection
 from labelstack.params.thresholds import ThresholdsSection
 from labelstack.scoring import bootstrap
 from labelstack.scoring.bootstrap import Interval
-from labelstack.scoring.metric import metric_of
+from labelstack.scoring.metric import Metric, metric_of
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.bench.cubes import Cube
 from labelstack.stacking.bench.generator import generate
+from labelstack.stacking.by_group import ByGroup
 from labelstack.stacking.crossfit import cross_fit, strategy_scores
 from labelstack.stacking.deciding.decisions import Decision, fit_decision, strategies_of
 from labelstack.stacking.fold_predictions import FoldPredictions, out_of_fold
+from labelstack.stacking.group_worth import group_worth
 from labelstack.stacking.second_level import StackedEnsemble
 from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stacking.stackers.stacker import Stacker
 from labelstack.support.errors import UserError
 
 BEST_MODEL, DEFAULT, REFERENCE = "best_single", "default", "MultiOutputRegressor"
-Labels = tuple[NDArray[np.bool_], NDArray[np.bool_] | None]  # cross-fitted, of the rows fitted on; of the test rows
+Labels = tuple[NDArray[Any], NDArray[Any] | None]  # cross-fitted, of the rows fitted on; of the test rows
 
 
 @dataclass
@@ -44,11 +46,12 @@ class Row:
     fit_seconds : of all folds; of the default of everything; of the reference time per label × labels × folds
     predict_seconds : of the fold models together, on the test images, or without such on the images fitted on
     peak_bytes : largest resident memory up to the end of the fit, libraries and data included
-    cross_fitted, test : scores of label sets by the metric that decides them and its family: samples, micro, macro
+    cross_fitted, test : scores of label sets by the metric that decides them and its family: samples, micro, macro;
+        where rows know one label group each, of probabilities by the metric and basic precision
     interval : bootstrap interval of the primary one, cross-fitted
     faster : how often the fit fits into the reference's
     details : as the method has them: ``weights``, ``strategy``, ``decisions``, ``seconds_per_label``, ``note`` …
-    error, labels : why there are no scores, else empty; bool [n, n_labels], cross-fitted
+    error, labels : why there are no scores, else empty; what is scored, cross-fitted: bool [n, n_labels] or counts
     """
 
     name: str
@@ -61,7 +64,7 @@ class Row:
     faster: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
     error: str = ""
-    labels: NDArray[np.bool_] | None = field(default=None, repr=False)
+    labels: NDArray[Any] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the labels, for JSON."""
@@ -88,7 +91,10 @@ class Bench:
         self.k = int(folds.max()) + 1
         self.new = data.cube if data.test_cube is None else data.test_cube
         self.common: dict[str, Any] = {"thresholds": settings.thresholds, "metric": settings.metric}
-        self.judge = metric_of(settings.metric).decides
+        self.asked = data.asked
+        if self.asked is not None:
+            self.common["asked"] = self.asked
+        self.judge = judge_of(data, settings)
 
     def row(self, name: str, section: StackerSection | None = None, labels: Sequence[int] = ()) -> Row:
         """Measure a method of ``table.methods``, or the reference on some labels, in this process."""
@@ -118,15 +124,23 @@ class Bench:
             row.test = self._scores(check_answers(self.data.test_labels), test)
 
     def _scores(self, answers: NDArray[np.bool_], labels: NDArray[np.bool_]) -> dict[str, float]:
-        return {each.short: each.score(answers, labels) for each in self.judge.family}
+        family = [each for each in self.judge.family if each.wants == self.judge.wants]
+        return {each.short: each.score(answers, labels) for each in family}
 
     def _rule(self, P: NDArray[np.float32], strategy: str | None = None) -> Decision:
-        return fit_decision(self.data.labels, P, *self.common.values(), strategy=strategy, folds=self.folds)
+        return fit_decision(self.data.labels, P, strategy=strategy, folds=self.folds, **_as_settings(self.common))
 
     def _decided(self, P: FoldPredictions, rows: NDArray[np.float32], test: NDArray[np.float32]) -> Labels:
         """Labels of the rows by rules chosen on other folds, and of the test by the rule chosen on all ``rows``."""
-        fitted = cross_fit(P, self.data.labels, self.folds, **self.common).labels
-        return fitted, None if self.data.test_cube is None else self._rule(rows).decide(test)
+        fitted = cross_fit(P, self.data.labels, self.folds, **self.common).given(self.judge)
+        return fitted, None if self.data.test_cube is None else self._given(test, self._rule(rows))
+
+    def _given(self, P: NDArray[np.float32], rule: Decision) -> NDArray[Any]:
+        """What is scored of test rows with probabilities [m, n_labels]."""
+        if self.data.test_asked is not None:
+            P = self.data.test_asked.within(P)
+        assert self.data.test_labels is not None
+        return self.judge.given(check_answers(self.data.test_labels), rule.decide(P), P, self.data.test_asked)
 
     def _base_model(self, row: Row) -> Labels:
         """A base model as it is, or the one that is best on the other folds, at its best single threshold there."""
@@ -135,10 +149,10 @@ class Bench:
             m = self.data.models.index(row.name)
             return self._decided(FoldPredictions(views[m]), views[m], self.new[:, m])
         at_global = self.common | {"thresholds": ThresholdsSection(strategy="global")}
-        by_global = [cross_fit(view, self.answers, self.folds, **at_global).labels for view in views]
+        by_global = [cross_fit(view, self.answers, self.folds, **at_global).given(self.judge) for view in views]
 
         def best(rows: NDArray[np.bool_]) -> int:
-            return int(np.argmax([self.judge.score(self.answers[rows], labels[rows]) for labels in by_global]))
+            return int(np.argmax([self.judge.score(self.answers[rows], given[rows]) for given in by_global]))
 
         m = best(self.folds >= 0)
         row.details["note"] = self.data.models[m]
@@ -150,7 +164,7 @@ class Bench:
         seconds: list[float] = []
 
         def noting_time() -> Stacker:
-            stacker = make_stacker(section)
+            stacker = self._made(section)
             fit = stacker.fit
             stacker.fit = lambda *args, **options: seconds.append(_timed(fit, *args, **options)[0])  # type: ignore
             return stacker
@@ -162,6 +176,12 @@ class Bench:
         row.details["nested_seconds"] = sum(seconds[self.k :])
         row.predict_seconds, new = _timed(result.ensemble.predict_proba, self.new)
         return self._decided(result.predictions, result.predictions.like_new(self.folds), new)
+
+    def _made(self, section: StackerSection) -> Stacker:
+        if self.asked is None:
+            return make_stacker(section)
+        made: Stacker = ByGroup.of(section, self.asked.group)
+        return made
 
     def _warm_up(self, section: StackerSection) -> None:
         """Load what a stacker imports when it first fits: that is not the fit's time."""
@@ -181,11 +201,19 @@ class Bench:
             model_names=data.models,
             **self.common,
         )
-        row.fit_seconds, _ = _timed(ensemble.fit, data.cube, data.labels, folds=self.folds)
+        row.fit_seconds, _ = _timed(ensemble.fit, data.cube, data.labels, folds=self.folds, asked=self.asked)
         row.peak_bytes, blended = peak_memory(), ensemble.blended_
         seconds, new = _timed(ensemble.predict_proba, self.new)
-        more, test = _timed(blended.decision.decide, new)
+        more, _ = _timed(blended.decision.decide, new)
         row.predict_seconds = seconds + more
+        row.details["weights"] = {name: weight for name, weight in blended.weights.items() if weight}
+        row.details["strategy"] = blended.decision.strategy
+        test = None if data.test_cube is None else self._given(new, blended.decision)
+        if self.asked is not None:
+            members = {name: ensemble.predictions_[name] for name in blended.weights}
+            by = (blended.cross_fitted, data.labels, self.folds, settings.blend, settings.thresholds)
+            row.details["worth"] = group_worth(members, *by)
+            return blended.cross_fitted.given(self.judge), test
         every = strategies_of(settings.thresholds)
         strategies = [name for name in every if name != "per_group"]  # a cube knows no groups of labels
         members = {name: ensemble.predictions_[name] for name in blended.weights}
@@ -196,9 +224,8 @@ class Bench:
             for name in strategies:
                 found = self._scores(answers, self._rule(blended.probability, name).decide(new))
                 decisions[name] |= {f"test {short}": score for short, score in found.items()}
-        row.details |= {"strategy": blended.decision.strategy, "decisions": decisions}
-        row.details["weights"] = {name: weight for name, weight in blended.weights.items() if weight}
-        return blended.cross_fitted.labels, None if data.test_cube is None else test
+        row.details["decisions"] = decisions
+        return blended.cross_fitted.given(self.judge), test
 
     def _reference(self, row: Row, section: Any, labels: list[int]) -> None:
         """scikit-learn's estimator on the flattened cube: some labels of the first fold, reckoned up to all."""
@@ -209,6 +236,16 @@ class Bench:
         row.fit_seconds, row.peak_bytes = seconds / share, peak_memory()
         row.predict_seconds = _timed(model.predict, self.new.reshape(len(self.new), -1))[0] / share
         row.details |= {"seconds_per_label": seconds / len(labels), "labels": labels}
+
+
+def judge_of(data: Cube, settings: SecondLevel) -> Metric:
+    """What methods are compared by on a cube: label sets, or where rows know one label group each the metric itself."""
+    metric = metric_of(settings.metric)
+    return metric if data.asked is not None else metric.decides
+
+
+def _as_settings(common: dict[str, Any]) -> dict[str, Any]:
+    return {"settings" if key == "thresholds" else key: value for key, value in common.items()}
 
 
 def _timed(work: Callable[..., Any], *args: Any, **options: Any) -> tuple[float, Any]:

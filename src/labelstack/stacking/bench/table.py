@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from labelstack.params.messages import unknown
 from labelstack.params.second_level_file import SecondLevel
 from labelstack.params.stackers import STACKERS, XGBoostStackerSection, section_of
-from labelstack.scoring.metric import metric_of
 from labelstack.stacking.array_checks import check_answers
 from labelstack.stacking.bench.cubes import Cube
-from labelstack.stacking.bench.process import BEST_MODEL, DEFAULT, REFERENCE, Bench, Row
+from labelstack.stacking.bench.process import BEST_MODEL, DEFAULT, REFERENCE, Bench, Row, judge_of
 from labelstack.stacking.folds import assign_folds
 from labelstack.support.errors import InputProblems, UserError
 
@@ -47,12 +46,13 @@ def bench(
     """
     todo = methods(settings, data.models, members)
     folds = assign_folds(data.labels, settings.folds.k, settings.folds.seed)
+    reference_labels = reference_labels if data.asked is None else 0  # it knows no label groups
     labels = sample_of_labels(check_answers(data.labels)[folds != 0], reference_labels)
     if reference_labels > 0:
         trees = [section for section in settings.stackers.values() if isinstance(section, XGBoostStackerSection)]
         todo = {REFERENCE: (trees or [XGBoostStackerSection()])[0]} | todo
     rows: list[Row] = []
-    short = metric_of(settings.metric).decides.short
+    short = judge_of(data, settings).short
     for name, section in todo.items():
         row = _measured(Bench(data, folds, settings), name, section, labels)
         rows.append(row)

@@ -53,7 +53,7 @@ class Calibration:
         if self.method == "none":
             return probability
         if self.method == "temperature":
-            return _softmax(_logs(probability) / self.temperature).astype(np.float32)
+            return tempered(probability, self.temperature).astype(np.float32)
         n_labels = self.coefficients.shape[1] if self.method != "isotonic" else len(self.steps) - 1
         if probability.shape[1] != n_labels:
             raise ValueError(f"P has {probability.shape[1]} labels, the calibration was fitted with {n_labels}")
@@ -116,7 +116,7 @@ def fit_calibration(Y: ArrayLike, P: ArrayLike, method: Method = "platt") -> Cal
     if method == "isotonic":
         return _fit_isotonic(targets, probability)
     if method == "temperature":
-        return Calibration(method, temperature=_fit_temperature(targets, probability))
+        return Calibration(method, temperature=fit_temperature(targets, probability))
     return Calibration(method, _fit_curve(targets, probability, slopes=1 if method == "platt" else 2))
 
 
@@ -211,8 +211,14 @@ def _newton(
     return shared, own, hessian[-1, -1]
 
 
-def _fit_temperature(Y: NDArray[np.float32], P: NDArray[np.float32]) -> float:
-    """The temperature with the least cross-entropy, convex in 1 / T; rows without a label count for nothing."""
+def fit_temperature(Y: NDArray[Any], P: NDArray[np.float32], usual: float | None = None) -> float:
+    """The temperature with the least cross-entropy, convex in 1 / T; rows without a label count for nothing.
+
+    Parameters
+    ----------
+    Y, P : [n, n_labels], targets in 0 … 1 and probabilities of labels that exclude each other
+    usual : drawn to this one, as if ln T were known to lie within ±1 of it; None: not drawn anywhere
+    """
     from scipy.optimize import minimize_scalar  # here, because it takes half a second to import
 
     logs, y = _logs(P), Y.astype(np.float64)
@@ -226,7 +232,8 @@ def _fit_temperature(Y: NDArray[np.float32], P: NDArray[np.float32]) -> float:
         scaled = scale * logs
         top = scaled.max(axis=1)
         norm = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-        return (float(norm @ mass) - scale * right) / len(logs)
+        drawn = 0.0 if usual is None else (log_scale + np.log(usual)) ** 2 / 2
+        return (float(norm @ mass) - scale * right + drawn) / len(logs)
 
     widest = float(np.log(_HOTTEST))
     found = minimize_scalar(loss, bounds=(-widest, widest), method="bounded", options={"xatol": 1e-7})
@@ -250,9 +257,14 @@ def _rising_steps(p: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArr
     return cast(NDArray[np.float64], fitted.X_thresholds_), cast(NDArray[np.float64], fitted.y_thresholds_)
 
 
-def _logs(P: NDArray[np.float32]) -> NDArray[np.float64]:
+def _logs(P: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     logs: NDArray[np.float64] = np.log(np.maximum(P.astype(np.float64), _LEAST))
     return logs
+
+
+def tempered(P: NDArray[np.floating[Any]], temperature: float) -> NDArray[np.float64]:
+    """softmax(ln p / T) of probabilities [n, n_labels] of labels that exclude each other."""
+    return _softmax(_logs(P) / temperature)
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

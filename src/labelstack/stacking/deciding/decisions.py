@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labelstack.params.metric import MetricSection
 from labelstack.params.thresholds import ARGMAX, TEMPERATURE, Strategy, ThresholdsSection
+from labelstack.scoring.attribute_rows import AttributeRows, LabelGroups
 from labelstack.scoring.metric import metric_of
 from labelstack.scoring.metrics import most_probable
 from labelstack.stacking.array_checks import check_answers, check_probability
@@ -18,6 +19,7 @@ from labelstack.stacking.deciding import thresholds as limits
 from labelstack.stacking.deciding.calibration import Calibration, fit_calibration
 from labelstack.stacking.deciding.context import apply_context, best_context, best_share
 from labelstack.stacking.deciding.expected_f import decode
+from labelstack.stacking.deciding.group_calibration import GroupCalibration, fit_groups, most_probable_of_groups
 from labelstack.stacking.deciding.group_limits import GroupLimit, apply_limits, best_limits
 from labelstack.stacking.deciding.label_counts import count_distribution, fit_count_weights, largest_count
 from labelstack.stacking.deciding.one_threshold import mean_of_folds, of_mean_count
@@ -44,10 +46,11 @@ class Decision:
     beta, log_weights : of ``expected_f``
     at_least_one : an image without a label gets its most probable one
     scores : of ``auto``: strategy → cross-fitted score by the metric that decides
+    group : of ``argmax`` where labels exclude each other within groups alone: for each label its group
     """
 
     strategy: Rule
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: Calibration | GroupCalibration = field(default_factory=Calibration)
     thresholds: NDArray[np.float32] | None = None
     ratio: float = 0.0
     floor: float = 0.0
@@ -56,9 +59,13 @@ class Decision:
     limits: Sequence[GroupLimit] = ()
     at_least_one: bool = False
     scores: Mapping[str, float] = field(default_factory=dict)
+    group: tuple[str, ...] = ()
 
     def decide(self, P: ArrayLike) -> NDArray[np.bool_]:
-        """Labels bool [n, n_labels] of probabilities float [n, n_labels]."""
+        """Labels bool [n, n_labels] of probabilities float [n, n_labels]; of groups one label of each that has any."""
+        if isinstance(self.calibration, GroupCalibration):
+            probability = self.calibration(P) if self.calibration.offset else check_probability(P)
+            return most_probable_of_groups(probability, self.group)
         if self.strategy == ARGMAX and self.calibration.method == TEMPERATURE:
             return most_probable(check_probability(P))  # their order before the last bits are rounded
         probability = self.calibration(P)
@@ -78,6 +85,13 @@ class Decision:
             given[empty, probability[empty].argmax(axis=1)] = True
         return given
 
+    def told(self, P: ArrayLike) -> NDArray[np.float32]:
+        """Probabilities [n, n_labels] as people are told them: calibrated, and of label groups the sum of each is 1."""
+        calibrated = self.calibration(P)
+        if not isinstance(self.calibration, GroupCalibration):
+            return calibrated
+        return (LabelGroups(self.group).equal_parts(calibrated) * len(LabelGroups(self.group).names)).astype(np.float32)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists for JSON; ``from_dict`` gets every digit back."""
         kept: dict[str, Any] = {"strategy": self.strategy, "calibration": self.calibration.to_dict()}
@@ -90,13 +104,18 @@ class Decision:
         if self.strategy == "expected_f":
             kept["beta"] = self.beta
             kept["log_weights"] = None if self.log_weights is None else self.log_weights.tolist()
-        return kept | {"at_least_one": self.at_least_one, "scores": dict(self.scores)}
+        kept |= {"at_least_one": self.at_least_one, "scores": dict(self.scores)}
+        return kept | ({"group": list(self.group)} if self.group else {})
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Decision:
         """What ``to_dict`` gave."""
         values = dict(kept)
-        values["calibration"] = Calibration.from_dict(values.get("calibration", {"method": "none"}))
+        calibration = values.get("calibration", {"method": "none"})
+        of_groups = calibration["method"] == GroupCalibration.method
+        values["calibration"] = (GroupCalibration if of_groups else Calibration).from_dict(calibration)
+        if "group" in values:
+            values["group"] = tuple(values["group"])
         if "limits" in values:
             values["limits"] = [GroupLimit(**each | {"labels": tuple(each["labels"])}) for each in values["limits"]]
         for name, kind in (("thresholds", np.float32), ("log_weights", np.float64)):
@@ -113,6 +132,7 @@ def fit_decision(
     *,
     strategy: str | None = None,
     groups: Sequence[str] | None = None,
+    asked: AttributeRows | None = None,
     folds: ArrayLike | None = None,
     new: ArrayLike | None = None,
 ) -> Decision:
@@ -125,6 +145,7 @@ def fit_decision(
     settings, metric : sections of params.yaml; None: their defaults
     strategy : instead of ``settings.strategy``
     groups : for each label the name of its group, for ``per_group``
+    asked : the label group that each row knows, of which it has one label; None: rows know all labels
     folds : int [n], for ``auto``, which scores its candidates by cross-fitting, and ``per_fold``. None deals out five.
     new : float [m, n_labels], of the images that will be decided on, for ``mean_count``; None: as those here
 
@@ -139,9 +160,20 @@ def fit_decision(
     name = strategy or settings.strategy
     if name not in (*STRATEGIES, ARGMAX, "auto"):
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, {ARGMAX} or auto, not {name!r}")
+    if asked is not None:
+        return _of_groups(np.asarray(Y) >= 0.5, probability, settings, asked)
     if name == "auto":
         return _auto(np.asarray(Y), probability, settings, metric, groups, folds, new)
     return _fit(cast(Rule, name), np.asarray(Y), probability, settings, metric, groups, folds=folds, new=new)
+
+
+def _of_groups(
+    Y: NDArray[np.bool_], P: NDArray[np.float32], settings: ThresholdsSection, asked: AttributeRows
+) -> Decision:
+    """The most probable label of each group; what is told of its probability is calibrated."""
+    heat = settings.calibration == TEMPERATURE
+    calibration = fit_groups(Y, P, asked, temperature=heat, offset=settings.prior_bias)
+    return Decision(ARGMAX, calibration, group=asked.group)
 
 
 def cross_fitted(

@@ -42,8 +42,11 @@ def load_stacker(directory: str | Path) -> Stacker | FoldEnsemble:
     kind = config.get("kind") if isinstance(config, dict) else None
     if kind == "folds":
         return load_fold_ensemble(directory)
+    if kind == "by_group":
+        of_groups: Stacker = stacker_class("labelstack.stacking.by_group:ByGroup").load(directory)
+        return of_groups
     if not isinstance(kind, str) or kind not in STACKERS:
-        known = ", ".join([*STACKERS.names(), "folds"])
+        known = ", ".join([*STACKERS.names(), "by_group", "folds"])
         raise UserError(f"{directory}: unknown stacker kind {kind!r} (known: {known}); is its plug-in installed here?")
     stacker: Stacker = stacker_class(section_of(kind).stacker).load(directory)
     return stacker

@@ -14,9 +14,10 @@ from labelstack.params import Params
 from labelstack.predictions import Predictions, read_predictions, write_predictions
 from labelstack.scoring.metric import metric_of
 from labelstack.stacking.blend_file import FileMember, write_blend_file
-from labelstack.stacking.blending import blend
 from labelstack.stacking.crossfit import CrossFitted, fit_blend, scores, strategy_scores
 from labelstack.stacking.fold_predictions import FoldPredictions
+from labelstack.stacking.group_worth import group_worth
+from labelstack.stacking.mixing import Mix
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
@@ -103,13 +104,15 @@ def compute(params: Params) -> Mixed:
     members = fold_predictions(params, rows.row_id)
     test = new_predictions(params, "test")
     test_id = next(iter(test.values())).image_id
-    chosen = choices(params, labels)
+    chosen = choices(params, labels, rows)
     new = {name: p.rows_of(test_id) for name, p in test.items()} if params.thresholds.by_new_images else None
     mixed = fit_blend(members, rows.Y, folds, blend_params=params.blend, new=new, **chosen)
     weights, oof, fitted = mixed.weights, mixed.probability, mixed.cross_fitted
     measured = scores(rows.Y, oof, folds, **chosen, fitted=fitted, decision=mixed.decision)
+    if rows.known is not None:
+        measured |= group_worth(members, fitted, rows.Y, folds, params.blend, params.thresholds)
     strategies = strategy_scores(members, fitted, rows.Y, folds, **chosen)
-    storage.write_json(THE_BLEND.learnt, {"weights": weights})
+    storage.write_json(THE_BLEND.learnt, mixed.mix.to_dict())
     write_blend_file(
         paths.BLEND_FILE, [FileMember(tuple(oof_files(one)), weights[one.name]) for one in blended(params)]
     )
@@ -120,9 +123,9 @@ def compute(params: Params) -> Mixed:
         paths.METRICS / "decisions.json",
         {name: {key: round(value, 6) for key, value in row.items()} for name, row in strategies.items()},
     )
-    _write_blend(THE_BLEND.test, test, weights, params.thresholds.exclusive)
+    _write_blend(THE_BLEND.test, test, mixed.mix)
     if audit := new_predictions(params, "audit"):
-        _write_blend(THE_BLEND.audit, audit, weights, params.thresholds.exclusive)
+        _write_blend(THE_BLEND.audit, audit, mixed.mix)
     else:
         THE_BLEND.audit.unlink(missing_ok=True)  # of other params
     storage.write_json(THE_BLEND.scores, {k: round(v, 6) for k, v in measured.items()})
@@ -131,7 +134,7 @@ def compute(params: Params) -> Mixed:
     return Mixed(rows, labels, fitted, measured, weights, strategy, strategies, curve, test_id)
 
 
-def _write_blend(file: Path, members: Mapping[str, Predictions], weights: Mapping[str, float], exclusive: bool) -> None:
+def _write_blend(file: Path, members: Mapping[str, Predictions], mix: Mix) -> None:
     row_id = next(iter(members.values())).image_id
     rows = {name: p.rows_of(row_id) for name, p in members.items()}
-    write_predictions(file, row_id, blend(rows, weights, exclusive=exclusive))
+    write_predictions(file, row_id, mix(rows))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,13 @@ from labelstack.compute.engine import Engine
 from labelstack.params import Params
 from labelstack.predictions import assemble_cube, read_predictions, write_predictions
 from labelstack.scoring.metric import metric_of
+from labelstack.stacking.by_group import ByGroup
 from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stacking.fold_predictions import out_of_fold
 from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
+from labelstack.stacking.stackers.stacker import Stacker
 from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
 from labelstack.stages.fold_files import read_stacking
@@ -67,13 +71,17 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
     parts = {one.name: read_predictions(one.oof) for one in cube_members(params)}
     test_parts = {one.name: read_predictions(one.test) for one in cube_members(params)}
     test_id = test_parts[models[0]].image_id
+    cube, test_cube = assemble_cube(parts, rows.row_id), assemble_cube(test_parts, test_id)
+    make: Callable[[], Stacker] = partial(make_stacker, section)
+    if rows.known is not None:
+        make = partial(ByGroup.of, section, labels["group"].tolist())
     with Engine(params.engine) as engine:
         result = out_of_fold(
-            lambda: make_stacker(section),
-            assemble_cube(parts, rows.row_id),
+            make,
+            cube,
             rows.Y,
             folds,
-            test_cube=assemble_cube(test_parts, test_id),
+            test_cube=test_cube,
             nested=params.folds.nested,
             columns=models,
             work=work,
@@ -89,11 +97,18 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
         own.nested.unlink(missing_ok=True)  # one of other folds would be taken for theirs
     else:
         write_predictions(own.nested, rows.row_id, result.nested.transpose(1, 0, 2))
-    chosen = choices(params, labels)
+    chosen = choices(params, labels, rows)
     fitted = cross_fit(result.predictions, rows.Y, folds, **chosen)
     save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
     probability = result.predictions.like_new(folds)
-    by = {"groups": chosen["groups"], "folds": folds, "new": result.test if params.thresholds.by_new_images else None}
+    if chosen["asked"] is not None:
+        probability = chosen["asked"].within(probability)
+    by = {
+        "groups": chosen["groups"],
+        "asked": chosen["asked"],
+        "folds": folds,
+        "new": result.test if params.thresholds.by_new_images else None,
+    }
     decision = fit_decision(rows.Y, probability, params.thresholds, params.metric, **by)
     save_decision(own.rule, labels["label_id"].to_numpy(), decision)
     measured = scores(rows.Y, result.predictions, folds, **chosen, fitted=fitted, decision=decision)

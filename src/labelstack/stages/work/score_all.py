@@ -18,8 +18,10 @@ from labelstack.predictions import Predictions, read_predictions
 from labelstack.scoring import bootstrap, metrics
 from labelstack.scoring.mean_average_precision import MeanAveragePrecision
 from labelstack.scoring.metric import metric_of
+from labelstack.scoring.metrics import most_probable
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages import paths
+from labelstack.stages.choosing import asked_of
 from labelstack.stages.cross_fitted import read_cross_fitted
 from labelstack.stages.fold_files import read_audit, stacking_rows
 from labelstack.stages.label_sets import label_sets, load_decision, probabilities
@@ -55,10 +57,10 @@ def compute(params: Params) -> Evaluated:
         name, scored = member.name, storage.read_json(member.scores)
         if answers is not None:
             decision = load_decision(member.rule)
-            on_test[name] = test_scores(params, read_predictions(member.test), decision, answers, labels)
+            on_test[name] = test_scores(params, read_predictions(member.test), decision, answers, labels, asked)
             scored |= {key: round(value, 6) for key, value in on_test[name].items()}
         if audit is not None:
-            found = audit_scores(params, member, audit)
+            found = audit_scores(params, member, audit, labels)
             scored |= {key: round(value, 6) for key, value in found.items()}
         P = read_predictions(member.oof).rows_of(rows.row_id)
         scored[ranking.key] = round(ranking.score(rows.Y, P), 6)
@@ -123,10 +125,20 @@ def answered_rows(labels: pd.DataFrame) -> Rows | None:
 
 
 def test_scores(
-    params: Params, predictions: Predictions, decision: Decision, answers: Answers, labels: pd.DataFrame
+    params: Params,
+    predictions: Predictions,
+    decision: Decision,
+    answers: Answers,
+    labels: pd.DataFrame,
+    asked: Rows | None,
 ) -> dict[str, float]:
-    """Scores on the test split's answers, of label sets by the rule chosen on validation and by the fixed threshold."""
+    """Scores on the test split's answers, of label sets by the rule chosen on validation and by the fixed threshold.
+
+    ``asked`` are the same rows where they know one label group each, which alone counts.
+    """
     image_id, known = answers[0], answers[1].astype(np.bool_)
+    if asked is not None:
+        return _asked_scores(params, predictions, decision, asked, labels)
     scores: dict[str, float] = {}
     family = metric_of(params.metric).family
     for suffix, rule in (("", decision), ("_at_fixed", fixed_threshold(params, known.shape[1]))):
@@ -138,12 +150,28 @@ def test_scores(
     return scores
 
 
-def audit_scores(params: Params, member: Member, audit: Rows) -> dict[str, float]:
+def _asked_scores(
+    params: Params, predictions: Predictions, decision: Decision, rows: Rows, labels: pd.DataFrame
+) -> dict[str, float]:
+    asked = asked_of(rows, labels)
+    assert asked is not None
+    P = asked.within(probabilities(predictions, rows.row_id, labels))
+    chosen = {"": decision.decide(P), "_at_fixed": most_probable(P)}
+    return {
+        f"test_{metric.key}{suffix}": metric.score(rows.Y, metric.given(rows.Y, given, P, asked))
+        for metric in metric_of(params.metric).family
+        for suffix, given in chosen.items()
+        if metric.wants == "label_sets" or not suffix
+    }
+
+
+def audit_scores(params: Params, member: Member, audit: Rows, labels: pd.DataFrame) -> dict[str, float]:
     """Scores on the audit rows, which nothing was learned from or chosen by; of label sets by the rule in use."""
-    P = read_predictions(member.audit).rows_of(audit.row_id)
+    P, asked = read_predictions(member.audit).rows_of(audit.row_id), asked_of(audit, labels)
+    P = P if asked is None else asked.within(P)
     chosen = load_decision(member.rule).decide(P)
     return {
-        f"audit_{metric.key}": metric.score(audit.Y, chosen if metric.wants == "label_sets" else P)
+        f"audit_{metric.key}": metric.score(audit.Y, metric.given(audit.Y, chosen, P, asked))
         for metric in metric_of(params.metric).family
     }
 

@@ -66,11 +66,13 @@ def compute(params: Params, own: Member) -> ScoredModel:
         _write_mean(own, "audit")
     else:
         own.audit.unlink(missing_ok=True)  # of other params
-    chosen = choices(params, labels)
+    chosen = choices(params, labels, rows)
     fitted = cross_fit(P, rows.Y, folds, **chosen)
     save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
     new = read_predictions(own.predictions / "test.npz").probability if params.thresholds.by_new_images else None
-    by = {"groups": chosen["groups"], "folds": folds, "new": new}
+    by = {"groups": chosen["groups"], "asked": chosen["asked"], "folds": folds, "new": new}
+    if chosen["asked"] is not None:
+        P = chosen["asked"].within(P)
     decision = fit_decision(rows.Y, P, chosen["thresholds"], chosen["metric"], **by)
     measured = scores(rows.Y, P, folds, **chosen, fitted=fitted, decision=decision)
     save_decision(own.rule, labels["label_id"].to_numpy(), decision)

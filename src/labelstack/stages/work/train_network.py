@@ -14,6 +14,7 @@ from labelstack.images.loader import TrainingBatches, evaluation_batches
 from labelstack.images.shards.verify import check_shards
 from labelstack.params import Params
 from labelstack.stages import paths
+from labelstack.stages.choosing import asked_of
 from labelstack.stages.members import Network
 from labelstack.stages.rows import Rows, label_table
 from labelstack.support.box import Boxes
@@ -73,11 +74,12 @@ def compute(
         group = label_table()["group"].to_numpy(np.str_)
         told = _soft_targets(rows, model.soft_labels) if targets is None else targets
         targets = known_targets(told, rows.known, group)
-    holdout = None
+    holdout = asked = None
     if len(held_out):
         size, shards = model.image_size, paths.shards("train")
         batches = evaluation_batches(shards, held_out.image_id, size, 256, model.resize, boxes)
         holdout = (np.concatenate([images for _, images in batches]), held_out.Y)
+        asked = asked_of(held_out, label_table())
     with TrainingBatches(
         paths.shards("train"),
         rows.image_id,
@@ -106,6 +108,7 @@ def compute(
             start=start,
             masked=targets is not None and bool(np.isnan(targets).any()),
             groups=None if group is None else group.tolist(),
+            held_out=asked,
         )
     save_model(result.model, own.weights)
     with replacing(own.history) as temporary:
