@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import threading
 import time
@@ -19,7 +20,8 @@ from labelstack.ensemble.folder import ONLY, View, assemble_folder, read_spec
 from labelstack.ensemble.image_sources import ImageSources
 from labelstack.params.images import ImagesSection
 from labelstack.stacking.deciding.decisions import Decision
-from labelstack.support.errors import InputProblems
+from labelstack.stacking.deciding.group_calibration import GroupCalibration
+from labelstack.support.errors import InputProblems, UserError
 from stores import wait_for
 
 IMAGE = bytes([60, 20, 80])
@@ -213,3 +215,39 @@ def test_contradictions_are_refused(
 ) -> None:
     with pytest.raises(InputProblems, match=text):
         assemble_folder(tmp_path / "ensemble", files(tmp_path, weights, thresholds=thresholds))
+
+
+def test_values_of_the_attributes_that_are_asked_for() -> None:
+    group = ("shade_labels", "shade_labels", "tint_labels")
+    rule = Decision("argmax", GroupCalibration(group, (1.0, 1.0)), group=group)
+    calls: list[str] = []
+    asked = replace(rooms(calls), decide=rule.decide, shown=rule.told)
+    ensemble = Ensemble(replace(spec({"small": 1.0}), decision=rule.to_dict()), asked)
+    every = ensemble.predict([bytes([30, 10, 40])])
+    assert every["labels"].tolist() == [["red", "green"]]  # one of each group
+    assert every["probability"][0] == pytest.approx([0.75, 1.0])
+    for names in (["shade"], ["shade_labels"]):
+        assert ensemble.predict([bytes([30, 10, 40])], attributes=names)["labels"].tolist() == [["red"]]
+    with pytest.raises(UserError, match=r"has no hue \(there are: shade_labels, tint_labels\)"):
+        ensemble.predict([bytes([30, 10, 40])], attributes=["hue"])
+    with pytest.raises(UserError, match="its labels are not one value of each attribute"):
+        Ensemble(spec({"small": 1.0}), rooms(calls)).predict([], attributes=["shade"])
+
+
+def test_a_blend_within_groups_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    parts = files(tmp_path, {"small": 0.5, "large": 0.5, "stack": 0.0})
+    group = ["x", "x", "y"]
+    of_all = {name: [0.5, 0.5] for name in ("small", "large", "stack")}
+    groups = {"group": group, "of_group": of_all, "temperature": of_all}
+    content = {"weights": {"small": 0.5, "large": 0.5, "stack": 0.0}, "groups": groups}
+    rule = Decision("argmax", GroupCalibration(tuple(group), (1.0, 1.0)), group=tuple(group))
+    told = {"strategy": "argmax", "thresholds": None, "decision": rule.to_dict()}
+    (tmp_path / "thresholds.json").write_text(json.dumps(told))
+    (tmp_path / "blend.json").write_text(json.dumps(content))
+    assemble_folder(tmp_path / "good", parts)
+    assert read_spec(tmp_path / "good").groups == groups
+    content["groups"] = groups | {"temperature": of_all | {"large": [1.0]}}
+    (tmp_path / "blend.json").unlink()
+    (tmp_path / "blend.json").write_text(json.dumps(content))
+    with pytest.raises(InputProblems, match=r"groups.temperature: expected 2 numbers, one for each label group"):
+        assemble_folder(tmp_path / "bad", parts)

@@ -146,3 +146,62 @@ def test_files_that_are_no_cubes(tmp_path):
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"not an \.npz file, or a damaged one"):
         read_cube(tmp_path / "cut.npz")
+
+
+def of_groups(**change: Any) -> dict[str, Any]:
+    cube = np.full((4, 2, 5), np.nan)
+    cube[:2, :, :3], cube[2:, :, 3:] = [0.5, 0.3, 0.2], [0.6, 0.4]
+    labels = np.array([[1, 0, 0, 0, 0], [0, 1, 0.2, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]])
+    arrays = {"cube": cube, "labels": labels, "groups": np.array(["a", "a", "a", "b", "b"])} | change
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"known": np.array(["a", "a", "b", "b"])},
+        {"known": np.array([0, 0, 1, 1])},
+        {"groups": np.array([b"a", b"a", b"a", b"b", b"b"])},
+    ],
+)
+def test_label_groups_are_read_or_found_in_the_labels(tmp_path, change):
+    found = read_cube(saved(tmp_path, **of_groups(**change)))
+    assert found.asked.known.tolist() == ["a", "a", "b", "b"]
+    assert found.labels.sum(axis=1).tolist() == [1, 1, 1, 1]
+    assert np.argwhere(found.maybe).tolist() == [[1, 2]]  # a soft label that is not the largest
+    assert np.isfinite(found.cube).all()
+    assert found.test_asked is None
+
+
+def test_labels_that_may_be_true_and_a_test_pair_are_read(tmp_path):
+    maybe = np.zeros((4, 5), bool)
+    maybe[0, 1] = True
+    pair = {f"test_{name}": array for name, array in of_groups().items() if name != "groups"}
+    found = read_cube(saved(tmp_path, **of_groups(maybe=maybe), **pair))
+    assert np.argwhere(found.maybe).tolist() == [[0, 1]]
+    assert found.test_asked.known.tolist() == ["a", "a", "b", "b"]
+
+
+def test_what_is_wrong_with_label_groups_is_told(tmp_path):
+    assert problems(saved(tmp_path, **of_groups(groups=np.array(["a", "b"]))))[:1] == [
+        "groups: expected a text or whole number for each of 5 labels, not <U1 [2]"
+    ]
+    told = problems(saved(tmp_path, **of_groups(known=np.array(["a", "b", "b", "b"]))))
+    assert told == [
+        "known: 1 of 4 images know another group than that of their label, the first is image 1: b, its label is of a"
+    ]
+    empty = of_groups()["labels"].copy()
+    empty[2] = 0
+    assert problems(saved(tmp_path, **of_groups(labels=empty))) == [
+        "labels: Y: row 2 has no label, expected one in each row (1 rows)"
+    ]
+    cube = of_groups()["cube"].copy()
+    cube[0, 1, 2] = np.nan
+    assert (
+        "1 of 40 values NaN or outside 0 … 1, the first at image 0, model 1, label 2"
+        in problems(saved(tmp_path, **of_groups(cube=cube)))[0]
+    )
+    assert problems(saved(tmp_path, **of_groups(groups=None, known=np.array(["a"] * 4))))[0].startswith(
+        "groups: missing"
+    )

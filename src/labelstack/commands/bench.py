@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from labelstack.params.messages import explain
-from labelstack.params.second_level_file import SecondLevel, default_second_level
+from labelstack.params.second_level_file import SecondLevel, default_second_level, for_label_groups
 from labelstack.params.task import with_usual
 from labelstack.support import storage
 from labelstack.support.errors import InputProblems, UserError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from labelstack.stacking.bench.cubes import Cube
 
 PARAMS = Path("params.yaml")
+SHIPPED = "shipped default"
 
 
 def run(
@@ -41,6 +42,8 @@ def run(
     settings, origin = read_settings(params)
     settings = overridden(settings, nested=nested, strategy=strategy)
     source, data = read_source(cube, generate, seed)
+    if data.asked is not None:
+        settings = for_label_groups(settings, shipped=origin == SHIPPED)
     names = [name.strip() for name in members.split(",") if name.strip()]
     rows = bench(data, settings, members=names, reference_labels=reference_labels, say=_say)
     finish(rows, data, settings, source=source, origin=origin, json=json)
@@ -69,7 +72,7 @@ def read_settings(path: str | None) -> tuple[SecondLevel, str]:
     """
     default = default_second_level()
     if path == "default" or (path is None and not PARAMS.exists()):
-        return default, "shipped default"
+        return default, SHIPPED
     file = Path(path) if path else PARAMS
     try:
         content = read_yaml(file)
@@ -84,7 +87,7 @@ def read_settings(path: str | None) -> tuple[SecondLevel, str]:
         raise UserError(none)
     if not found:
         _say(f"{none}; using the shipped ones")
-        return default, "shipped default"
+        return default, SHIPPED
     hint = [] if path else ["this is ./params.yaml; for the shipped second level instead: --params default"]
     return _second_level({"stackers": default.stackers} | found, str(file), *hint), str(file)
 

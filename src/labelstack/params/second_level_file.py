@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from labelstack.params.blend import BlendSection
 from labelstack.params.folds import FoldsSection
 from labelstack.params.kinds import parsed_by_kind
-from labelstack.params.metric import MetricSection
+from labelstack.params.metric import ATTRIBUTE_METRICS, MetricSection
 from labelstack.params.section import Section
 from labelstack.params.stackers import STACKERS, StackerSection, section_of
-from labelstack.params.thresholds import ThresholdsSection
+from labelstack.params.thresholds import ARGMAX, TEMPERATURE, ThresholdsSection
 
 # The stackers that params.yaml ships with; its other sections are the defaults of their classes.
 SHIPPED_STACKERS: dict[str, dict[str, Any]] = {
@@ -28,6 +28,14 @@ SHIPPED_STACKERS: dict[str, dict[str, Any]] = {
         "subsample": 0.8,
         "colsample_bytree": 0.5,
     },
+}
+
+
+# Those of cubes of which every row knows one label group.
+GROUP_STACKERS: dict[str, dict[str, Any]] = {
+    "multinomial": {"kind": "multinomial"},
+    "softprob": {"kind": "softprob"},
+    "logistic": {"kind": "logistic"},
 }
 
 
@@ -52,6 +60,29 @@ class SecondLevel(Section):
         if value.exclusive and blend is not None and blend.method == "nelder_mead":
             raise ValueError("strategy argmax has no thresholds that blend.method: nelder_mead goes by: use another")
         return value
+
+    @model_validator(mode="after")
+    def _for_one_label(self) -> SecondLevel:
+        names = [name for name, section in self.stackers.items() if section.exclusive]
+        if names and not self.thresholds.exclusive:
+            raise ValueError(f"stackers.{', '.join(names)}: for exactly one label, as thresholds.strategy argmax gives")
+        return self
+
+
+def for_label_groups(level: SecondLevel, *, shipped: bool) -> SecondLevel:
+    """A second level for rows that know one label group each: argmax, a temperature, mAP.
+
+    ``shipped`` says that its stackers were chosen by nobody: then they are those for such rows.
+    """
+    content = level.model_dump()
+    content["thresholds"]["strategy"] = ARGMAX
+    if content["thresholds"]["calibration"] != "none":
+        content["thresholds"]["calibration"] = TEMPERATURE
+    if level.metric.primary not in ATTRIBUTE_METRICS:
+        content["metric"]["primary"] = ATTRIBUTE_METRICS[0]
+    if shipped:
+        content["stackers"] = GROUP_STACKERS
+    return SecondLevel.model_validate(content)
 
 
 def default_second_level() -> SecondLevel:

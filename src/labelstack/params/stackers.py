@@ -17,10 +17,11 @@ class StackerSection(KindSection):
     """What every section under ``stackers`` has; ``kind`` says which stacker it is.
 
     Its other keys are the arguments of the constructor of the class that ``stacker`` names as ``module:class``. The
-    entry point of a plug-in names such a section.
+    entry point of a plug-in names such a section. ``exclusive`` ones are for labels of which exactly one is true.
     """
 
     stacker: ClassVar[str]
+    exclusive: ClassVar[bool] = False
 
 
 class CNNStackerSection(StackerSection):
@@ -131,6 +132,32 @@ class PerLabelWeightsStackerSection(StackerSection):
     stacker: ClassVar[str] = f"{_ROOM}.means:PerLabelWeightsStacker"
     kind: Literal["per_label_weights"] = "per_label_weights"
     shrinkage: float = Field(50, ge=0, le=1e9)
+
+
+class MultinomialStackerSection(StackerSection):
+    """Multinomial logistic regression on log probabilities, for labels of which exactly one is true."""
+
+    stacker: ClassVar[str] = f"{_ROOM}.multinomial:MultinomialStacker"
+    exclusive: ClassVar[bool] = True
+    kind: Literal["multinomial"] = "multinomial"
+    strength: float | None = Field(None, gt=0, le=1e6)
+    clip: float = Field(1e-3, gt=0, lt=0.5)
+
+
+class SoftprobStackerSection(StackerSection):
+    """Gradient-boosted trees with one softmax, for labels of which exactly one is true."""
+
+    stacker: ClassVar[str] = f"{_ROOM}.softprob:SoftprobStacker"
+    exclusive: ClassVar[bool] = True
+    kind: Literal["softprob"] = "softprob"
+    n_estimators: int = Field(50, ge=1, le=10_000)
+    max_depth: int = Field(3, ge=1, le=20)
+    learning_rate: float = Field(0.05, gt=0, le=1)
+    subsample: float = Field(0.8, gt=0, le=1)
+    colsample_bytree: float = Field(0.5, gt=0, le=1)
+    min_child_weight: float = Field(5, ge=0)
+    reg_lambda: float = Field(1, ge=0)
+    seed: Seed = 0
 
 
 # Every class above: kind → where it stands.

@@ -98,6 +98,8 @@ def read_cube(path: str | Path) -> Cube:
     asked: dict[str, Any] = {}
     if told and not problems:
         asked = read_groups(arrays, told, problems)
+        if problems:  # what may be NaN in the cube is not known then
+            raise InputProblems(str(path), problems)
     checked = {key: _values(key, array, names, problems) for key, array in arrays.items()}
     _check_shapes({key: values.shape for key, values in checked.items() if values is not None}, names, problems)
     if problems:

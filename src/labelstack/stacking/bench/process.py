@@ -199,7 +199,8 @@ class Bench:
             blend=settings.blend,
             nested=settings.folds.nested,
             model_names=data.models,
-            **self.common,
+            thresholds=settings.thresholds,
+            metric=settings.metric,
         )
         row.fit_seconds, _ = _timed(ensemble.fit, data.cube, data.labels, folds=self.folds, asked=self.asked)
         row.peak_bytes, blended = peak_memory(), ensemble.blended_

@@ -86,7 +86,8 @@ def methods(settings: SecondLevel, models: Sequence[str], members: Sequence[str]
     members : names to keep, ``base_models`` for each of these; all but the single base models when empty
     """
     used = {*models, *settings.stackers, *(section.kind for section in settings.stackers.values())}
-    stackers: dict[str, Any] = {kind: section_of(kind)(kind=kind) for kind in STACKERS.own if kind not in used}
+    fitting = [kind for kind in STACKERS.own if settings.thresholds.exclusive or not section_of(kind).exclusive]
+    stackers: dict[str, Any] = {kind: section_of(kind)(kind=kind) for kind in fitting if kind not in used}
     stackers |= settings.stackers
     every = {BEST_MODEL: None} | dict.fromkeys(models) | stackers | {DEFAULT: None}
     wanted = {*members} or {BEST_MODEL, *stackers, DEFAULT}
