@@ -45,12 +45,12 @@ def test_starts_count_from_1_and_go_down_the_columns() -> None:
         ("4 1 4 1", "runs in ascending order", "4 1 after 4 1"),
         ("1 1 12 2", "runs inside the photo", "the run 12 2, which ends at 13 of 3 · 4 = 12"),
         ("13 1", "runs inside the photo", "the run 13 1, which ends at 13 of 3 · 4 = 12"),
-        ("1 2 six 1", "whole numbers with a space between them", "'six'"),
-        ("1,2", "whole numbers with a space between them", "'1,2'"),
-        ("-1 2", "whole numbers with a space between them", "'-1'"),
-        ("1.5 2", "whole numbers with a space between them", "'1.5'"),
-        ("١ 2", "whole numbers with a space between them", "'١'"),
-        ("1 9999999999999999999999", "numbers of at most 12 digits", "'9999999999999999999…'"),
+        ("1 2 six 1", "whole numbers with a space between them", '"six"'),
+        ("1,2", "whole numbers with a space between them", '"1,2"'),
+        ("-1 2", "whole numbers with a space between them", '"-1"'),
+        ("1.5 2", "whole numbers with a space between them", '"1.5"'),
+        ("١ 2", "whole numbers with a space between them", '"١"'),
+        ("1 9999999999999999999999", "numbers of at most 12 digits", '"9999999999999999999…"'),
     ],
 )
 def test_a_fault_is_told_and_leaves_the_other_masks(text: str, expected: str, found: str) -> None:

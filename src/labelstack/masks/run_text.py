@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -67,11 +68,10 @@ def read_runs(
     overlaps = np.append(False, follows & (start[1:] < ends[:-1]))
     wrong = beyond | (length < 1) | descends | overlaps
     told = {fault.mask for fault in faults}
-    for run in np.flatnonzero(wrong):
-        mask = int(of[run])
-        if mask not in told:
-            told.add(mask)
-            faults.append(_fault(mask, int(run), start, length, int(high[mask]), int(wide[mask])))
+    for mask, place in zip(*np.unique(of[wrong], return_index=True), strict=True):
+        run = int(np.flatnonzero(wrong)[place])
+        told.add(int(mask))
+        faults.append(_fault(int(mask), run, start, length, int(high[mask]), int(wide[mask])))
     bare = np.bincount(of, minlength=n) == 0
     faults += [RunFault(int(i), "runs inside the photo", "none") for i in np.flatnonzero(bare) if int(i) not in told]
     bad = np.zeros(n, bool)
@@ -142,4 +142,4 @@ def _one_by_one(texts: Sequence[str]) -> tuple[Ints, Ints, dict[int, RunFault]]:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 20 else text[:19] + "…")
+    return json.dumps(text if len(text) <= 20 else text[:19] + "…", ensure_ascii=False)
