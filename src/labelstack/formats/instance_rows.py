@@ -81,7 +81,7 @@ def read_instance_rows(
     rows = _RowChecks(root, file, photos, labels, clip)
     path = root / file
     try:
-        with _long_cells(), path.open(encoding="utf-8-sig", newline="") as handle:
+        with long_cells(), path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.reader(handle, strict=True)
             header = [cell.strip() for cell in next(reader, [])]
             place = _columns(header, file, problems)
@@ -102,7 +102,7 @@ def read_instance_rows(
 
 
 @contextmanager
-def _long_cells() -> Iterator[None]:
+def long_cells() -> Iterator[None]:
     """A large photo's runs are longer than Python's usual limit of a cell."""
     usual = csv.field_size_limit(_CELL)
     try:
