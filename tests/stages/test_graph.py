@@ -212,6 +212,7 @@ OTHERS: dict[str, list[Any]] = {
     "augment.resized_crop": [{"area": [0.5, 1]}],
     "augment.crop_if_needed": [{"sides": 3}],
     "augment.rect_crop": [{"chance": 0.5}],
+    "augment.scaled_crop": [{"chance": 0.5}],
     "augment.one_of": [[{"of": {"clahe": {}}}]],
     "augment.erase": [{"chance": 0.3}],
     "second_round": [{"closer": CLOSER}],

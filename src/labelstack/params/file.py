@@ -26,7 +26,14 @@ from labelstack.params.second_level_file import SecondLevel
 from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
 from labelstack.params.section import Seed
 from labelstack.params.submission import SubmissionSection
-from labelstack.params.task import format_problems, stated_losses, stated_soft_labels, task_problems, with_usual
+from labelstack.params.task import (
+    format_problems,
+    group_problems,
+    stated_losses,
+    stated_soft_labels,
+    task_problems,
+    with_usual,
+)
 from labelstack.params.tracking import TrackingSection
 from labelstack.params.training import TrainingSection
 from labelstack.support.credentials import cleaned, credential_problems
@@ -68,6 +75,7 @@ class Params(SecondLevel):
         problems += [*self._fold_problems(), *self._override_problems(), *self._view_problems()]
         soft_labels = stated_soft_labels(self.models, self.second_round)
         problems += format_problems(self.dataset.format, self.dataset.task, soft_labels)
+        problems += group_problems(self.dataset.format, self.models)
         problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models, self.second_round))
         problems += [] if problems else self._second_problems()
         if problems:
@@ -154,6 +162,12 @@ class Params(SecondLevel):
     def view_names(self, name: str, fold: str) -> list[str]:
         """The names behind ``views_of``, as they stand in params.yaml."""
         return self.network(name, fold).tta or self.prediction.tta
+
+    def groups_of(self, name: str) -> list[str]:
+        """The label groups that a base or second-round model knows; none: all, as any other member does."""
+        while name in self.second_round:
+            name = self.second_round[name].after[0]
+        return self.models[name].groups if name in self.models else []
 
     def policy(self, model: ModelSection) -> AugmentSection | None:
         """The augmentation of one base model: the shared policy, its own, or none."""

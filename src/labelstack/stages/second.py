@@ -13,8 +13,7 @@ from labelstack.stages.common import done, flat, keep_run_id, known, lineage, ru
 from labelstack.stages.fold_files import read_fitted
 from labelstack.stages.logged_data import training_data
 from labelstack.stages.members import Network, second_round_model
-from labelstack.stages.rows import named_rows
-from labelstack.stages.train import log_network
+from labelstack.stages.train import learned_rows, log_network
 from labelstack.stages.work.second_networks import keep, learn, predict, read_boxes_seen, restored, seen_whole
 from labelstack.support import storage
 from labelstack.support.box import Boxes
@@ -72,7 +71,7 @@ def _train(
     with tracker.run(*own.run_name, params=logged, tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
         asked = read_fitted(own.fold)
-        rows, holdout = named_rows("train", asked.fit), named_rows("train", asked.holdout)
+        rows, holdout = learned_rows(asked, model)
         run_.log_datasets(*training_data(params, rows, holdout))
         trained = learn(params, own, rows, holdout, boxes, work, lambda epoch, scores: run_.log_history([scores]))
         log_network(run_, own, model, trained, rows.Y.shape[1])
