@@ -183,7 +183,8 @@ def _members(facts: Facts) -> list[str | _Table]:
     for name, weight in sorted(facts.weights.items(), key=lambda member: -member[1]):
         row = scores.get(name, {})
         found = [_number(row.get(primary)), _interval(row, primary)]
-        rows.append([escaped(name), escaped(row.get("kind", "")), f"{weight:.3f}", *found])
+        kind = escaped(row.get("kind", "")) + (", flattered" if row.get("flattered") else "")
+        rows.append([escaped(name), kind, f"{weight:.3f}", *found])
     return [
         "### Members",
         _Table(("member", "kind", "weight", escaped(primary), "95 % interval"), rows, "members"),

@@ -32,7 +32,7 @@ from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
 from labelstack.stages.card_facts import card_facts
 from labelstack.stages.common import done
-from labelstack.stages.members import ALL, THE_BLEND, Network, cube_members, stackers
+from labelstack.stages.members import ALL, THE_BLEND, Network, network_members, stackers
 from labelstack.stages.rows import label_table
 from labelstack.stages.version_record import record, test_boxes
 from labelstack.support import storage
@@ -48,7 +48,9 @@ def parts(params: Params) -> Parts:
     """Everything that predicts: files of stage outputs and how images are read."""
     labels = label_table()
     return Parts(
-        models={one.name: [network_part(params, network) for network in one.networks] for one in cube_members(params)},
+        models={
+            one.name: [network_part(params, network) for network in one.networks] for one in network_members(params)
+        },
         stackers={one.name: one.learnt for one in stackers(params)},
         blend=THE_BLEND.learnt,
         thresholds=THE_BLEND.rule,
@@ -56,6 +58,7 @@ def parts(params: Params) -> Parts:
         settings=settings_of(params),
         files={name: Path(name) for name in FILES if Path(name).exists()},
         second_round=list(params.second_round),
+        students=params.flattered,
     )
 
 
@@ -88,7 +91,7 @@ def shared_views(params: Params) -> tuple[OneView, ...]:
 
 def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     """A digest of every part, of what it has learnt and not of file bytes, which hold dates."""
-    members = [*cube_members(params), *stackers(params)]
+    members = [*network_members(params), *stackers(params)]
     found = {one.name: read_run_json(one.run_file)[one.digest_key] for one in members}
     found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
     views = {name: _views(networks) for name, networks in ensemble.models.items()}

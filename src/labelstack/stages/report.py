@@ -22,7 +22,7 @@ from labelstack.stages.board import comparison_rows, decision_rows, fixed_thresh
 from labelstack.stages.common import done
 from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.label_sets import load_decision
-from labelstack.stages.members import THE_BLEND, cube_members
+from labelstack.stages.members import THE_BLEND, network_members
 from labelstack.stages.rows import Split, label_table
 from labelstack.support import storage
 from labelstack.support.credentials import without_credentials
@@ -88,7 +88,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         },
         leaderboard=rows,
         per_label=per_label,
-        curves={one.name: pd.read_csv(one.history) for member in cube_members(params) for one in member.networks},
+        curves={one.name: pd.read_csv(one.history) for member in network_members(params) for one in member.networks},
         threshold_curve=threshold_curve(params),
         blend_weights=storage.read_json(THE_BLEND.learnt)["weights"],
         gallery=gallery(params, labels),
