@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ CHANGE: dict[str, Any] = {
     "stackers": {"mean": {"kind": "mean"}},
     "metric": {"beta": 2},
     "submission": {"filename": "submission.csv"},
+    "tracking": {"alone": ["small"]},
 }
 
 
@@ -70,6 +73,39 @@ def test_the_version_gives_the_same_submission(taught: Workspace, tmp_path: Path
     ).stdout
     assert "maximum absolute difference 0" in said
     assert (again / "submission/submission.csv").read_bytes() == taught.submission()
+
+
+def test_a_student_is_a_version_alone(taught: Workspace, tmp_path: Path) -> None:
+    served = json.loads((taught.root / "models/ensemble/registration.json").read_text())["served"]
+    assert list(served) == ["small", "blend"]
+    assert served["small"]["uri"] == "models:/labelstack-small/1"
+    assert 0 < served["small"]["bytes"] < served["blend"]["bytes"]
+    assert served["small"]["images_per_second"] > 0
+    page = (taught.root / "report/index.html").read_text()
+    assert "Registered alone" in page
+    assert "models:/labelstack-small/1" in page
+
+    copied = taught.copy(tmp_path / "copied")
+    said = copied.run("labelstack", "register", "--member", "small").stdout
+    assert "labelstack-small v1 (registered before)" in said
+    said = copied.run("labelstack", "register", "--member", "deep").stdout
+    assert "labelstack-deep v1 (new version)" in said
+    photo = next((copied.root / "data/sample/test").glob("*.png"))
+    for name in ("small", "deep"):
+        uri = f"models:/labelstack-{name}/1"
+        row = copied.run("labelstack", "predict", "--model", uri, "--json", "--all-probabilities", str(photo)).stdout
+        assert json.loads(row.splitlines()[0])["error"] is None
+    again, images = tmp_path / "again", str(copied.root / "data/images/test")
+    told = ("models:/labelstack-small/1", "--verify", "--submit", "--images", images, "--to", str(again))
+    said = copied.run("labelstack", "rebuild", *told).stdout
+    assert "maximum absolute difference 0" in said
+    with contextlib.closing(sqlite3.connect(copied.root / "mlflow.db")) as database:
+        cards = dict(database.execute("SELECT name, description FROM model_versions"))
+    assert "Beside the ensemble" in cards["labelstack-small"]
+    assert "not compared: what taught it" in cards["labelstack-small"]
+    assert "Beside the ensemble" not in cards["labelstack"]
+    failed = copied.run("labelstack", "register", "--member", "mean", ok=False)
+    assert "mean: is a stacker" in failed.stderr
 
 
 def test_what_teaches_reruns_what_it_taught(taught: Workspace, tmp_path: Path) -> None:

@@ -114,6 +114,11 @@ class Parts:
     second_round: Sequence[str] = ()
     students: Sequence[str] = ()
 
+    @property
+    def names(self) -> list[str]:
+        """Of all members."""
+        return [*self.models, *self.stackers]
+
 
 def assemble_folder(folder: Path, parts: Parts) -> None:
     """Lay out an ensemble in an empty folder; raise ``InputProblems`` naming everything that is missing."""

@@ -16,7 +16,7 @@ from labelstack.params.dataset import DatasetSection
 from labelstack.params.engine import EngineSection
 from labelstack.params.images import ImagesSection
 from labelstack.params.kinds import parsed_by_kind
-from labelstack.params.messages import dotted, explain, name_problems, raw_name_problems
+from labelstack.params.messages import dotted, explain, name_problems, raw_name_problems, unknown
 from labelstack.params.models import ModelSection
 from labelstack.params.notify import NotifySection
 from labelstack.params.prediction import PredictionSection
@@ -73,6 +73,9 @@ class Params(SecondLevel):
             problems.append(
                 "blend.members: needs one that is no student, since audit rows alone give a student a weight"
             )
+        for name in self.tracking.alone:
+            if name not in self.network_models:
+                problems.append(f"tracking.alone: {unknown(name, self.network_models, 'base or second-round model')}")
         problems += [] if problems else self._second_problems()
         if problems:
             raise ValueError("\n".join(problems))

@@ -135,6 +135,16 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class ServedRow:
+    """A model that is registered alone, or the ensemble: how large it is, how fast, and as what it is registered."""
+
+    name: str
+    bytes: int
+    images_per_second: float
+    uri: str = ""
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """The whole report.
 
@@ -156,6 +166,8 @@ class ReportContent:
         Every decision strategy on the same blend.
     comparisons : sequence of Comparison
         Blend against stackers against base models.
+    served : sequence of ServedRow
+        Models that are registered alone and the ensemble; none where all are registered together only.
     metric : Metric
         What everything is compared by.
     reproduce : sequence of str
@@ -178,6 +190,7 @@ class ReportContent:
     fixed_threshold: float | None = 0.3
     decisions: Sequence[DecisionRow] = ()
     comparisons: Sequence[Comparison] = ()
+    served: Sequence[ServedRow] = ()
     reproduce: Sequence[str] = field(default=("make repro", "make ui"))
 
     def __post_init__(self) -> None:

@@ -13,7 +13,15 @@ from labelstack.images.shards.shard_files import images_by_id
 from labelstack.params import Params, load_params
 from labelstack.predictions import read_predictions
 from labelstack.report import figures
-from labelstack.report.content import GalleryItem, MLflowHint, ReportContent, ThresholdCurve, gallery_item, pick_gallery
+from labelstack.report.content import (
+    GalleryItem,
+    MLflowHint,
+    ReportContent,
+    ServedRow,
+    ThresholdCurve,
+    gallery_item,
+    pick_gallery,
+)
 from labelstack.report.html import write_report
 from labelstack.scoring import metrics
 from labelstack.scoring.metric import metric_of
@@ -98,6 +106,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         notes=notes(params, evaluation),
         decisions=decision_rows(params, evaluation),
         comparisons=comparison_rows(evaluation),
+        served=[ServedRow(name, **row) for name, row in registration.get("served", {}).items()],
         metric=metric_of(params.metric),
         fixed_threshold=fixed_threshold(params),
     )
