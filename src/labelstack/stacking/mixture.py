@@ -101,7 +101,9 @@ class Mixture:
 
         scale = 1.0
         with threadpool_limits(1, user_api="blas"):  # the same sums, however many cores
-            scale = max(loss(equal)[0], 1e-9)  # where labels are rare every loss is small, which must not end the search
+            scale = max(
+                loss(equal)[0], 1e-9
+            )  # where labels are rare every loss is small, which must not end the search
             found = minimize(
                 loss,
                 equal,

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from labelstack.stacking.stackers.array_stacker import Arrays, ArrayStacker
-from labelstack.stacking.stackers.logit_features import Context, Floats, LogitColumns, SharedColumns, logits, own_inputs, rivals
+from labelstack.stacking.stackers.logit_features import (
+    Context,
+    Floats,
+    LogitColumns,
+    SharedColumns,
+    logits,
+    own_inputs,
+    rivals,
+)
 from labelstack.stacking.stackers.newton import LOGISTIC, SQUARED, Family, fit_labels, fit_shared, leave_one_out
 from labelstack.support.cores import cores
 from labelstack.support.progress import bar
@@ -40,7 +48,9 @@ class _LinearStacker(ArrayStacker):
         context_rank: int,
         strength: float | None,
         clip: float,
+        rows: int | None,
     ) -> None:
+        self.rows = rows
         self.inputs = inputs
         self.pooled = pooled
         self.rivals = rivals
@@ -211,6 +221,7 @@ class LogisticStacker(_LinearStacker):
     context_rank : with more labels than this, the context is cut down to so many directions
     strength : variance allowed to weights, scikit-learn's C; None: one of 0.0003 … 3 is chosen
     clip : probabilities are clipped to clip … 1 − clip before logits are taken
+    rows : images that are learnt from at most, drawn from those of the fit; None: all
 
     Notes
     -----
@@ -232,6 +243,7 @@ class LogisticStacker(_LinearStacker):
         context_rank: int = 40,
         strength: float | None = None,
         clip: float = 1e-3,
+        rows: int | None = None,
     ) -> None:
         super().__init__(
             inputs=inputs,
@@ -241,6 +253,7 @@ class LogisticStacker(_LinearStacker):
             context_rank=context_rank,
             strength=strength,
             clip=clip,
+            rows=rows,
         )
 
 
@@ -264,6 +277,7 @@ class RidgeStacker(_LinearStacker):
         context_rank: int = 40,
         strength: float | None = None,
         clip: float = 1e-3,
+        rows: int | None = None,
     ) -> None:
         super().__init__(
             inputs=inputs,
@@ -273,6 +287,7 @@ class RidgeStacker(_LinearStacker):
             context_rank=context_rank,
             strength=strength,
             clip=clip,
+            rows=rows,
         )
 
 

@@ -34,16 +34,19 @@ class TreeColumns:
     ) -> None:
         self.cube, self.features, self.related, self.base = cube, features, related, base
         self.means = cube.mean(axis=1) if base is not None or features in ("own+context", "own+top_k") else None
+        self._own = cube if features == "all" else np.ascontiguousarray(cube.transpose(2, 1, 0))
+        self._means = np.ascontiguousarray(self.means.T) if features == "own+top_k" and self.means is not None else None
 
     def of(self, label: int) -> NDArray[np.float32]:
         """Float32 [n, n_features], contiguous."""
         if self.features == "all":
             return np.ascontiguousarray(self.cube).reshape(len(self.cube), -1)
-        own = np.ascontiguousarray(self.cube[:, :, label])
+        own = self._own[label].T
         if self.features == "own" or self.means is None:
-            return own
-        added = self.means if self.features == "own+context" else self.means[:, [label, *self.related[label]]]
-        return np.hstack([own, added])
+            return np.ascontiguousarray(own)
+        if self._means is None:
+            return np.hstack([own, self.means])
+        return np.ascontiguousarray(np.vstack([self._own[label], self._means[[label, *self.related[label]]]]).T)
 
     def margin(self, label: int) -> NDArray[np.float32] | None:
         """Logit float32 [n] that the trees of a label correct, None where they start from the prior."""
