@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 
 from labelstack.params.stackers import CNNStackerSection
 from labelstack.stacking import CNNStacker, load_stacker
-from labelstack.stacking.stackers.cnn_residual import _KNOWN, batch_rows, build_correction
+from labelstack.stacking.stackers.cnn_residual import _KNOWN, batch_rows, build_correction, held_rows
 from labelstack.stacking.stackers.cnn_start import _columns, fit_start, left_out_logits, start_logits
 from labelstack.stacking.stackers.cnn_steps import Steps, cross_entropy
 from labelstack.stacking.stackers.linear import LogisticStacker
@@ -270,9 +270,21 @@ def test_extreme_probabilities_and_soft_labels(data: Data) -> None:
     assert answers.mean() == pytest.approx(Y.mean(), abs=0.05)
 
 
-@pytest.mark.parametrize(("labels", "rows"), [(1, 256), (14, 256), (44, 64), (228, 16), (1103, 16)])
-def test_the_more_labels_the_fewer_rows_of_a_step(labels: int, rows: int) -> None:
-    assert batch_rows(labels) == rows
+@pytest.mark.parametrize(
+    ("n", "labels", "rows", "held"),
+    [
+        (1, 1, 256, 1),
+        (580, 14, 256, 58),
+        (450, 44, 64, 45),
+        (1200, 374, 16, 120),
+        (7200, 228, 64, 438),
+        (90_000, 1103, 16, 200),
+    ],
+)
+def test_rows_of_a_step_and_to_stop_by(n: int, labels: int, rows: int, held: int) -> None:
+    assert batch_rows(n, labels) == rows
+    assert held_rows(n, labels, 0.1) == held
+    assert held_rows(n, labels, 0) == 0
 
 
 def test_null_means_what_the_structure_has() -> None:

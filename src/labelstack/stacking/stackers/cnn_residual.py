@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,14 +19,15 @@ from labelstack.stacking.stackers.linear import LogisticStacker
 from labelstack.stacking.stackers.logit_features import logits, rivals
 
 Floats = NDArray[np.float32]
+log = logging.getLogger(__name__)
 _CLIP = 1e-3  # of probabilities before their logits
 _SCALE = 3.0  # logits are divided by this, which makes them about 1
 _KNOWN = 5  # columns of ``Inputs.known``
 _GENTLE = 0.1  # of label interactions: their weights move as fast as all others, and each label has its own
 _EPOCH_STEPS = 16  # whatever the rows: weights that labels share learn by steps, not by passes over the rows
-_STEP_CELLS = 3_000  # images × labels of a step, about
+_STEP_SHARE, _STEP_CELLS = 0.01, (3_000, 12_000)  # of all images × labels that a step shows, about, and its bounds
 _STEP_ROWS = (16, 256)
-_HELD_ROWS = 1_000  # to stop by, at most
+_HELD_ROWS, _HELD_CELLS = 200, 100_000  # to stop by: at most so many rows, or as many as have so many labels together
 _SEED_STRIDE = 101  # more than a network has layers, each of which takes a seed of its own
 
 
@@ -66,13 +68,13 @@ class ResidualNetworks:
         arrays = fitted._arrays(cube, first)
         steps = _steps(*fitted._architecture())
         n, n_labels = targets.shape
-        batch = settings["batch_size"] or batch_rows(n_labels)
+        batch = settings["batch_size"] or batch_rows(n, n_labels)
         patience = settings["early_stopping"]
         share = 0 if patience is None or n < 2 else settings["holdout"]
         for place, seed in enumerate(seeds):
             model = build_correction(*fitted._architecture(), seed=seed)
             rng = np.random.default_rng(seed)
-            held = rng.permutation(n)[: min(max(1, round(share * n)), _HELD_ROWS)] if share else np.empty(0, np.int64)
+            held = rng.permutation(n)[: held_rows(n, n_labels, share)]
             which = f"network {place + 1}/{len(seeds)}" if len(seeds) > 1 else ""
             history = steps.run(
                 model,
@@ -92,6 +94,8 @@ class ResidualNetworks:
             )
             fitted.models.append(model)
             fitted.history.append(history)
+            if share and int(np.argmin(history["held_out"])) == 0:
+                log.info("CNN stacker: %s: no epoch was better than the start on %d held-out rows", progress, len(held))
         return fitted
 
     def predict(self, cube: Floats) -> list[Floats]:
@@ -191,9 +195,15 @@ def build_correction(
     return keras.Model([cube, known, start], layers.Add(name="correction")([answer, x]), name="correction")
 
 
-def batch_rows(n_labels: int) -> int:
-    """Rows of a step: the fewer, the more labels each row shows to the weights that labels share."""
-    return int(np.clip(2 ** round(math.log2(_STEP_CELLS / n_labels)), *_STEP_ROWS))
+def batch_rows(n: int, n_labels: int) -> int:
+    """Rows of a step for n rows: the fewer, the more labels each row shows to the weights that labels share."""
+    cells = np.clip(_STEP_SHARE * n * n_labels, *_STEP_CELLS)
+    return int(np.clip(2 ** round(math.log2(cells / n_labels)), *_STEP_ROWS))
+
+
+def held_rows(n: int, n_labels: int, share: float) -> int:
+    """Rows of n to stop by: the share, or as many as tell enough; none where it is 0."""
+    return min(max(1, round(share * n)), max(_HELD_ROWS, _HELD_CELLS // n_labels)) if share else 0
 
 
 def network_seeds(seed: int, count: int) -> list[int]:
