@@ -143,7 +143,7 @@ class Ensemble:
         base = {name: Predictions(ids, self.rooms.models[name](pixels)) for name in spec.needed_models}
         members = {name: prediction.probability for name, prediction in base.items()}
         if spec.needed_stackers:
-            cube = assemble_cube(base, ids)
+            cube = assemble_cube({name: base[name] for name in spec.cube}, ids)
             members |= {name: self.rooms.stackers[name](cube) for name in spec.needed_stackers}
         return self.rooms.blend({name: members[name] for name in spec.blended}, spec.blended)
 

@@ -100,6 +100,7 @@ class Parts:
     files : mapping of file name to file, kept for rebuilding
     record : what the ensemble predicted, kept for comparing and rebuilding
     second_round : names of those models that are second-round ones
+    students : names of those that stackers do not see
     """
 
     models: Mapping[str, Sequence[NetworkPart]]
@@ -111,6 +112,12 @@ class Parts:
     files: Mapping[str, Path] = field(default_factory=dict)
     record: Record | None = None
     second_round: Sequence[str] = ()
+    students: Sequence[str] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Of all members."""
+        return [*self.models, *self.stackers]
 
 
 def assemble_folder(folder: Path, parts: Parts) -> None:
@@ -138,6 +145,7 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
         "stackers": list(parts.stackers),
         "settings": asdict(parts.settings),
         **({"second_round": list(parts.second_round)} if parts.second_round else {}),
+        **({"students": list(parts.students)} if parts.students else {}),
     }
     write_json(folder / "ensemble.json", description)
     if parts.record:
@@ -186,6 +194,7 @@ class Spec:
     labels: list[str]
     settings: EnsembleSettings
     second_round: list[str] = field(default_factory=list)
+    students: list[str] = field(default_factory=list)
 
     def tta(self, view: View) -> tuple[OneView, ...]:
         """The test-time views of a network: its own, or those of all."""
@@ -202,9 +211,15 @@ class Spec:
         return [name for name in self.stackers if name in self.blended]
 
     @property
+    def cube(self) -> list[str]:
+        """Models whose predictions stackers see, in their order."""
+        return [name for name in self.views if name not in self.students]
+
+    @property
     def needed_models(self) -> list[str]:
-        """Base models to run: all of them as soon as a stacker needs the cube, else those in the blend."""
-        return [name for name in self.views if self.needed_stackers or name in self.blended]
+        """Models to run: all of the cube as soon as a stacker needs it, and those in the blend."""
+        cube = self.cube if self.needed_stackers else []
+        return [name for name in self.views if name in cube or name in self.blended]
 
 
 def read_spec(folder: Path) -> Spec:
@@ -219,6 +234,7 @@ def read_spec(folder: Path) -> Spec:
     thresholds = rule["thresholds"]
     label_id = [int(entry["label_id"]) for entry in labels]
     known = {*content["models"], *content["stackers"]}
+    cube = [name for name in content["models"] if name not in content.get("students", [])]
     problems = [f"blend.json: the member {n!r} is neither a base model nor a stacker" for n in set(weights) - known]
     if thresholds is not None and set(thresholds) != {str(i) for i in label_id}:
         problems.append(f"thresholds.json: expected a threshold for each of the {len(label_id)} labels")
@@ -228,7 +244,7 @@ def read_spec(folder: Path) -> Spec:
         file = folder / "stackers" / name / "config.json"
         config = read_json(file) if file.exists() else {}
         columns = config.get("columns") if isinstance(config, dict) else []  # versions of before name none
-        if problem := other_columns(columns, list(content["models"])):
+        if problem := other_columns(columns, cube):
             problems.append(f"stacker {name}: {problem}")
     if problems:
         raise InputProblems("ensemble", sorted(problems))
@@ -247,6 +263,7 @@ def read_spec(folder: Path) -> Spec:
         labels=[str(entry["name"]) for entry in labels],
         settings=EnsembleSettings(**{**settings, "tta": tuple(settings["tta"])}),
         second_round=list(content.get("second_round", [])),
+        students=list(content.get("students", [])),
     )
 
 

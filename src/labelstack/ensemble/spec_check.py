@@ -57,6 +57,7 @@ class DescriptionForm(_Open):
     stackers: list[str]
     settings: SettingsForm
     second_round: list[str] = []
+    students: list[str] = []
 
 
 class BlendForm(_Open):

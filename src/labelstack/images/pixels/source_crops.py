@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelstack.images.pixels.draws import ATTEMPTS, SOURCE, Draws, between, image_draws, ratio_between
-from labelstack.params.augment import AugmentSection, CropIfNeededSection, RectCropSection, ResizedCropSection
+from labelstack.params.augment import (
+    AugmentSection,
+    CropIfNeededSection,
+    RectCropSection,
+    ResizedCropSection,
+    ScaledCropSection,
+)
 from labelstack.support.box import Box
 
 Crop = tuple[int, int, int, int]  # left, top, width, height in pixels
-Section = ResizedCropSection | CropIfNeededSection | RectCropSection
+Section = ResizedCropSection | CropIfNeededSection | RectCropSection | ScaledCropSection
 Buffer = bytes | memoryview
 Croppers = Callable[[int, NDArray[np.int64]], Callable[[int, Buffer, Box | None], Box | None]]
 _PLACE, _TRIES = SOURCE + 1, SOURCE + 3
@@ -69,6 +75,10 @@ def crop_of(section: Section, size: int, width: int, height: int, draws: Draws) 
     if isinstance(section, CropIfNeededSection):
         longest = round(section.sides * size)
         return _placed(min(width, longest), min(height, longest), width, height, draws)
+    if isinstance(section, ScaledCropSection):
+        scale = section.scales[int(draws[_TRIES] * len(section.scales))]
+        side = max(1, round(min(width, height) / scale))
+        return _placed(side, side, width, height, draws)
     longer = round(size / between(section.ratio, draws[_TRIES]))
     if width >= height:
         return _placed(min(width, longer), min(height, size), width, height, draws)
