@@ -55,7 +55,7 @@ def blend(
         total = sum(weights[name] * p[rows].astype(np.float64) for name, p in used.items())
         mixed[rows] = np.clip(total, 0, 1)
 
-    in_threads(mix, row_blocks(*mixed.shape, BLOCK))
+    in_threads(mix, row_blocks(mixed.shape[0], mixed.shape[1], BLOCK))
     return mixed
 
 
