@@ -68,14 +68,29 @@ class EnsembleSettings:
 class View:
     """How a network sees an image: side in pixels, ``stretch`` or ``letterbox``, and of which part; None: the whole.
 
-    A network that learnt from parts sees new images whole, which have no box. ``tta`` are its own test-time views;
-    none: those of the settings.
+    A network that learnt from parts sees new images whole, which have no box, unless its model has a ``Heat``.
+    ``tta`` are its own test-time views; none: those of the settings.
     """
 
     image_size: int
     resize: Resize = "stretch"
     box: Box | None = None
     tta: tuple[OneView, ...] = ()
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Where a second-round model looks in a new image: at what the networks of the model ``of`` look at.
+
+    Attributes
+    ----------
+    threshold : share of a map's largest value above which there is heat
+    margin : share of the box's sides that is added all round
+    """
+
+    of: str
+    threshold: float
+    margin: float = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,7 @@ class Parts:
     files : mapping of file name to file, kept for rebuilding
     record : what the ensemble predicted, kept for comparing and rebuilding
     second_round : names of those models that are second-round ones
+    heatmaps : of those of them that see of new images what another model looks at
     """
 
     models: Mapping[str, Sequence[NetworkPart]]
@@ -111,6 +127,7 @@ class Parts:
     files: Mapping[str, Path] = field(default_factory=dict)
     record: Record | None = None
     second_round: Sequence[str] = ()
+    heatmaps: Mapping[str, Heat] = field(default_factory=dict)
 
 
 def assemble_folder(folder: Path, parts: Parts) -> None:
@@ -138,6 +155,7 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
         "stackers": list(parts.stackers),
         "settings": asdict(parts.settings),
         **({"second_round": list(parts.second_round)} if parts.second_round else {}),
+        **({"heatmaps": {name: asdict(heat) for name, heat in parts.heatmaps.items()}} if parts.heatmaps else {}),
     }
     write_json(folder / "ensemble.json", description)
     if parts.record:
@@ -186,6 +204,7 @@ class Spec:
     labels: list[str]
     settings: EnsembleSettings
     second_round: list[str] = field(default_factory=list)
+    heatmaps: dict[str, Heat] = field(default_factory=dict)
 
     def tta(self, view: View) -> tuple[OneView, ...]:
         """The test-time views of a network: its own, or those of all."""
@@ -230,6 +249,11 @@ def read_spec(folder: Path) -> Spec:
         columns = config.get("columns") if isinstance(config, dict) else []  # versions of before name none
         if problem := other_columns(columns, list(content["models"])):
             problems.append(f"stacker {name}: {problem}")
+    problems += [
+        f"ensemble.json: the heat map of {name} is of {heat['of']!r}, which is no model of it"
+        for name, heat in content.get("heatmaps", {}).items()
+        if not {name, heat["of"]} <= set(content["models"])
+    ]
     if problems:
         raise InputProblems("ensemble", sorted(problems))
     settings = content["settings"]
@@ -247,6 +271,7 @@ def read_spec(folder: Path) -> Spec:
         labels=[str(entry["name"]) for entry in labels],
         settings=EnsembleSettings(**{**settings, "tta": tuple(settings["tta"])}),
         second_round=list(content.get("second_round", [])),
+        heatmaps={name: Heat(**heat) for name, heat in content.get("heatmaps", {}).items()},
     )
 
 

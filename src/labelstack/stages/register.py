@@ -7,13 +7,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from labelstack.ensemble.folder import EnsembleSettings, NetworkPart, Parts, View
+from labelstack.ensemble.folder import EnsembleSettings, Heat, NetworkPart, Parts, View
 from labelstack.ensemble.image_sources import fetch_settings
 from labelstack.ensemble.log import log_ensemble
 from labelstack.ensemble.record import Record
 from labelstack.params import Params, digest, load_params
 from labelstack.params.blend import BLEND
 from labelstack.params.prediction_views import OneView, single_views
+from labelstack.params.second_round import CropSection
 from labelstack.params.task import MULTI
 from labelstack.registry.card import LIMIT, card
 from labelstack.registry.promotion import promote_if_better
@@ -56,7 +57,18 @@ def parts(params: Params) -> Parts:
         settings=settings_of(params),
         files={name: Path(name) for name in FILES if Path(name).exists()},
         second_round=list(params.second_round),
+        heatmaps=heatmaps_of(params),
     )
+
+
+def heatmaps_of(params: Params) -> dict[str, Heat]:
+    """Second-round models that see of a new image what another model looks at."""
+    cropped = {name: section for name, section in params.second_round.items() if isinstance(section, CropSection)}
+    return {
+        name: Heat(section.after[0], section.heatmap.threshold, section.margin)
+        for name, section in cropped.items()
+        if section.heatmap is not None
+    }
 
 
 def settings_of(params: Params) -> EnsembleSettings:
@@ -101,6 +113,8 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     }
     if params.second_round:  # what new images show is whole; the submission's parts of images are the version's too
         found["boxes"] = digest({name: test_boxes(name) for name in params.second_round})
+    if heatmaps := heatmaps_of(params):
+        found["heatmaps"] = digest({name: asdict(heat) for name, heat in heatmaps.items()})
     return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
 
 
