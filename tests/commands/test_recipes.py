@@ -73,7 +73,8 @@ def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path:
     assert done.stdout.splitlines()[-1].startswith(last)
 
     recipe = load_params(REPOSITORY / "recipes" / f"{name}.yaml")
-    members = [*kept_models(recipe), *kept_stackers(recipe)]
+    students = [name for name, section in recipe.second_round.items() if not section.files()]
+    members = [*kept_models(recipe), *students, *kept_stackers(recipe)]
     assert set(json.loads((folder / "metrics/evaluation.json").read_text())["scores"]) >= {*members, "blend"}
     assert "<html" in (folder / "report/index.html").read_text()[:2000]
     assert recipe.dataset.format != "imet2019" or {"per_fold", "mean_count"} <= set(
@@ -93,7 +94,8 @@ def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path:
 
     with closing(sqlite3.connect(folder / "mlflow.db")) as store:
         versions = store.execute("SELECT name, version FROM model_versions").fetchall()
-    assert versions == [(recipe.tracking.registered_model, 1)]
+    alone = [f"{recipe.tracking.registered_model}-{name}" for name in recipe.tracking.alone]
+    assert versions == [(name, 1) for name in (recipe.tracking.registered_model, *alone)]
     assert json.loads((folder / "models/ensemble/registration.json").read_text())["version"] == 1
 
 

@@ -191,3 +191,26 @@ def test_every_label_group_stays_with_a_model() -> None:
     content["models"]["joint"] = {"backbone": "small_cnn"}
     small = Params.model_validate(shrink(content, Params.model_validate(content)))
     assert sum(len(model.groups) for model in small.models.values()) < len(VALUES)
+
+
+def test_folds_whose_networks_are_made_alike_come_once_and_students_stay():
+    other, third = {"backbone": "pixels"}, {"backbone": "small_resnet"}
+    by_fold = {"1": other, "3": third, "4": other, "5": third}
+    content = {
+        "base_models": list(range(6)),
+        "folds": {"k": 6},
+        "models": {"a": {"backbone": "small_cnn", "head": {"pooling": "average"}, "by_fold": by_fold}},
+        "second_round": {
+            "small": {"kind": "student", "after": ["a"], "scale": 0.5, "epochs": 40},
+            "closer": {"kind": "crop", "after": ["a"], "boxes": "boxes.csv"},
+        },
+        "stackers": {"mean": {"kind": "mean"}},
+        "tracking": {"alone": ["closer"]},
+    }
+    small = shrink(content, Params.model_validate(content))
+    params = Params.model_validate(small)
+    backbones = [params.network("a", fold).backbone for fold in params.networks]
+    assert sorted(backbones) == ["pixels", "small_cnn", "small_resnet"]
+    assert list(params.second_round) == ["small"]
+    assert params.second_round["small"].scale == 0.5
+    assert params.network("small", "0").epochs == 1

@@ -29,9 +29,8 @@ from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages import download, ingest, needs, paths, predict, sample, score, second, second_score, split, train
 from labelstack.stages import views as view_stage
 from labelstack.stages.members import Network, base_model, second_round_model, view_file
-from labelstack.stages.register import heatmaps_of as registered_heatmaps
-from labelstack.stages.register import network_part, settings_of
 from labelstack.stages.rows import label_table
+from labelstack.stages.version_parts import network_part, registered_heatmaps, settings_of
 from labelstack.support.box import Box
 from tiny import REPOSITORY, TINY, merged
 

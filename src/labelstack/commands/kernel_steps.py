@@ -52,12 +52,15 @@ def fitted_steps(params: Params, ensemble: Path, spec: Spec) -> list[dict[str, A
     stacking = read_stacking(params)
     spec = first_views(spec)
     members = Members.of(ensemble, spec)
-    oof = {name: _one_view(members, spec, stacking, name) for name in bar(spec.needed_models, desc="one view")}
+    honest = [name for name in spec.needed_models if name not in spec.students]  # these alone can be fitted out of fold
+    if not honest:
+        return []
+    oof = {name: _one_view(members, spec, stacking, name) for name in bar(honest, desc="one view")}
     everyone: dict[str, Floats] = dict(oof)
     if spec.needed_stackers:
-        cube = np.stack([oof[name] for name in spec.views], axis=1)
+        cube = np.stack([oof[name] for name in spec.cube], axis=1)
         everyone |= {name: _stacked(ensemble, name, cube, stacking.folds) for name in spec.needed_stackers}
-    steps = [_fit(params, stacking, {name: everyone[name] for name in spec.blended})]
+    steps = [_fit(params, stacking, {name: everyone[name] for name in spec.blended if name in everyone})]
     left = dict(oof)
     while len(left) > 1:
         weights = _weights(params, stacking, left)

@@ -48,11 +48,13 @@ def run(name: str, keep: Path | None = None) -> None:
     sizes = {split: n for split, n in N_IMAGES.items() if form != IMET or split != "validation"}
     sizes = N_ATTRIBUTES if form == FASHIONAI else sizes
     small = shrink(read_yaml(file), params)
+    of_second = f"{len(small.get('second_round', {}))} of {len(params.second_round)} of a second round, "
+    second = of_second if params.second_round else ""
     with _folder(name, keep) as folder:
         _say(
             f"{name}: {len(small['models'])} of {len(params.models)} models, each by a small twin, "
             f"{len(small['stackers'])} of {len(params.stackers)} stackers, "
-            f"{'no second round, ' if params.second_round else ''}"
+            f"{second}"
             f"{'/'.join(map(str, sizes.values()))} made-up images of {PICTURE} px → {folder}"
         )
         root = small["dataset"].get("root", params.dataset.root)

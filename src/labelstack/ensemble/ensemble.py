@@ -165,7 +165,7 @@ class Ensemble:
         base = {name: Predictions(ids, self.rooms.models[name](shown.get(name, pixels))) for name in spec.needed_models}
         members = {name: prediction.probability for name, prediction in base.items()}
         if spec.needed_stackers:
-            cube = assemble_cube(base, ids)
+            cube = assemble_cube({name: base[name] for name in spec.cube}, ids)
             members |= {name: self.rooms.stackers[name](cube) for name in spec.needed_stackers}
         return self.rooms.blend({name: members[name] for name in spec.blended}, spec.blended)
 
@@ -286,7 +286,7 @@ def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
 
         def find(pixels: Mapping[View, Images], sides: Sequence[tuple[int, int]]) -> list[Box | None]:
             maps = [finders[fold](pixels[view]) for fold, view in views.items()]
-            total = sum(of_shape(one, maps[0].shape[1:]) for one in maps)
+            total = np.sum([of_shape(one, maps[0].shape[1:]) for one in maps], axis=0)
             found = [heat_box(one, size, *of, heat.threshold) for one, of in zip(total, sides, strict=True)]
             return [None if box is None else box.widened(heat.margin) for box in found]
 

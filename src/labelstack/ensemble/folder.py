@@ -116,6 +116,7 @@ class Parts:
     record : what the ensemble predicted, kept for comparing and rebuilding
     second_round : names of those models that are second-round ones
     heatmaps : of those of them that see of new images what another model looks at
+    students : names of those that stackers do not see
     """
 
     models: Mapping[str, Sequence[NetworkPart]]
@@ -128,6 +129,17 @@ class Parts:
     record: Record | None = None
     second_round: Sequence[str] = ()
     heatmaps: Mapping[str, Heat] = field(default_factory=dict)
+    students: Sequence[str] = ()
+
+    @property
+    def heatmaps_there(self) -> dict[str, Heat]:
+        """Those whose models are both there: one registered alone sees new images whole."""
+        return {name: heat for name, heat in self.heatmaps.items() if {name, heat.of} <= set(self.models)}
+
+    @property
+    def names(self) -> list[str]:
+        """Of all members."""
+        return [*self.models, *self.stackers]
 
 
 def assemble_folder(folder: Path, parts: Parts) -> None:
@@ -149,13 +161,15 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
     for name, file in parts.files.items():
         _link(file, folder / "files" / name)
     write_json(folder / "labels.json", [{"label_id": int(i), "name": name} for i, name in parts.labels])
+    heatmaps = parts.heatmaps_there
     description = {
         "labelstack": labelstack.__version__,
         "models": {name: _described(networks_) for name, networks_ in parts.models.items()},
         "stackers": list(parts.stackers),
         "settings": asdict(parts.settings),
         **({"second_round": list(parts.second_round)} if parts.second_round else {}),
-        **({"heatmaps": {name: asdict(heat) for name, heat in parts.heatmaps.items()}} if parts.heatmaps else {}),
+        **({"heatmaps": {name: asdict(heat) for name, heat in heatmaps.items()}} if heatmaps else {}),
+        **({"students": list(parts.students)} if parts.students else {}),
     }
     write_json(folder / "ensemble.json", description)
     if parts.record:
@@ -205,6 +219,7 @@ class Spec:
     settings: EnsembleSettings
     second_round: list[str] = field(default_factory=list)
     heatmaps: dict[str, Heat] = field(default_factory=dict)
+    students: list[str] = field(default_factory=list)
 
     def tta(self, view: View) -> tuple[OneView, ...]:
         """The test-time views of a network: its own, or those of all."""
@@ -221,9 +236,15 @@ class Spec:
         return [name for name in self.stackers if name in self.blended]
 
     @property
+    def cube(self) -> list[str]:
+        """Models whose predictions stackers see, in their order."""
+        return [name for name in self.views if name not in self.students]
+
+    @property
     def needed_models(self) -> list[str]:
-        """Base models to run: all of them as soon as a stacker needs the cube, else those in the blend."""
-        return [name for name in self.views if self.needed_stackers or name in self.blended]
+        """Models to run: all of the cube as soon as a stacker needs it, and those in the blend."""
+        cube = self.cube if self.needed_stackers else []
+        return [name for name in self.views if name in cube or name in self.blended]
 
 
 def read_spec(folder: Path) -> Spec:
@@ -238,6 +259,7 @@ def read_spec(folder: Path) -> Spec:
     thresholds = rule["thresholds"]
     label_id = [int(entry["label_id"]) for entry in labels]
     known = {*content["models"], *content["stackers"]}
+    cube = [name for name in content["models"] if name not in content.get("students", [])]
     problems = [f"blend.json: the member {n!r} is neither a base model nor a stacker" for n in set(weights) - known]
     if thresholds is not None and set(thresholds) != {str(i) for i in label_id}:
         problems.append(f"thresholds.json: expected a threshold for each of the {len(label_id)} labels")
@@ -247,7 +269,7 @@ def read_spec(folder: Path) -> Spec:
         file = folder / "stackers" / name / "config.json"
         config = read_json(file) if file.exists() else {}
         columns = config.get("columns") if isinstance(config, dict) else []  # versions of before name none
-        if problem := other_columns(columns, list(content["models"])):
+        if problem := other_columns(columns, cube):
             problems.append(f"stacker {name}: {problem}")
     problems += [
         f"ensemble.json: the heat map of {name} is of {heat['of']!r}, which is no model of it"
@@ -272,6 +294,7 @@ def read_spec(folder: Path) -> Spec:
         settings=EnsembleSettings(**{**settings, "tta": tuple(settings["tta"])}),
         second_round=list(content.get("second_round", [])),
         heatmaps={name: Heat(**heat) for name, heat in content.get("heatmaps", {}).items()},
+        students=list(content.get("students", [])),
     )
 
 

@@ -150,8 +150,8 @@ def shard_work(
 
 def test_cube(spec: Spec, base: Mapping[str, Predictions]) -> tuple[Ids, Floats]:
     """Ids and cube of the base models' test predictions, as the stage `stack` puts them together."""
-    image_id = base[next(iter(spec.views))].image_id
-    return image_id, assemble_cube({name: base[name] for name in spec.views}, image_id)
+    image_id = base[spec.cube[0]].image_id
+    return image_id, assemble_cube({name: base[name] for name in spec.cube}, image_id)
 
 
 def ensemble_predictions(members: Members, spec: Spec, base: Mapping[str, Predictions]) -> Predictions:

@@ -66,6 +66,7 @@ class DescriptionForm(_Open):
     settings: SettingsForm
     second_round: list[str] = []
     heatmaps: dict[str, HeatForm] = {}
+    students: list[str] = []
 
 
 class BlendForm(_Open):

@@ -23,7 +23,8 @@ def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position:
         ``minimum`` is the lowest rate as a share of ``base``. ``warm_restarts`` is SGDR (Loshchilov & Hutter 2017)
         with a constant period; ``plateau`` multiplies by ``factor`` after ``patience`` epochs without a better score;
         ``one_cycle`` (Smith 2018, as fastai has it) goes along cosines from ``base / start_divisor`` up to ``base``
-        during the share ``rise`` of all epochs, then down to ``base / end_divisor``.
+        during the share ``rise`` of all epochs, then down to ``base / end_divisor``; ``triangular`` (Howard & Ruder
+        2018) along straight lines.
     base : float
         Highest rate.
     epochs : int
@@ -33,7 +34,7 @@ def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position:
     history : sequence of dict
         Records of the finished epochs; only ``plateau`` looks at them.
     """
-    if schedule.kind == "one_cycle":
+    if schedule.kind in ("one_cycle", "triangular"):
         return base * _one_cycle_share(schedule, position / epochs)
     warmup = schedule.warmup_epochs
     if position < warmup:
@@ -83,7 +84,7 @@ def _one_cycle_share(schedule: ScheduleSection, done: float) -> float:
         begin, stop, part = start, 1.0, done / schedule.rise
     else:
         begin, stop, part = 1.0, end, min((done - schedule.rise) / (1 - schedule.rise), 1)
-    return begin + (stop - begin) * 0.5 * (1 - math.cos(math.pi * part))
+    return begin + (stop - begin) * (part if schedule.kind == "triangular" else 0.5 * (1 - math.cos(math.pi * part)))
 
 
 def _plateau_share(schedule: ScheduleSection, history: History) -> float:

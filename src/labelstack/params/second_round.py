@@ -37,11 +37,18 @@ class SecondRoundSection(LearningSection, KindSection):
     work : ``module:class`` of the ``SecondKind`` that says what is learned and begun with
     view : ``module:function``, a ``View`` of stages/second_kinds/kind.py: which part of each image is seen
     takes : what it takes of each base model in ``after``, aspects of stages/members.py: another one reruns it
+    flattered : what taught it has seen the rows that it predicts, so that its out-of-fold scores promise too much:
+        stackers do not learn from it, and audit rows alone give it a weight in the blend
+    needs_folds : it learns from out-of-fold predictions of train, which only networks of folds make
+    by_metric : the metric decides what is learned
     """
 
     work: ClassVar[str]
     view: ClassVar[str] = f"{_ROOM}.kind:whole"
     takes: ClassVar[tuple[str, ...]]
+    flattered: ClassVar[bool] = False
+    needs_folds: ClassVar[bool] = False
+    by_metric: ClassVar[bool] = False
     kind: str
     after: list[str] = Field(min_length=1)
 
@@ -150,6 +157,10 @@ SECOND_ROUND = Catalogue(
         section.model_fields["kind"].default: f"{__name__}:{section.__name__}"
         for section in list(globals().values())
         if isinstance(section, type) and issubclass(section, SecondRoundSection) and section is not SecondRoundSection
+    }
+    | {
+        "student": "labelstack.params.students:StudentSection",
+        "pseudo": "labelstack.params.students:PseudoSection",
     },
 )
 

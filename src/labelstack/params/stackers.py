@@ -11,6 +11,7 @@ from labelstack.params.section import KindSection, Seed
 from labelstack.support.catalogue import Catalogue
 
 _ROOM = "labelstack.stacking.stackers"
+Rows = Annotated[int, Field(ge=100, le=100_000_000)]  # that are learnt from at most
 
 
 class StackerSection(KindSection):
@@ -63,6 +64,7 @@ class XGBoostStackerSection(StackerSection):
     holdout: float = Field(0.2, gt=0, le=0.5)
     min_positives: int = Field(2, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
+    rows: Rows | None = None
     seed: Seed = 0
 
 
@@ -78,6 +80,7 @@ class LogisticStackerSection(StackerSection):
     context_rank: int = Field(40, ge=1, le=10_000)
     strength: float | None = Field(None, gt=0, le=1e6)
     clip: float = Field(1e-3, gt=0, lt=0.5)
+    rows: Rows | None = None
 
 
 class RidgeStackerSection(LogisticStackerSection):
@@ -103,6 +106,7 @@ class RankMeanStackerSection(StackerSection):
 
     stacker: ClassVar[str] = f"{_ROOM}.means:RankMeanStacker"
     kind: Literal["rank_mean"] = "rank_mean"
+    rows: Rows | None = None
 
 
 class WeightedMeanStackerSection(StackerSection):
@@ -111,6 +115,7 @@ class WeightedMeanStackerSection(StackerSection):
     stacker: ClassVar[str] = f"{_ROOM}.means:WeightedMeanStacker"
     kind: Literal["weighted_mean"] = "weighted_mean"
     objective: Literal["log_loss", "f"] = "log_loss"
+    rows: Rows | None = None
     metric: Literal["samples", "micro", "macro"] = "samples"
     beta: float = Field(1, gt=0, le=10)
 
@@ -120,6 +125,7 @@ class GreedyStackerSection(StackerSection):
 
     stacker: ClassVar[str] = f"{_ROOM}.means:GreedyStacker"
     kind: Literal["greedy"] = "greedy"
+    rows: Rows | None = None
     step: float = Field(0.05, gt=0, le=0.5)
     metric: Literal["samples", "micro", "macro"] = "samples"
     beta: float = Field(1, gt=0, le=10)
@@ -130,6 +136,7 @@ class PerLabelWeightsStackerSection(StackerSection):
 
     stacker: ClassVar[str] = f"{_ROOM}.means:PerLabelWeightsStacker"
     kind: Literal["per_label_weights"] = "per_label_weights"
+    rows: Rows | None = None
     shrinkage: float = Field(50, ge=0, le=1e9)
 
 

@@ -100,12 +100,13 @@ def recompute(folder: Path, members: Members | None = None, here: Mapping[str, s
         boxes = record.read_boxes(folder, name)
         compare(kind, name, probe.image_id, partial(probe_predictions, run, spec, probe, name, boxes))
     try:
-        image_id, cube = test_cube(spec, {name: compare.recorded(name) for name in spec.views})
+        recorded = {name: compare.recorded(name) for name in spec.views}
+        image_id, cube = test_cube(spec, recorded)
+        answers: dict[str, Floats] = {name: one.rows_of(image_id) for name, one in recorded.items()}
     except UserError as error:
         compare.impossible("stacker", spec.stackers, f"the base models' recorded predictions can't be read: {error}")
         compare.impossible("blend", [BLEND], "there are no recorded predictions of all base models")
         return Agreement(compare.rows, not other, other)
-    answers: dict[str, Floats] = dict(zip(spec.views, cube.transpose(1, 0, 2), strict=True))
     for name in bar(spec.stackers, desc="verify stackers", unit="stacker"):
         answer = compare("stacker", name, image_id, partial(_stacked, run, name, cube))
         if answer is not None:

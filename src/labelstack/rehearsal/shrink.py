@@ -52,8 +52,8 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
     -------
     dict
         Content for a params.yaml. Models: as few as show every backbone, loss, optimizer, pooling, schedule, way of
-        resizing and option of the recipe, at most two of a backbone. Stackers: at most two of a kind. No second
-        round, whose files the made-up data does not have.
+        resizing and option of the recipe, at most two of a backbone. Stackers: at most two of a kind. Of the second
+        round what needs no files of boxes, which the made-up data does not have: students.
     """
     small: dict[str, Any] = json.loads(json.dumps(content))  # no two sections share an anchor's value
     for section, limits in _AT_MOST.items():
@@ -61,11 +61,11 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
             _limit(small[section], limits)
     _train_small(small)
     small["models"] = {name: _small_model(small["models"][name], params.models[name]) for name in kept_models(params)}
-    _all_groups(small)
     _few_folds(small)
     _few_views(small)
     if "second_round" in small:
-        small["second_round"] = {}  # the made-up data has no such files
+        small["second_round"] = _students(params, list(small["models"]))
+    _all_groups(small)
     small["stackers"] = {name: _small_stacker(small["stackers"][name]) for name in kept_stackers(params)}
     _blend_small(small)
     _stay_here(small, params)
@@ -133,18 +133,33 @@ def _all_groups(small: dict[str, Any]) -> None:
     if len(some) < len(small["models"]):  # another knows all
         return
     there = {group for model in some for group in model["groups"]}
+    first = {name for section in small.get("second_round", {}).values() for name in section["after"]}
+    some = [model for name, model in small["models"].items() if name not in first] or some
     for place, group in enumerate(group for group in VALUES if group not in there):
         some[place % len(some)]["groups"].append(group)
+
+
+def _students(params: Params, models: list[str]) -> dict[str, Any]:
+    """Second-round models that need no file, like the first of the kept models that they begin after."""
+    small: dict[str, Any] = {}
+    for name, section in params.second_round.items():
+        after = [first for first in section.after if first in models]
+        if after and not section.files():
+            small[name] = section.own() | {"kind": section.kind, "after": after}
+    return small
 
 
 def _few_folds(small: dict[str, Any]) -> None:
     """As few folds as nest and as show every network of a fold that is made in another way; the first of them do."""
     overrides = [model["by_fold"] for model in small["models"].values() if model.get("by_fold")]
-    places = {fold: str(place) for place, fold in enumerate(sorted({key for one in overrides for key in one}, key=int))}
+    made: dict[str, str] = {}  # how the networks of a fold are made → the first fold of this kind
+    for fold in sorted({key for one in overrides for key in one}, key=int):
+        made.setdefault(json.dumps([one.get(fold) for one in overrides], sort_keys=True), fold)
+    places = {fold: str(place) for place, fold in enumerate(made.values())}
     if "k" in small.get("folds", {}):
-        _limit(small["folds"], {"k": max(_K, len(places))})
+        _limit(small["folds"], {"k": max(_K, len(places)), "rare": 1})  # of so few images
         for one in overrides:
-            moved = {places[fold]: section for fold, section in one.items()}
+            moved = {places[fold]: section for fold, section in one.items() if fold in places}
             one.clear()
             one.update(moved)
         if small.get("base_models", ["all"]) != ["all"]:
@@ -226,7 +241,7 @@ def _blend_small(small: dict[str, Any]) -> None:
     blend = small.get("blend")
     if blend is None:
         return
-    names = {*small["models"], *small["stackers"]}
+    names = {*small["models"], *small.get("second_round", {}), *small["stackers"]}
     if "members" in blend:
         blend["members"] = [name for name in blend["members"] if name in names]
     if "step" in blend:
@@ -238,6 +253,9 @@ def _stay_here(small: dict[str, Any], params: Params) -> None:
     small.pop("engine", None)
     small.pop("notify", None)
     small.setdefault("tracking", {})["uri"] = "sqlite:///mlflow.db"
+    if "alone" in small["tracking"]:
+        there = {*small["models"], *small.get("second_round", {})}
+        small["tracking"]["alone"] = [name for name in small["tracking"]["alone"] if name in there]
     if "artifacts" in small["tracking"]:
         small["tracking"]["artifacts"] = None
     dataset = small.setdefault("dataset", {})

@@ -10,6 +10,7 @@ from labelstack.formats.beside import read_beside, together
 from labelstack.formats.corrections import corrected
 from labelstack.formats.drawn_validation import with_validation
 from labelstack.formats.format import Draw, format_for
+from labelstack.formats.instance_table import write_instances
 from labelstack.formats.manifest import write_manifest
 from labelstack.formats.single_label import single_label_problems
 from labelstack.formats.submission import write_form
@@ -56,6 +57,7 @@ def run() -> None:
         write_manifest(paths.manifest(split), manifest)
     with storage.replacing(paths.BESIDE) as temporary:
         with_asked(beside, dataset.manifests["test"]).to_parquet(temporary, index=False)
+    write_instances(paths.INSTANCES, dataset.instances)
     frequency = dataset.labels["n_train"] / len(dataset.manifests["train"])
     with storage.replacing(paths.LABELS) as temporary:
         dataset.labels.assign(train_frequency=frequency).to_parquet(temporary, index=False)

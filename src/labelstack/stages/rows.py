@@ -66,6 +66,14 @@ class Rows:
         return self.where(np.isin(self.row_id, row_id))
 
 
+@dataclass(frozen=True)
+class MoreRows:
+    """Rows of the test split to learn from: int64 [m] ids, and what is learned of them, float32 [m, n_labels]."""
+
+    row_id: NDArray[np.int64]
+    targets: NDArray[np.float32]
+
+
 def stacking_split(params: Params) -> Split:
     """The split whose rows the second level learns from: validation, or train where base models have a fold each."""
     return "train" if params.by_fold else "validation"

@@ -14,7 +14,7 @@ from labelstack.stages.fold_files import read_fitted
 from labelstack.stages.logged_data import training_data
 from labelstack.stages.members import Network, second_round_model
 from labelstack.stages.train import learned_rows, log_network
-from labelstack.stages.work.second_networks import find_boxes, keep, learn, predict, restored, seen_whole
+from labelstack.stages.work.second_networks import find_boxes, keep, learn, numbers, predict, restored, seen_whole
 from labelstack.support import storage
 from labelstack.support.box import Boxes
 from labelstack.tracking.run_file import read_run_json
@@ -34,7 +34,7 @@ def run(name: str) -> None:
         "seed": params.seed,
         "task": params.dataset.task,
         "needs": storage.read_json(paths.NEEDS).get(name),
-    } | ({"metric": params.metric} if params.stops_early else {})
+    } | ({"metric": params.metric} if params.stops_early or section.by_metric else {})
     fitted = [paths.fit_rows(fold) for fold in own.folds]
     tags = lineage([paths.shards("train"), paths.manifest("train"), paths.LABELS, paths.view(name), *fitted], deciding)
     code = digest([kept_code_digest("second", *chosen(params, "second", name, fold)) for fold in own.folds])
@@ -75,5 +75,6 @@ def _train(
         rows, holdout = learned_rows(asked, model)
         run_.log_datasets(*training_data(params, rows, holdout))
         trained = learn(params, own, rows, holdout, boxes, work, lambda epoch, scores: run_.log_history([scores]))
+        run_.log_metrics(numbers(params, own.model, rows))
         log_network(run_, own, model, trained, rows.Y.shape[1])
     keep(own, work)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labelstack.params import Params
 from labelstack.params.second_round import SecondRoundSection
-from labelstack.stages.rows import Rows
+from labelstack.stages.rows import MoreRows, Rows
 from labelstack.support.box import Boxes
 
 if TYPE_CHECKING:
@@ -53,6 +53,14 @@ class SecondKind:
         NaN is a label that is not known and counts nothing. None: what base models learn of them, their labels.
         """
         return None
+
+    def more(self, rows: Rows) -> MoreRows | None:
+        """Test rows to learn from besides rows of train; None: there are none."""
+        return None
+
+    def numbers(self, rows: Rows) -> dict[str, float]:
+        """What is worth knowing of its targets, for the network's MLflow run."""
+        return {}
 
 
 def whole(params: Params, section: SecondRoundSection, manifests: Mapping[str, pd.DataFrame]) -> dict[str, Boxes]:

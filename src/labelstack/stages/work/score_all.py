@@ -23,7 +23,7 @@ from labelstack.stages import paths
 from labelstack.stages.cross_fitted import read_cross_fitted
 from labelstack.stages.fold_files import read_audit, stacking_rows
 from labelstack.stages.label_sets import label_sets, load_decision, probabilities
-from labelstack.stages.members import THE_BLEND, Member, cube_members, everyone
+from labelstack.stages.members import THE_BLEND, Member, everyone, network_members
 from labelstack.stages.rows import Rows, label_table, rows_in
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.stages.work.score_attributes import attribute_scores
@@ -74,7 +74,7 @@ def compute(params: Params) -> Evaluated:
         if answers is not None and asked is not None:
             said = probabilities(read_predictions(member.test), asked.row_id, labels)
             scored |= attribute_scores(asked.where(answered(said)), said[answered(said)], labels, prefix="test_")
-        table[name] = {"kind": member.kind, **scored}
+        table[name] = {"kind": member.kind, **({"flattered": True} if name in params.flattered else {}), **scored}
     primary = metric_of(params.metric).cross_fitted
     evaluation: dict[str, Any] = {
         "primary": primary,
@@ -108,6 +108,12 @@ def caveats(params: Params) -> list[str]:
         )
     if params.training.monitor == "fold":
         said.append("Flattered: the networks were stopped by the very rows that they are scored on.")
+    if params.flattered:
+        said.append(
+            f"Flattered: {', '.join(params.flattered)}, since what taught them has seen the rows that they predict. "
+            "Stackers do not learn from students, their weights in the blend are chosen on the audit rows (0 without), "
+            "and cross-fitted scores of the blend are without them."
+        )
     return said
 
 
@@ -177,7 +183,11 @@ def comparisons(params: Params, table: Mapping[str, Mapping[str, Any]], rows: Ro
         return read_cross_fitted(there[name].cross_fitted, rows.row_id, metric)
 
     def best(*kinds: str) -> str | None:
-        of_kind = (name for name in table if table[name]["kind"] in kinds and not params.groups_of(name))
+        of_kind = (
+            name
+            for name, scored in table.items()
+            if scored["kind"] in kinds and not scored.get("flattered") and not params.groups_of(name)
+        )
         return max(of_kind, key=lambda name: table[name][metric.cross_fitted], default=None)
 
     stacker, single = best("stacker"), best("base model", "second round")
@@ -196,7 +206,7 @@ def write_plots(
 ) -> None:
     """Tables behind `dvc plots show`: leaderboard, training curves, threshold curve, per-label scores."""
     write_csv("leaderboard", pd.DataFrame([{"name": name, **row} for name, row in table.items()]))
-    networks = [network for one in cube_members(params) for network in one.networks]
+    networks = [network for one in network_members(params) for network in one.networks]
     histories = [pd.read_csv(network.history).assign(model=network.name) for network in networks]
     write_csv("training", pd.concat(histories).drop(columns="seconds"))
     blended = read_predictions(THE_BLEND.oof)

@@ -62,9 +62,15 @@ def learn(
         work,
         on_epoch,
         targets=kind.targets(rows),
+        more=kind.more(rows),
         boxes=boxes["train"],
         start=kind.start(own.fold),
     )
+
+
+def numbers(params: Params, name: str, rows: Rows) -> dict[str, float]:
+    """What is worth knowing of what a network is taught."""
+    return kind_of(params, params.second_round[name]).numbers(rows)
 
 
 def keep(own: Network, work: Path) -> None:

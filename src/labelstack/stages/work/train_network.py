@@ -15,7 +15,7 @@ from labelstack.images.shards.verify import check_shards
 from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.stages.members import Network
-from labelstack.stages.rows import Rows, label_table
+from labelstack.stages.rows import MoreRows, Rows, label_table
 from labelstack.support.box import Boxes
 from labelstack.support.storage import replacing
 
@@ -48,6 +48,7 @@ def compute(
     on_epoch: Callable[[int, dict[str, float]], None],
     *,
     targets: NDArray[np.float32] | None = None,
+    more: MoreRows | None = None,
     boxes: Boxes | None = None,
     start: Path | None = None,
 ) -> Trained:
@@ -59,6 +60,7 @@ def compute(
     work : folder of the checkpoints, from which a killed attempt goes on
     on_epoch : called after each epoch with its number and scores
     targets : float32 [n, n_labels], what is learned of the rows, NaN where a label is not known; None: their labels
+    more : rows of test that are learned from besides
     boxes : the part of an image that is seen, by row id; None: all images whole
     start : weights to begin with; None: as the model's params say
     """
@@ -83,10 +85,17 @@ def compute(
         size, shards = model.image_size, paths.shards("train")
         batches = evaluation_batches(shards, held_out.image_id, size, 256, model.resize, boxes)
         holdout = (np.concatenate([images for _, images in batches]), held_out.Y[:, columns])
+    taught, seen = Y.astype(np.float32) if targets is None else targets, rows.image_id
+    shards_of = [(paths.shards("train"), len(seen))]
+    if more is not None and len(more.row_id):
+        check_shards(paths.shards("test"), params.images.verify, f"train {own.name}")
+        shards_of.append((paths.shards("test"), len(more.row_id)))
+        seen = np.concatenate([seen, more.row_id])
+        taught = np.concatenate([taught, more.targets[:, columns]])
     with TrainingBatches(
-        paths.shards("train"),
-        rows.image_id,
-        Y.astype(np.float32) if targets is None else targets,
+        shards_of,
+        seen,
+        taught,
         size=model.image_size,
         batch_size=model.batch_size,
         seed=params.seed + model.seed,

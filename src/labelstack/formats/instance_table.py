@@ -1,0 +1,88 @@
+"""The table of instances beside the manifest: a row for each, photos in the manifest's order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from labelstack.formats.instance_rows import InstanceRows
+from labelstack.masks.run_lengths import RunLengths
+from labelstack.support.errors import UserError
+from labelstack.support.storage import replacing
+
+_ROW_GROUP = 20_000
+_SIDES = ("height", "width", "left", "top", "right", "bottom", "area")
+SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.int64(), nullable=False),
+        pa.field("category", pa.int32(), nullable=False),
+        pa.field("attributes", pa.list_(pa.int32()), nullable=False),
+        pa.field("runs", pa.list_(pa.int32()), nullable=False),
+        *(pa.field(name, pa.int32(), nullable=False) for name in _SIDES),
+    ]
+)
+
+
+def instance_table(rows: InstanceRows, image_id: NDArray[np.int64]) -> pa.Table:
+    """The instances of all photos, those of a photo together and in the file's order.
+
+    Parameters
+    ----------
+    image_id : int64 [n_photos], of the photos in ``rows.names``
+    """
+    photo = np.array(rows.photo, np.int64)
+    drawn = pa.Table.from_batches(rows.parts) if rows.parts else SCHEMA.empty_table().select(["runs", *_SIDES])
+    columns = {
+        "image_id": pa.array(image_id[photo]),
+        "category": pa.array(rows.category, pa.int32()),
+        "attributes": pa.array(rows.attributes, pa.list_(pa.int32())),
+        **{name: drawn[name] for name in ("runs", *_SIDES)},
+    }
+    table = pa.table(columns).cast(SCHEMA)
+    if (np.diff(photo) < 0).any():
+        table = table.take(pa.array(np.argsort(photo, kind="stable")))
+    return table
+
+
+def write_instances(path: str | Path, table: pa.Table | None) -> None:
+    """Write a table of instances, None being one without rows; equal tables give equal bytes."""
+    table = SCHEMA.empty_table() if table is None else table
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        for start in range(0, max(len(table), 1), _ROW_GROUP):
+            writer.write_table(table.slice(start, _ROW_GROUP).combine_chunks(), row_group_size=_ROW_GROUP)
+
+
+def read_instances(path: str | Path, image_ids: ArrayLike | None = None) -> pa.Table:
+    """Instances of some photos, or of all, in the table's order; raise ``UserError`` when it is not such a table.
+
+    Only those parts of the file are read in which they lie.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            if file.schema_arrow.names != SCHEMA.names:
+                raise UserError(f"{path}: not a table of instances with columns {', '.join(SCHEMA.names)}")
+            parts = [
+                part if image_ids is None else part.filter(pa.array(np.isin(part["image_id"].to_numpy(), image_ids)))
+                for group in range(file.num_row_groups)
+                if image_ids is None or np.isin(file.read_row_group(group, ["image_id"])[0].to_numpy(), image_ids).any()
+                for part in [file.read_row_group(group)]
+            ]
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a table of instances ({error})") from None
+    return pa.concat_tables(parts).cast(SCHEMA) if parts else SCHEMA.empty_table()
+
+
+def masks_of(table: pa.Table) -> RunLengths:
+    """The masks of a table's rows."""
+    lists = table["runs"].combine_chunks()
+    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+    values = lists.flatten().to_numpy().astype(np.int64)
+    bounds = lists.offsets.to_numpy().astype(np.int64) // 2
+    height, width = (table[name].to_numpy().astype(np.int64) for name in ("height", "width"))
+    return RunLengths(values[0::2] - 1, values[1::2], bounds - bounds[0], height, width)
