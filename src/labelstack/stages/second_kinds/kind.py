@@ -40,6 +40,13 @@ class SecondKind:
         """
         return None
 
+    def boxes(self) -> Mapping[str, Boxes] | None:
+        """Which part of each image is seen, by split and row id, where the networks it begins with say so.
+
+        None: what the stage `views` wrote.
+        """
+        return None
+
     def targets(self, rows: Rows) -> NDArray[np.float32] | None:
         """What is learned of rows of train, float32 [n, n_labels], where a kind knows better than base models do.
 
