@@ -210,4 +210,4 @@ def test_of_neighbours_nothing_is_learned(tmp_path: Path) -> None:
     assert told.startswith("second_round.near")
     assert "epochs: labels are looked up and nothing is learned: leave out epochs, mixup" in told
     (told,) = said_of(tmp_path, near=near | {"after": ["plain", "net"]})
-    assert "within one base model's features, and 2 are named" in told
+    assert "neighbours within one base model's features, and 2 are named" in told

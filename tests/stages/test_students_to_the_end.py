@@ -1,4 +1,4 @@
-"""A student, pseudo labels and neighbours through the real pipeline: flattered rows set apart, weights by audit rows, a version."""
+"""A student, pseudo labels and neighbours through the real pipeline: who is flattered stands apart; versions."""
 
 from __future__ import annotations
 

@@ -22,9 +22,7 @@ class NeighboursSection(SecondRoundSection):
     @model_validator(mode="after")
     def _nothing_learned(self) -> NeighboursSection:
         if len(self.after) != 1:
-            raise ValueError(
-                f"after: neighbours are looked for within one base model's features, not {len(self.after)}"
-            )
+            raise ValueError(f"after: neighbours within one base model's features, and {len(self.after)} are named")
         if named := sorted(self.model_fields_set & set(LearningSection.model_fields) - {"tta"}):
             raise ValueError(f"{named[0]}: labels are looked up and nothing is learned: leave out {', '.join(named)}")
         return self
