@@ -54,6 +54,8 @@ def learn(
 ) -> Trained:
     """Train a network, from the weights and for the targets of its kind; arguments as of ``train_network.compute``."""
     kind = kind_of(params, params.second_round[own.model])
+    if (made := kind.made(own, rows)) is not None:
+        return made
     return train_network.compute(
         params,
         own,
