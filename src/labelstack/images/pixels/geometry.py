@@ -108,10 +108,8 @@ class Plan:
 
     def apply(self, place: int, source: Pixels, out: Pixels) -> None:
         """Resample an image uint8 [h, w, 3] into ``out`` uint8 [height, width, 3]."""
-        if self.matrices is not None and self.moved[place]:
-            down, across = self.height / source.shape[0], self.width / source.shape[1]
-            to_square = [[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]]
-            matrix = (self.matrices[place] @ to_square)[:2]
+        matrix = self._matrix(place, source)
+        if matrix is not None:
             cv2.warpAffine(source, matrix, (self.width, self.height), out, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101)
             return
         if self.cropped[place]:
@@ -122,6 +120,24 @@ class Plan:
             cv2.flip(square, 1, out)
         else:
             out[:] = square
+
+    def apply_to_map(self, place: int, source: Pixels, out: Pixels) -> None:
+        """Resample a class map uint8 [h, w], as large as the image, into ``out``: each pixel is the nearest one's."""
+        matrix = self._matrix(place, source)
+        if matrix is not None:
+            cv2.warpAffine(source, matrix, (self.width, self.height), out, cv2.INTER_NEAREST, cv2.BORDER_REFLECT_101)
+            return
+        part = self._cut(place, source) if self.cropped[place] else source
+        square = cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
+        out[:] = square[:, ::-1] if self.flipped[place] else square
+
+    def _matrix(self, place: int, source: Pixels) -> Reals | None:
+        """Where the pixels of an image come to lie, float64 [2, 3]; None where it is not moved."""
+        if self.matrices is None or not self.moved[place]:
+            return None
+        down, across = self.height / source.shape[0], self.width / source.shape[1]
+        to_square = [[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]]
+        return np.asarray((self.matrices[place] @ to_square)[:2])
 
     def _cut(self, place: int, source: Pixels) -> Pixels:
         """What a crop leaves of an image before it is flipped, to the nearest pixels, at least one each way."""
