@@ -7,6 +7,7 @@ pixels: ``Affine`` with reflected borders, ``Crop`` with ``keep_size``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -109,9 +110,7 @@ class Plan:
     def apply(self, place: int, source: Pixels, out: Pixels) -> None:
         """Resample an image uint8 [h, w, 3] into ``out`` uint8 [height, width, 3]."""
         if self.matrices is not None and self.moved[place]:
-            down, across = self.height / source.shape[0], self.width / source.shape[1]
-            to_square = [[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]]
-            matrix = (self.matrices[place] @ to_square)[:2]
+            matrix = self._from_stored(place, *source.shape[:2])
             cv2.warpAffine(source, matrix, (self.width, self.height), out, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101)
             return
         if self.cropped[place]:
@@ -122,6 +121,25 @@ class Plan:
             cv2.flip(square, 1, out)
         else:
             out[:] = square
+
+    def apply_to_classes(self, place: int, source: NDArray[Any], out: NDArray[Any]) -> None:
+        """Move a class map, uint8 or uint16 [h, w], as ``apply`` moves its image: to each pixel the nearest's class."""
+        nearest, size = cv2.INTER_NEAREST_EXACT, (self.width, self.height)
+        if self.matrices is not None and self.moved[place]:
+            matrix = self._from_stored(place, *source.shape[:2])
+            cv2.warpAffine(source, matrix, size, out, cv2.INTER_NEAREST, cv2.BORDER_REFLECT_101)
+            return
+        if self.cropped[place]:
+            source = self._cut(place, source)
+        square = source if source.shape[:2] == size[::-1] else cv2.resize(source, size, interpolation=nearest)
+        out[:] = square[:, ::-1] if self.flipped[place] else square
+
+    def _from_stored(self, place: int, height: int, width: int) -> Reals:
+        """The matrix of an image, float64 [2, 3], from where its pixels are stored."""
+        assert self.matrices is not None
+        down, across = self.height / height, self.width / width
+        to_square = [[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]]
+        return np.asarray((self.matrices[place] @ to_square)[:2])
 
     def _cut(self, place: int, source: Pixels) -> Pixels:
         """What a crop leaves of an image before it is flipped, to the nearest pixels, at least one each way."""
