@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labelstack.stages.members import Network
-    from labelstack.stages.work.train_network import Trained
+    from labelstack.stages.trained import Trained
 
 View = Callable[[Params, SecondRoundSection, Mapping[str, "pd.DataFrame"]], Mapping[str, Boxes]]
 
