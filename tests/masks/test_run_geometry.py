@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
@@ -19,6 +19,7 @@ two = st.tuples(st.integers(1, 4), st.integers(1, 4), sides, sides).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(pictures)
 def test_boxes_hold_all_pixels_and_no_more(masks: np.ndarray) -> None:
     for mask, box in zip(masks, boxes(encode(masks)), strict=True):
@@ -27,6 +28,7 @@ def test_boxes_hold_all_pixels_and_no_more(masks: np.ndarray) -> None:
         assert box.tolist() == expected
 
 
+@settings(deadline=None)
 @given(pictures.filter(lambda masks: masks.any(axis=(1, 2)).all()))
 def test_boxes_are_pycocotools(masks: np.ndarray) -> None:
     theirs = coco.toBbox(coco.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))))
@@ -34,6 +36,7 @@ def test_boxes_are_pycocotools(masks: np.ndarray) -> None:
     assert np.array_equal(np.stack([left, top, right - left, bottom - top], axis=1), theirs)
 
 
+@settings(deadline=None)
 @given(pictures, st.integers(1, 20), st.integers(1, 20))
 def test_another_size_takes_the_pixel_in_which_the_middle_lies(masks: np.ndarray, height: int, width: int) -> None:
     rows = [(2 * y + 1) * masks.shape[1] // (2 * height) for y in range(height)]
@@ -61,6 +64,7 @@ def test_masks_of_several_sizes_come_to_one() -> None:
     assert decode(resized(mixed, 4, 6)).all()
 
 
+@settings(deadline=None)
 @given(pictures.filter(len))
 def test_disjoint_masks_keep_what_no_earlier_one_has(masks: np.ndarray) -> None:
     taken, expected = np.zeros(masks.shape[1:], bool), []
@@ -72,6 +76,7 @@ def test_disjoint_masks_keep_what_no_earlier_one_has(masks: np.ndarray) -> None:
     assert np.array_equal(found.start, again.start)
 
 
+@settings(deadline=None)
 @given(two)
 def test_overlap_is_that_of_pixels(pair: tuple[np.ndarray, np.ndarray]) -> None:
     a, b = pair

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
@@ -39,6 +39,7 @@ def looped(mask: np.ndarray) -> list[tuple[int, int]]:
     return runs
 
 
+@settings(deadline=None)
 @given(pictures)
 def test_encodes_as_a_loop_over_pixels_does_and_decodes_again(masks: np.ndarray) -> None:
     runs = encode(masks)
@@ -51,6 +52,7 @@ def test_encodes_as_a_loop_over_pixels_does_and_decodes_again(masks: np.ndarray)
     assert areas(runs).tolist() == masks.sum(axis=(1, 2)).tolist()
 
 
+@settings(deadline=None)
 @given(pictures.filter(len))
 def test_agrees_with_pycocotools(masks: np.ndarray) -> None:
     theirs = coco.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
@@ -65,6 +67,7 @@ def test_agrees_with_pycocotools(masks: np.ndarray) -> None:
         assert np.array_equal(coco.decode(as_theirs).astype(bool), masks[i])
 
 
+@settings(deadline=None)
 @given(maps)
 def test_a_map_is_its_values_masks(picture: np.ndarray) -> None:
     values, runs = encode_map(picture, background=0)
@@ -74,6 +77,7 @@ def test_a_map_is_its_values_masks(picture: np.ndarray) -> None:
     assert np.array_equal(paint(runs, values, 0, picture.shape), picture)
 
 
+@settings(deadline=None)
 @given(pictures.filter(len), st.data())
 def test_later_masks_are_seen_where_masks_overlap(masks: np.ndarray, data: st.DataObject) -> None:
     values = np.array(data.draw(st.lists(st.integers(0, 200), min_size=len(masks), max_size=len(masks))), np.uint8)
@@ -94,6 +98,7 @@ def test_the_smallest_lies_on_top() -> None:
     assert picture.tolist() == [[9, 9, 9, 8], [9, 7, 9, 8], [9, 9, 9, 8], [8, 8, 8, 8]]
 
 
+@settings(deadline=None)
 @given(pictures, st.data())
 def test_takes_and_joins_masks(masks: np.ndarray, data: st.DataObject) -> None:
     chosen = data.draw(st.lists(st.integers(0, max(len(masks) - 1, 0)), max_size=6 if len(masks) else 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -14,6 +14,7 @@ from labelstack.masks.run_text import read_runs, write_runs
 pictures = st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9)).flatmap(lambda s: arrays(bool, s))
 
 
+@settings(deadline=None)
 @given(pictures)
 def test_what_is_written_is_read_again(masks: np.ndarray) -> None:
     runs = encode(masks)
@@ -89,6 +90,7 @@ def test_no_texts() -> None:
     assert write_runs(runs) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("0123456789 -.a\t", max_size=12), max_size=6))
 def test_any_texts_are_read_alike_together_and_alone(texts: list[str]) -> None:
     sizes = [3] * len(texts)

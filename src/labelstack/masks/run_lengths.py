@@ -120,13 +120,18 @@ def decode(runs: RunLengths) -> Bools:
     if not len(runs):
         return np.zeros((0, 0, 0), bool)
     height, width = runs.size
-    begins = runs.start + runs.mask * (height * width)
-    ends = begins + runs.length
+    pixels = _filled(runs.start, runs.length, runs.mask, (len(runs), height * width))
+    return pixels.reshape(len(runs), width, height).transpose(0, 2, 1)
+
+
+def _filled(start: Ints, length: Ints, row: Ints, shape: tuple[int, int]) -> Bools:
+    """True in runs of rows, bool of a shape; the runs of a row ascend, and so do rows."""
+    begins = start + row * shape[1]
     lengths, inked = np.empty(2 * len(begins) + 1, np.int64), np.zeros(2 * len(begins) + 1, bool)
-    lengths[1::2], inked[1::2] = runs.length, True
-    lengths[0::2] = np.append(begins, len(runs) * height * width)
-    lengths[2::2] -= ends
-    return np.repeat(inked, lengths).reshape(len(runs), width, height).transpose(0, 2, 1)
+    lengths[1::2], inked[1::2] = length, True
+    lengths[0::2] = np.append(begins, shape[0] * shape[1])
+    lengths[2::2] -= begins + length
+    return np.repeat(inked, lengths).reshape(shape)
 
 
 def paint(runs: RunLengths, values: ArrayLike, background: int, size: tuple[int, int] | None = None) -> NDArray[Any]:
@@ -148,8 +153,9 @@ def paint(runs: RunLengths, values: ArrayLike, background: int, size: tuple[int,
     end = start + runs.length[order]
     if (end[:-1] > start[1:]).any():
         edges, covered = cover(runs)
-        top = len(runs) - 1 - np.argmax(covered[::-1], axis=0)
-        seen = covered[top, np.arange(len(top))]
+        kind = np.min_scalar_type(len(runs))
+        top = (covered * np.arange(1, len(runs) + 1, dtype=kind)[:, None]).max(axis=0).astype(np.int64) - 1
+        seen = top >= 0
         start, end, value = edges[:-1][seen], edges[1:][seen], shown[top[seen]]
     lengths, colours = np.empty(2 * len(start) + 1, np.int64), np.full(2 * len(start) + 1, background, shown.dtype)
     lengths[1::2], colours[1::2] = end - start, value
@@ -172,10 +178,8 @@ def cover(runs: RunLengths) -> tuple[Ints, Bools]:
     place = np.empty(len(bounds), np.int64)
     place[order] = np.cumsum(new) - 1
     edges = bounds[order][new]
-    steps = np.zeros((len(runs), len(edges)), np.int8)
-    steps[runs.mask, place[0::2]] = 1
-    steps[runs.mask, place[1::2]] -= 1  # a run may begin where the one before ends
-    return edges, np.cumsum(steps[:, :-1], axis=1, dtype=np.int8).astype(bool)
+    low, high = place[0::2], place[1::2]
+    return edges, _filled(low, high - low, runs.mask, (len(runs), len(edges) - 1))
 
 
 def smallest_last(runs: RunLengths) -> Ints:
