@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from labelstack.stacking.cells import row_blocks
+from labelstack.stacking.stackers.array_stacker import CELLS
 from labelstack.stacking.stackers.cnn_start import fit_start, left_out_logits, start_logits
 from labelstack.stacking.stackers.cnn_steps import History, Steps
 from labelstack.stacking.stackers.linear import LogisticStacker
@@ -99,10 +101,15 @@ class ResidualNetworks:
         return fitted
 
     def predict(self, cube: Floats) -> list[Floats]:
-        """Probabilities float32 [n, n_labels] of each network."""
-        first = start_logits(self.start, cube)
-        arrays, steps = self._arrays(cube, first), _steps(*self._architecture())
-        return [expit(first + steps.correction(model, arrays)).astype(np.float32) for model in self.models]
+        """Probabilities float32 [n, n_labels] of each network, in the blocks of rows in which the start answers."""
+        steps = _steps(*self._architecture())
+        answers = [np.empty((len(cube), self.shape[1]), np.float32) for _ in self.models]
+        for rows in row_blocks(len(cube), cube[0].size, CELLS):
+            first = start_logits(self.start, cube[rows])
+            arrays = self._arrays(cube[rows], first)
+            for answer, model in zip(answers, self.models, strict=True):
+                answer[rows] = expit(first + steps.correction(model, arrays))
+        return answers
 
     def _architecture(self) -> tuple[Any, ...]:
         own = self.settings
