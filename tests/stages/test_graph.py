@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "images/fetching": NETWORKS | {"ingest", "download", "predict", "register"},
     "images/pixels": NETWORKS | {"download", "predict"},
     "images/shards": ALL - {"sample", "ingest", "members", "needs"},
+    "masks": {"sample", "ingest", "submit"},
     "networks": NETWORKS | {"predict"},
     "networks/backbones": NETWORKS | {"predict"},
     "networks/losses": NETWORKS,
