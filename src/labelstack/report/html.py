@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from labelstack.report import figures, page
-from labelstack.report.content import GalleryItem, LeaderboardRow, ReportContent, known, ranked
+from labelstack.report.content import GalleryItem, LeaderboardRow, ReportContent, best_score, known, ranked
 from labelstack.scoring.metric import Metric, family_name
 from labelstack.support.progress import bar
 from labelstack.support.storage import replacing
@@ -101,9 +101,8 @@ def _best(rows: Sequence[LeaderboardRow], metric: Metric) -> dict[tuple[str, str
     best: dict[tuple[str, str], float] = {}
     for scoring in _SCORINGS:
         for each in metric.family:
-            scores = [score for row in rows if (score := row.score(scoring, each.key)) is not None]
-            if scores:
-                best[scoring, each.key] = max(scores)
+            if (score := best_score(rows, scoring, each.key)) is not None:
+                best[scoring, each.key] = score
     return best
 
 

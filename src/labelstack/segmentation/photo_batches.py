@@ -66,6 +66,6 @@ class PhotoBatches:
             for place, row in enumerate(rows):
                 source = np.asarray(self.class_maps[row])
                 moved = np.empty(self.size, source.dtype)
-                plan.apply_to_classes(place, source, moved)
+                plan.apply_to_map(place, source, moved)
                 classes[place] = moved
             yield images, classes

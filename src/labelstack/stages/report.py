@@ -13,7 +13,15 @@ from labelstack.images.shards.shard_files import images_by_id
 from labelstack.params import Params, load_params
 from labelstack.predictions import read_predictions
 from labelstack.report import figures
-from labelstack.report.content import GalleryItem, MLflowHint, ReportContent, ThresholdCurve, gallery_item, pick_gallery
+from labelstack.report.content import (
+    GalleryItem,
+    MLflowHint,
+    ReportContent,
+    ServedRow,
+    ThresholdCurve,
+    gallery_item,
+    pick_gallery,
+)
 from labelstack.report.html import write_report
 from labelstack.scoring import metrics
 from labelstack.scoring.metric import metric_of
@@ -22,7 +30,7 @@ from labelstack.stages.board import comparison_rows, decision_rows, fixed_thresh
 from labelstack.stages.common import done
 from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.label_sets import load_decision
-from labelstack.stages.members import THE_BLEND, cube_members
+from labelstack.stages.members import THE_BLEND, network_members
 from labelstack.stages.rows import Split, label_table
 from labelstack.support import storage
 from labelstack.support.credentials import without_credentials
@@ -88,7 +96,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         },
         leaderboard=rows,
         per_label=per_label,
-        curves={one.name: pd.read_csv(one.history) for member in cube_members(params) for one in member.networks},
+        curves={one.name: pd.read_csv(one.history) for member in network_members(params) for one in member.networks},
         threshold_curve=threshold_curve(params),
         blend_weights=storage.read_json(THE_BLEND.learnt)["weights"],
         gallery=gallery(params, labels),
@@ -98,6 +106,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         notes=notes(params, evaluation),
         decisions=decision_rows(params, evaluation),
         comparisons=comparison_rows(evaluation),
+        served=[ServedRow(name, **row) for name, row in registration.get("served", {}).items()],
         metric=metric_of(params.metric),
         fixed_threshold=fixed_threshold(params),
     )

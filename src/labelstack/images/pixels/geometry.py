@@ -109,8 +109,8 @@ class Plan:
 
     def apply(self, place: int, source: Pixels, out: Pixels) -> None:
         """Resample an image uint8 [h, w, 3] into ``out`` uint8 [height, width, 3]."""
-        if self.matrices is not None and self.moved[place]:
-            matrix = self._from_stored(place, *source.shape[:2])
+        matrix = self._matrix(place, source)
+        if matrix is not None:
             cv2.warpAffine(source, matrix, (self.width, self.height), out, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101)
             return
         if self.cropped[place]:
@@ -122,26 +122,25 @@ class Plan:
         else:
             out[:] = square
 
-    def apply_to_classes(self, place: int, source: NDArray[Any], out: NDArray[Any]) -> None:
+    def apply_to_map(self, place: int, source: NDArray[Any], out: NDArray[Any]) -> None:
         """Move a class map, uint8 or uint16 [h, w], as ``apply`` moves its image: to each pixel the nearest's class."""
-        nearest, size = cv2.INTER_NEAREST_EXACT, (self.width, self.height)
-        if self.matrices is not None and self.moved[place]:
-            matrix = self._from_stored(place, *source.shape[:2])
-            cv2.warpAffine(source, matrix, size, out, cv2.INTER_NEAREST, cv2.BORDER_REFLECT_101)
+        matrix = self._matrix(place, source)
+        if matrix is not None:
+            cv2.warpAffine(source, matrix, (self.width, self.height), out, cv2.INTER_NEAREST, cv2.BORDER_REFLECT_101)
             return
-        if self.cropped[place]:
-            source = self._cut(place, source)
-        square = source if source.shape[:2] == size[::-1] else cv2.resize(source, size, interpolation=nearest)
+        part = self._cut(place, source) if self.cropped[place] else source
+        square = cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
         out[:] = square[:, ::-1] if self.flipped[place] else square
 
-    def _from_stored(self, place: int, height: int, width: int) -> Reals:
-        """The matrix of an image, float64 [2, 3], from where its pixels are stored."""
-        assert self.matrices is not None
-        down, across = self.height / height, self.width / width
+    def _matrix(self, place: int, source: NDArray[Any]) -> Reals | None:
+        """Where the pixels of an image come to lie, float64 [2, 3]; None where it is not moved."""
+        if self.matrices is None or not self.moved[place]:
+            return None
+        down, across = self.height / source.shape[0], self.width / source.shape[1]
         to_square = [[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]]
         return np.asarray((self.matrices[place] @ to_square)[:2])
 
-    def _cut(self, place: int, source: Pixels) -> Pixels:
+    def _cut(self, place: int, source: NDArray[Any]) -> NDArray[Any]:
         """What a crop leaves of an image before it is flipped, to the nearest pixels, at least one each way."""
         (height, width), shares = source.shape[:2], self.shares[place].tolist()
         top, right, bottom, left = (round(n * share) for n, share in zip((height, width) * 2, shares, strict=True))
