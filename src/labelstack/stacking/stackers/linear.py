@@ -322,8 +322,7 @@ def _descend(values: Sequence[float], loss: Callable[[float], float]) -> None:
 
 def _each(work: Callable[[slice], _T], blocks: list[slice], description: str) -> list[_T]:
     """Results of all blocks in their order, computed on all cores."""
-    shown = {"total": len(blocks), "desc": description, "unit": "block"}
     if cores() < 2:
-        return list(bar(map(work, blocks), **shown))
+        return list(bar(map(work, blocks), total=len(blocks), desc=description, unit="block"))
     with ThreadPoolExecutor(cores()) as pool:
-        return list(bar(pool.map(work, blocks), **shown))
+        return list(bar(pool.map(work, blocks), total=len(blocks), desc=description, unit="block"))

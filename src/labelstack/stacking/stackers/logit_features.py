@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.stacking.cells import row_blocks
+
 Floats = NDArray[np.float64]
 _PRODUCTS = 50_000_000  # numbers kept of products of shared columns
 _FARTHEST = 12.0  # logits of combined probabilities are cut off at ±12
@@ -34,16 +36,19 @@ def rivals(z: Floats) -> NDArray[np.float32]:
 
     For each image and label, over the other labels' logits z: log Σ exp z, the largest z, log Σ p.
     """
-    z = np.clip(z, -_FARTHEST, _FARTHEST)
     n, n_labels = z.shape
+    found = np.zeros((n_labels, n, 3), np.float32)
     if n_labels == 1:
-        return np.zeros((1, n, 3), np.float32)
-    odds = np.exp(z)
-    p = odds / (1 + odds)
-    order = np.partition(z, n_labels - 2, axis=1)
-    largest = np.where(z == order[:, -1:], order[:, -2:-1], order[:, -1:])
-    columns = [_log_of_others(odds), largest, _log_of_others(p)]
-    return np.stack([column.T for column in columns], axis=2).astype(np.float32)
+        return found
+    for rows in row_blocks(n, n_labels):
+        part = np.clip(z[rows], -_FARTHEST, _FARTHEST)
+        odds = np.exp(part)
+        p = odds / (1 + odds)
+        order = np.partition(part, n_labels - 2, axis=1)
+        largest = np.where(part == order[:, -1:], order[:, -2:-1], order[:, -1:])
+        for column, values in enumerate((_log_of_others(odds), largest, _log_of_others(p))):
+            found[:, rows, column] = values.T
+    return found
 
 
 def _log_of_others(values: Floats) -> Floats:

@@ -18,6 +18,9 @@ from labelstack.support.box import Boxes
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labelstack.stages.members import Network
+    from labelstack.stages.trained import Trained
+
 View = Callable[[Params, SecondRoundSection, Mapping[str, "pd.DataFrame"]], Mapping[str, Boxes]]
 
 
@@ -52,6 +55,10 @@ class SecondKind:
 
         NaN is a label that is not known and counts nothing. None: what base models learn of them, their labels.
         """
+        return None
+
+    def made(self, own: Network, rows: Rows) -> Trained | None:
+        """Write the network of a fold from its rows, where it is not trained; None: it is."""
         return None
 
     def more(self, rows: Rows) -> MoreRows | None:

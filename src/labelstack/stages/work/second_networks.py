@@ -16,8 +16,8 @@ from labelstack.stages.fold_files import read_asked
 from labelstack.stages.members import Network
 from labelstack.stages.rows import Rows
 from labelstack.stages.second_kinds.kind import kind_of
+from labelstack.stages.trained import Trained
 from labelstack.stages.work import predict_network, train_network
-from labelstack.stages.work.train_network import Trained
 from labelstack.support import storage
 from labelstack.support.box import Boxes
 from labelstack.support.sealed import is_sealed, seal
@@ -54,6 +54,8 @@ def learn(
 ) -> Trained:
     """Train a network, from the weights and for the targets of its kind; arguments as of ``train_network.compute``."""
     kind = kind_of(params, params.second_round[own.model])
+    if (made := kind.made(own, rows)) is not None:
+        return made
     return train_network.compute(
         params,
         own,
