@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from labelstack.scoring.metrics import f_beta
 from labelstack.stacking.stackers import linear
 from labelstack.stacking.stackers.linear import LogisticStacker, RidgeStacker
-from labelstack.stacking.stackers.logit_features import Context, LogitColumns, own_inputs, rivals
+from labelstack.stacking.stackers.logit_features import Context, LogitColumns, SharedColumns, own_inputs, rivals
 from labelstack.stacking.stackers.newton import LOGISTIC, SQUARED, fit_labels, fit_shared, leave_one_out
 from labelstack.stacking.stackers.xgb_training import thread_count
 from labelstack.support.cores import cores
@@ -97,7 +97,7 @@ def test_shared_weights_are_the_regression_of_all_labels_in_one():
     X, Y, penalty, _ = newton_case(n_labels=5)
     centre = np.array([0.5, 0.0, -0.5, 0.0])
     blocks = [(X[:2], Y[:2]), (X[2:], Y[2:])]
-    found = fit_shared(lambda: blocks, penalty, centre)
+    found = fit_shared([lambda block=block: block for block in blocks], penalty, centre)
     flat, offset = X.reshape(1, -1, 4), (X.reshape(-1, 4) @ centre)[None]
     np.testing.assert_allclose(found, centre + fit_labels(flat, Y.reshape(1, -1), penalty, offset)[0], atol=1e-6)
 
@@ -149,8 +149,8 @@ def test_a_context_of_lower_rank_keeps_the_strongest_directions():
 
 
 def test_blocks_cover_all_labels_in_order():
-    columns = LogitColumns(np.zeros((7, 5, 3), np.float32), np.ones((5, 2)))
-    blocks = list(columns.blocks(size=60))
+    columns = LogitColumns(np.zeros((7, 5, 3), np.float32), SharedColumns(np.ones((5, 2))))
+    blocks = list(columns.blocks(size=40))
     assert [label for block in blocks for label in range(7)[block]] == list(range(7))
     assert len(blocks) == 4
     assert columns.of(blocks[0]).shape == (2, 5, 6)

@@ -213,6 +213,7 @@ OTHERS: dict[str, list[Any]] = {
     "augment.resized_crop": [{"area": [0.5, 1]}],
     "augment.crop_if_needed": [{"sides": 3}],
     "augment.rect_crop": [{"chance": 0.5}],
+    "augment.scaled_crop": [{"chance": 0.5}],
     "augment.one_of": [[{"of": {"clahe": {}}}]],
     "augment.erase": [{"chance": 0.3}],
     "second_round": [{"closer": CLOSER}],
@@ -433,6 +434,7 @@ INPUTS: dict[str, set[str]] = {
     "data/manifest/answers.parquet": {"ingest", "evaluate"},
     "data/manifest/local_files.json": {"ingest", "download@test"},  # the last digit is of the test images
     "data/manifest/beside.parquet": {"ingest", "split"},
+    "data/manifest/instances.parquet": {"ingest"},
     "data/manifest/train.parquet": {"ingest", "download@train", "split", *MODELS, *SCORED, *STACKED, *WHOLE},
     "data/manifest/test.parquet": {"ingest", "download@test"},
     "data/manifest/submission.json": {"ingest", "submit", "register"},

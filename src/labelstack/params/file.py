@@ -23,10 +23,17 @@ from labelstack.params.prediction import PredictionSection
 from labelstack.params.prediction_views import OneView, raw_view_problems, single_views, view_problems
 from labelstack.params.sample import SampleSection
 from labelstack.params.second_level_file import SecondLevel
-from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
+from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, heatmap_problems, second_section_of
 from labelstack.params.section import Seed
 from labelstack.params.submission import SubmissionSection
-from labelstack.params.task import format_problems, stated_losses, stated_soft_labels, task_problems, with_usual
+from labelstack.params.task import (
+    format_problems,
+    model_group_problems,
+    stated_losses,
+    stated_soft_labels,
+    task_problems,
+    with_usual,
+)
 from labelstack.params.tracking import TrackingSection
 from labelstack.params.training import TrainingSection
 from labelstack.support.credentials import cleaned, credential_problems
@@ -68,6 +75,7 @@ class Params(SecondLevel):
         problems += [*self._fold_problems(), *self._override_problems(), *self._view_problems()]
         soft_labels = stated_soft_labels(self.models, self.second_round)
         problems += format_problems(self.dataset.format, self.dataset.task, soft_labels)
+        problems += model_group_problems(self.dataset.format, self.models)
         problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models, self.second_round))
         if not set(self.blend_members()) - set(self.flattered):
             problems.append(
@@ -135,6 +143,7 @@ class Params(SecondLevel):
                     self.network(name, fold)
                 except ValidationError as error:
                     told += explain(error, ModelSection)
+            told += heatmap_problems(self.second_round[name], self.models, self.dataset.format)
             yield from (f"{dotted(('second_round', name))}.{problem}" for problem in dict.fromkeys(told))
 
     @property
@@ -166,6 +175,12 @@ class Params(SecondLevel):
     def view_names(self, name: str, fold: str) -> list[str]:
         """The names behind ``views_of``, as they stand in params.yaml."""
         return self.network(name, fold).tta or self.prediction.tta
+
+    def groups_of(self, name: str) -> list[str]:
+        """The label groups that a base or second-round model knows; none: all, as any other member does."""
+        while name in self.second_round:
+            name = self.second_round[name].after[0]
+        return self.models[name].groups if name in self.models else []
 
     def policy(self, model: ModelSection) -> AugmentSection | None:
         """The augmentation of one base model: the shared policy, its own, or none."""

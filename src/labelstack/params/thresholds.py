@@ -36,6 +36,7 @@ class ThresholdsSection(Section):
     limits: dict[str, Annotated[tuple[Count, Count], Strict(False)]] = {}
     calibration: Literal["none", "platt", "isotonic", "beta", "temperature"] = "platt"
     at_least_one: bool = False
+    rows: Annotated[int, Field(ge=100, le=100_000_000)] | None = None
 
     @field_validator("limits")
     @classmethod

@@ -202,9 +202,12 @@ class FMetric(Metric):
         """Itself."""
         return self
 
-    def objective(self, Y: Answers) -> Callable[[NDArray[np.float32]], float]:
-        """F at the best of the thresholds 0, 0.01, …, 0.99, found through histograms."""
-        return f_resampling.BestThreshold(Y, self.average, self.beta)
+    def objective(self, Y: Answers, some: NDArray[np.int64] | None = None) -> Callable[[NDArray[np.float32]], float]:
+        """F at the best of the thresholds 0, 0.01, …, 0.99, found through histograms.
+
+        ``some`` are the flat places of all cells that may reach 0.01; the function is then given their values alone.
+        """
+        return f_resampling.BestThreshold(Y, self.average, self.beta, some)
 
 
 def f_metric(section: MetricSection) -> FMetric:

@@ -235,15 +235,15 @@ def _cross_fit(
     for fold in range(k):
         scored = folds == fold
         rows = {name: member.without(fold) for name, member in members.items()}
-        others = {name: p[~scored] for name, p in rows.items()}
         weights = (
             dict(given)
             if given
             else fit_weights(
-                others,
-                answers[~scored],
+                rows,
+                answers,
                 blend_params,
                 metric,
+                rows=~scored,
                 folds=_without(folds, fold),
                 exclusive=thresholds.exclusive,
                 progress=f"fold {fold + 1}/{k}",

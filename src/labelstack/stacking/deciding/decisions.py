@@ -22,6 +22,7 @@ from labelstack.stacking.deciding.group_limits import GroupLimit, apply_limits, 
 from labelstack.stacking.deciding.label_counts import count_distribution, fit_count_weights, largest_count
 from labelstack.stacking.deciding.one_threshold import mean_of_folds, of_mean_count
 from labelstack.stacking.folds import assign_folds
+from labelstack.stacking.sampling import some_rows
 from labelstack.support.errors import UserError
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -122,7 +123,8 @@ def fit_decision(
     ----------
     Y : 0/1 [n, n_labels], or soft labels, true from one half
     P : float [n, n_labels] in 0 … 1, out-of-fold
-    settings, metric : sections of params.yaml; None: their defaults
+    settings, metric : sections of params.yaml; None: their defaults. Of more than ``settings.rows`` rows, so many are
+        drawn to choose on
     strategy : instead of ``settings.strategy``
     groups : for each label the name of its group, for ``per_group``
     folds : int [n], for ``auto``, which scores its candidates by cross-fitting, and ``per_fold``. None deals out five.
@@ -139,6 +141,10 @@ def fit_decision(
     name = strategy or settings.strategy
     if name not in (*STRATEGIES, ARGMAX, "auto"):
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, {ARGMAX} or auto, not {name!r}")
+    if settings.rows is not None and len(probability) > settings.rows:
+        some = some_rows(len(probability), settings.rows)
+        probability, Y = probability[some], np.asarray(Y)[some]
+        folds = None if folds is None else np.asarray(folds)[some]
     if name == "auto":
         return _auto(np.asarray(Y), probability, settings, metric, groups, folds, new)
     return _fit(cast(Rule, name), np.asarray(Y), probability, settings, metric, groups, folds=folds, new=new)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labelstack.stages.members import Network
-    from labelstack.stages.work.train_network import Trained
+    from labelstack.stages.trained import Trained
 
 View = Callable[[Params, SecondRoundSection, Mapping[str, "pd.DataFrame"]], Mapping[str, Boxes]]
 
@@ -40,6 +40,13 @@ class SecondKind:
         """The weights that the network of a fold begins with; None: fresh ones.
 
         They may know no row of the fold, or its scores are worth nothing.
+        """
+        return None
+
+    def boxes(self) -> Mapping[str, Boxes] | None:
+        """Which part of each image is seen, by split and row id, where the networks it begins with say so.
+
+        None: what the stage `views` wrote.
         """
         return None
 

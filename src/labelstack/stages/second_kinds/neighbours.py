@@ -17,7 +17,7 @@ from labelstack.stages.second_kinds.kind import SecondKind
 from labelstack.support.errors import UserError
 
 if TYPE_CHECKING:
-    from labelstack.stages.work.train_network import Trained
+    from labelstack.stages.trained import Trained
 
 _BATCH = 256
 _TOLD = 1024  # rows whose loss is told
@@ -38,7 +38,7 @@ class Looked(SecondKind):
         from labelstack.networks.determinism import make_deterministic
         from labelstack.networks.inference import compile_predict, load_model, save_model, weights_digest
         from labelstack.networks.neighbours import features_model, unit_rows, with_neighbours
-        from labelstack.stages.work.train_network import Trained
+        from labelstack.stages.trained import Trained
         from labelstack.support.storage import replacing
 
         if rows.known is not None:
