@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,17 @@ Classes = NDArray[Any]  # uint8 or uint16
 OFF = AugmentSection(flip=0, chance=0)
 
 _SHUFFLE, _AUGMENT = 0, 1
+
+
+class MaskBatches(Protocol):
+    """Photos and class maps in batches, a pass at a time."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches in an epoch."""
+
+    def epoch(self, number: int) -> Iterator[tuple[Pixels, Classes]]:
+        """Batches (uint8 [b, H, W, 3], whole numbers [b, H, W]) of an epoch, from 0, the same whenever asked."""
 
 
 class PhotoBatches:
@@ -53,7 +64,7 @@ class PhotoBatches:
         """Number of batches in an epoch; the last may have fewer photos."""
         return -(-len(self.images) // self.batch_size)
 
-    def epoch(self, number: int) -> Iterator[tuple[Pixels, NDArray[np.int32]]]:
+    def epoch(self, number: int) -> Iterator[tuple[Pixels, Classes]]:
         """Batches (uint8 [b, H, W, 3], int32 [b, H, W]) of an epoch, from 0, the same whenever asked."""
         order = np.random.default_rng([self.seed, _SHUFFLE, number]).permutation(len(self.images))
         seed = int(np.random.SeedSequence((self.seed, _AUGMENT, number)).generate_state(1, np.uint64)[0])

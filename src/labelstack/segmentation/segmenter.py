@@ -157,7 +157,9 @@ class Segmenter:
 
     def _forward(self, flip: bool) -> Callable[[Pixels], NDArray[np.float32]]:
         run = forward_of(self._fitted())
-        return (lambda x: (run(x) + run(x[:, :, ::-1])[:, :, ::-1]) / 2) if flip else run
+        if not flip:
+            return run
+        return lambda x: np.asarray((run(x) + run(x[:, :, ::-1])[:, :, ::-1]) / 2, np.float32)
 
     def _fitted(self) -> keras.Model:
         if not hasattr(self, "model_"):

@@ -26,7 +26,7 @@ from labelstack.networks.schedules import best_epoch, learning_rate
 from labelstack.networks.tasks import Loss
 from labelstack.params.segmenters import SegmenterPhase, SegmenterSection
 from labelstack.segmentation.cycled_adamw import CycledAdamW, momentum_at
-from labelstack.segmentation.photo_batches import PhotoBatches
+from labelstack.segmentation.photo_batches import MaskBatches
 from labelstack.segmentation.unet import UNet, build_unet
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
@@ -58,7 +58,7 @@ class TrainedUNet:
 
 def train_unet(
     section: SegmenterSection,
-    batches_of: Callable[[SegmenterPhase], PhotoBatches],
+    batches_of: Callable[[SegmenterPhase], MaskBatches],
     loss: Loss,
     *,
     seed: int,
@@ -72,6 +72,7 @@ def train_unet(
     Parameters
     ----------
     batches_of : callable (phase) → batches of its size
+        Such as ``PhotoBatches`` or, out of shards, ``images.class_maps.MapBatches``.
     loss : from ``pixel_loss``
     seed : int
         With section, data and machine it fixes the result, interrupted or not.
@@ -160,7 +161,7 @@ class _Running:
         self,
         section: SegmenterSection,
         unet: UNet,
-        batches_of: Callable[[SegmenterPhase], PhotoBatches],
+        batches_of: Callable[[SegmenterPhase], MaskBatches],
         loss: Loss,
         place: tuple[int, int],
     ) -> None:
@@ -183,7 +184,7 @@ class _Running:
                 position = within + (step + 1 if within < phase.schedule.warmup_epochs else step) / steps
                 rates.append(learning_rate(phase.schedule, phase.learning_rate, length, position, []))
                 self._optimizer.set_momentum(momentum_at(phase.schedule, self._section.momentum, position / length))
-                losses.append(self.learner.step(images, classes, rates[-1]))
+                losses.append(self.learner.step(images, classes.astype(np.int32, copy=False), rates[-1]))
                 sizes.append(len(images))
                 progress.update()
         loss = float(np.average([float(value) for value in losses], weights=sizes))
