@@ -34,6 +34,7 @@ from labelstack.stages.version_parts import network_part, registered_heatmaps, s
 from labelstack.support.box import Box
 from tiny import REPOSITORY, TINY, merged
 
+pytestmark = pytest.mark.slow
 GROUPS = ["neckline_design_labels"]
 MODEL = TINY["models"]["deep"] | {"epochs": 1, "groups": GROUPS}
 CHANGE: dict[str, Any] = {

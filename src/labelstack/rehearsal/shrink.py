@@ -10,6 +10,7 @@ from typing import Any
 from labelstack.params import Params
 from labelstack.params.losses import PhasesSection
 from labelstack.params.models import ModelSection
+from labelstack.params.second_round import CropSection
 from labelstack.params.task import FASHIONAI
 from labelstack.rehearsal.twins import small_options, small_size
 from labelstack.support.fashionai_values import VALUES
@@ -53,7 +54,7 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
     dict
         Content for a params.yaml. Models: as few as show every backbone, loss, optimizer, pooling, schedule, way of
         resizing and option of the recipe, at most two of a backbone. Stackers: at most two of a kind. Of the second
-        round what needs no files of boxes, which the made-up data does not have: students.
+        round what needs no files of boxes, which the made-up data does not have: students, crops about heat.
     """
     small: dict[str, Any] = json.loads(json.dumps(content))  # no two sections share an anchor's value
     for section, limits in _AT_MOST.items():
@@ -75,6 +76,9 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
 def kept_models(params: Params) -> list[str]:
     """Names of the models that are rehearsed, in the recipe's order."""
     traits = {name: set(_traits(model)) for name, model in params.models.items()}
+    for section in params.second_round.values():
+        if isinstance(section, CropSection) and section.heatmap is not None:
+            traits[section.after[0]].add("heatmap")
     backbone = {name: model.backbone for name, model in params.models.items()}
     kept: list[str] = []
     shown: set[Hashable] = set()
