@@ -126,7 +126,7 @@ def test_a_section_needs_a_kind_and_its_boxes(tmp_path: Path) -> None:
     assert said_of(tmp_path, closer={"after": ["plain"]}, other=3, bare={"kind": "crop", "after": ["plain"]}) == [
         f"second_round.closer: must be a section with the key kind ({KINDS})",
         f"second_round.other: must be a section with the key kind ({KINDS})",
-        "second_round.bare.boxes: is missing and has no default",
+        "second_round.bare: boxes (a file) or heatmap (the first network's own) says what is cut, and neither is there",
     ]
 
 
