@@ -3,8 +3,8 @@
     python benchmarks/imet_size.py [--rows N] [--models M] [--labels L] [--learn N] [--folder DIR] [--auto]
     python benchmarks/imet_size.py --loss [--rows 20000] [--labels 1103] [--learn 5000]
 
-A cube is generated (by a process of its own, whose time and memory don't count) and lies on disk; stackers and rules
-learn from at most ``--learn`` rows of their folds, weights of the blend of the five stackers and scores from all.
+A cube is generated (by a process of its own, whose time and memory don't count) and lies on disk. Stackers and rules
+learn from at most ``--learn`` rows of their folds; weights of the blend of the five stackers, and scores, from all.
 ``--loss`` shows what learning from few rows costs: it runs everything twice, on all rows and on ``--learn``, and prints
 the difference of F2 with its 95 % interval.
 """

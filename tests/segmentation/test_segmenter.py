@@ -142,6 +142,11 @@ def test_what_is_saved_answers_the_same(unbroken: Segmenter, tmp_path: Path) -> 
     shares = list(loaded.predict_proba(images))
     assert shares[0].shape == (48, 32, 3)
     assert np.allclose(shares[0].sum(-1), 1, atol=1e-5)
+    mirrored = [image[:, ::-1] for image in images]
+    for one, other in zip(
+        loaded.predict_proba(images, flip=True), loaded.predict_proba(mirrored, flip=True), strict=True
+    ):
+        assert np.allclose(one, other[:, ::-1], atol=1e-5)
     with pytest.raises(UserError, match="not found"):
         Segmenter.load(tmp_path / "absent")
 

@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 
 from labelstack.params.stackers import CNNStackerSection
 from labelstack.stacking import CNNStacker, load_stacker
+from labelstack.stacking.sampling import some_rows
 from labelstack.stacking.stackers.cnn_residual import _KNOWN, batch_rows, build_correction, held_rows
 from labelstack.stacking.stackers.cnn_start import _columns, fit_start, left_out_logits, start_logits
 from labelstack.stacking.stackers.cnn_steps import Steps, cross_entropy
@@ -252,6 +253,16 @@ def test_a_start_of_another_shape_is_refused(data: Data, tmp_path: Path) -> None
     LogisticStacker().fit(cube[:, :2], Y).save(tmp_path / "s/start")
     with pytest.raises(UserError, match="start: is of"):
         load_stacker(tmp_path / "s")
+
+
+def test_learns_from_rows_drawn_and_answers_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    cube, Y = make_data(300, 4, 6)
+    drawn = some_rows(300, 100)
+    few = small(rows=100).fit(cube, Y)
+    np.testing.assert_array_equal(few.predict_proba(cube), small().fit(cube[drawn], Y[drawn]).predict_proba(cube))
+    whole = few.predict_proba(cube)
+    monkeypatch.setattr("labelstack.stacking.stackers.cnn_residual.CELLS", 24 * 70)
+    np.testing.assert_allclose(few.predict_proba(cube), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize(("n", "n_models", "n_labels"), [(1, 1, 1), (2, 3, 1), (40, 1, 5), (40, 2, 3)])

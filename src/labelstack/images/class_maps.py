@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from labelstack.images.loader import Images, TrainingBatches
 from labelstack.images.pixels.augment import build_augmenter
 from labelstack.images.pixels.cut import cut
-from labelstack.images.pixels.decode import letterbox
+from labelstack.images.pixels.decode import letterbox, read_pixels
 from labelstack.images.pixels.source_crops import crop_boxes
+from labelstack.images.shards.shard_files import images_by_id, status_frame
 from labelstack.masks.instance_table import masks_of, read_instances
 from labelstack.masks.run_geometry import resized
 from labelstack.masks.run_lengths import paint, smallest_last
@@ -79,6 +80,44 @@ class ClassMaps:
         if resize == "stretch":
             return self.at(image_id, size, size)
         return _boxed(self.at(image_id, *letterbox(height, width, size)[:2]), size, self.background)
+
+
+class StoredPhotos(Sequence[Images]):
+    """Photos of shards, uint8 [h, w, 3] RGB each, decoded when they are asked for; their JPEGs stay in memory.
+
+    Attributes
+    ----------
+    image_ids : int64 [n], the photos that are there, in the order asked for
+    sides : int64 [n, 2], their stored heights and widths
+    """
+
+    def __init__(self, shards: Path, image_ids: ArrayLike) -> None:
+        wanted = np.asarray(image_ids, np.int64)
+        jpegs = images_by_id(shards, wanted)
+        self.image_ids = np.array([one for one in wanted.tolist() if one in jpegs], np.int64)
+        self._jpegs = [jpegs[one] for one in self.image_ids.tolist()]
+        frame = status_frame(shards).set_index("image_id")
+        self.sides = frame.loc[self.image_ids, ["height", "width"]].to_numpy(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._jpegs)
+
+    def __getitem__(self, place: Any) -> Any:
+        return read_pixels(self._jpegs[place])
+
+
+class StoredMaps(Sequence[Maps]):
+    """Class maps of ``StoredPhotos``, uint8 [h, w] each, painted when they are asked for."""
+
+    def __init__(self, maps: ClassMaps, photos: StoredPhotos) -> None:
+        self._maps, self._photos = maps, photos
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, place: Any) -> Any:
+        height, width = self._photos.sides[place].tolist()
+        return self._maps.at(int(self._photos.image_ids[place]), height, width)
 
 
 class MapBatches:

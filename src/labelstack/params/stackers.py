@@ -46,6 +46,7 @@ class CNNStackerSection(StackerSection):
     averaging: float = Field(0.98, ge=0, lt=1)
     inputs: Literal["probability", "logit", "both"] | None = None
     seeds: int = Field(1, ge=1, le=100)
+    rows: Rows | None = None
     seed: Seed = 0
 
     @model_validator(mode="after")

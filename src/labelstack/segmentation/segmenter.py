@@ -115,16 +115,17 @@ class Segmenter:
         self.size_ = section.phases[-1].image_size
         return self
 
-    def predict(self, images: Iterable[Pixels]) -> Iterator[Classes]:
+    def predict(self, images: Iterable[Pixels], *, flip: bool = False) -> Iterator[Classes]:
         """Class maps uint8 (uint16 of more than 256 classes) [h, w], each of its photo's size, one after another.
 
-        Memory does not grow with the number of photos.
+        With ``flip`` by the mean of logits of the photo and its mirror image. Memory does not grow with the number of
+        photos.
         """
-        return class_maps_of(forward_of(self._fitted()), images, self.size_, self.section.phases[-1].batch_size)
+        return class_maps_of(self._forward(flip), images, self.size_, self.section.phases[-1].batch_size)
 
-    def predict_proba(self, images: Iterable[Pixels]) -> Iterator[NDArray[np.float32]]:
-        """Probabilities float32 [H, W, classes] of each photo at the network's size ``size_``."""
-        run = forward_of(self._fitted())
+    def predict_proba(self, images: Iterable[Pixels], *, flip: bool = False) -> Iterator[NDArray[np.float32]]:
+        """Probabilities float32 [H, W, classes] of each photo at the network's size ``size_``; ``flip`` as above."""
+        run = self._forward(flip)
         for batch in _in_batches(images, self.section.phases[-1].batch_size):
             logits = run(_squashed(batch, self.size_))
             shares = np.exp(logits - logits.max(-1, keepdims=True))
@@ -153,6 +154,10 @@ class Segmenter:
             raise UserError(f"{path}: is no settings of a segmenter ({error}); expected what save writes") from None
         loaded.model_, loaded.size_ = load_model(Path(folder) / _MODEL), (height, width)
         return loaded
+
+    def _forward(self, flip: bool) -> Callable[[Pixels], NDArray[np.float32]]:
+        run = forward_of(self._fitted())
+        return (lambda x: (run(x) + run(x[:, :, ::-1])[:, :, ::-1]) / 2) if flip else run
 
     def _fitted(self) -> keras.Model:
         if not hasattr(self, "model_"):

@@ -50,7 +50,7 @@ def blend(
     if exclusive:
         used = {name: of_sum_1(p) for name, p in used.items()}
     n, n_labels = next(iter(used.values())).shape
-    mixed: NDArray[np.float32] = np.empty((n, n_labels), np.float32)
+    mixed = np.empty((n, n_labels), np.float32)
 
     def mix(rows: slice) -> None:
         total = sum(weights[name] * p[rows].astype(np.float64) for name, p in used.items())

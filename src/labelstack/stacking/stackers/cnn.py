@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from labelstack.params.stackers import CNNStackerSection
 from labelstack.stacking.array_checks import check_cube, check_targets
+from labelstack.stacking.sampling import some_rows
 from labelstack.stacking.stackers.averaging import mean_of
 from labelstack.stacking.stackers.cnn_residual import ResidualNetworks, network_seeds
 from labelstack.stacking.stackers.cnn_training import CNNTraining, History, predict
@@ -57,6 +58,7 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
     averaging : share of the old in the running mean of weights after each step, which is what answers; 0 for none
     inputs : ``probability`` as given, ``logit`` of it, or ``both``; None for ``CNN_STRUCTURES``'
     seeds : networks whose mean is the answer; each has initial weights, an order of rows and held-out rows of its own
+    rows : images that are learnt from at most, drawn from those of the fit; None: all
     seed : of initial weights, dropout, held-out rows and the order of rows
 
     Notes
@@ -86,6 +88,7 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
         averaging: float = 0.98,
         inputs: str | None = None,
         seeds: int = 1,
+        rows: int | None = None,
         seed: int = 0,
     ) -> None:
         self.structure = structure
@@ -105,6 +108,7 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
         self.averaging = averaging
         self.inputs = inputs
         self.seeds = seeds
+        self.rows = rows
         self.seed = seed
 
     def fit(self, cube: ArrayLike, Y: ArrayLike, *, progress: str = "") -> CNNStacker:
@@ -117,6 +121,8 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
         settings = self._settled()
         values = check_cube(cube)
         targets = check_targets(Y, (values.shape[0], values.shape[2]))
+        some = some_rows(len(values), self.rows)
+        values, targets = values[some], targets[some]
         self.shape_ = (values.shape[1], values.shape[2])
         self.models_: list[Any] = []
         self.history_: list[History] = []
@@ -218,6 +224,7 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
         own = self._own()
         if self.structure == "published":  # as it was before there was another
             own = {name: value for name, value in own.items() if name not in _RESIDUAL_ONLY}
+            own = own if self.rows else {name: value for name, value in own.items() if name != "rows"}
         return {"kind": "cnn", "n_models": self.shape_[0], "n_labels": self.shape_[1], "params": own}
 
 

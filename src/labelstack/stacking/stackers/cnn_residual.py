@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from labelstack.stacking.cells import row_blocks
+from labelstack.stacking.stackers.array_stacker import CELLS
 from labelstack.stacking.stackers.cnn_start import fit_start, left_out_logits, start_logits
 from labelstack.stacking.stackers.cnn_steps import History, Steps
 from labelstack.stacking.stackers.linear import LogisticStacker
@@ -66,7 +68,7 @@ class ResidualNetworks:
         fitted = cls(settings, shape, start)
         first = left_out_logits(start, cube, targets)
         arrays = fitted._arrays(cube, first)
-        steps = _steps(*fitted._architecture())
+        steps = _steps(*fitted._architecture(traced=True))
         n, n_labels = targets.shape
         batch = settings["batch_size"] or batch_rows(n, n_labels)
         patience = settings["early_stopping"]
@@ -99,27 +101,26 @@ class ResidualNetworks:
         return fitted
 
     def predict(self, cube: Floats) -> list[Floats]:
-        """Probabilities float32 [n, n_labels] of each network."""
-        first = start_logits(self.start, cube)
-        arrays, steps = self._arrays(cube, first), _steps(*self._architecture())
-        return [expit(first + steps.correction(model, arrays)).astype(np.float32) for model in self.models]
+        """Probabilities float32 [n, n_labels] of each network, in the blocks of rows in which the start answers."""
+        steps = _steps(*self._architecture(traced=True))
+        answers = [np.empty((len(cube), self.shape[1]), np.float32) for _ in self.models]
+        for rows in row_blocks(len(cube), cube[0].size, CELLS):
+            first = start_logits(self.start, cube[rows])
+            arrays = self._arrays(cube[rows], first)
+            for answer, model in zip(answers, self.models, strict=True):
+                answer[rows] = expit(first + steps.correction(model, arrays))
+        return answers
 
-    def _architecture(self) -> tuple[Any, ...]:
+    def _architecture(self, traced: bool = False) -> tuple[Any, ...]:
+        """Arguments of ``build_correction``; what is traced takes any number of labels where they share all weights."""
         own = self.settings
         channels = 2 if own["inputs"] == "both" else 1
         filters = tuple(own["filters"]) or None
         if filters and own["padding"] == "fit" and own["kernel"] > 1:
             filters = filters[: (self.shape[0] - 1) // (own["kernel"] - 1)]
-        return (
-            *self.shape,
-            channels,
-            filters,
-            own["kernel"],
-            own["padding"],
-            own["units"],
-            own["rank"],
-            own["dropout"],
-        )
+        n_labels = None if traced and not own["rank"] else self.shape[1]
+        layers = (own[name] for name in ("kernel", "padding", "units", "rank", "dropout"))
+        return (self.shape[0], n_labels, channels, filters, *layers)
 
     def _arrays(self, cube: Floats, first: NDArray[np.float64]) -> list[Floats]:
         """Inputs of a network: the cube [n, n_models, n_labels, channels], what else is known of each label
@@ -140,7 +141,7 @@ class ResidualNetworks:
 
 def build_correction(
     n_models: int,
-    n_labels: int,
+    n_labels: int | None,
     channels: int,
     filters: Sequence[int] | None,
     kernel: int,
@@ -153,7 +154,7 @@ def build_correction(
 ) -> Any:
     """The Keras model of a correction, not compiled; its answer is zero until it is trained.
 
-    ``filters`` None: nothing is seen of the models but the start.
+    ``filters`` None: nothing is seen of the models but the start. ``n_labels`` None: any, without ``rank``.
     """
     import keras
 
@@ -179,13 +180,13 @@ def build_correction(
         whole = layers.Conv2D(
             units, (x.shape[1], 1), activation="relu", kernel_initializer=glorot(next(places)), name="models"
         )
-        x = layers.Reshape((n_labels, units), name="labels")(whole(x))
+        x = layers.Reshape((-1, units), name="labels")(whole(x))
         seen = layers.Concatenate(name="seen")([x, known])
     x = layers.Dense(units, activation="relu", kernel_initializer=glorot(next(places)), name="dense")(seen)
     if dropout:
         x = layers.Dropout(dropout, seed=seed, name="dropout")(x)
     x = layers.Dense(1, kernel_initializer="zeros", name="shared")(x)
-    answer = layers.Reshape((n_labels,), name="shared_correction")(x)
+    answer = layers.Reshape((-1,), name="shared_correction")(x)
     if not rank:
         return keras.Model([cube, known], answer, name="correction")
     start = layers.Input((n_labels,), name="start")
@@ -211,7 +212,7 @@ def network_seeds(seed: int, count: int) -> list[int]:
     return [seed + place * _SEED_STRIDE for place in range(count)]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _steps(*architecture: Any) -> Steps:
     """The traced training of an architecture, for all fits of it: k + k (k − 1) / 2 where a stacker is nested."""
     return Steps(build_correction(*architecture, seed=0))

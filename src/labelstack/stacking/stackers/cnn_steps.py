@@ -30,10 +30,9 @@ class Steps:
     def __init__(self, model: Any) -> None:
         import tensorflow as tf
 
-        self._inputs = [tuple(each.shape[1:]) for each in model.inputs]
         variables = [tf.TensorSpec(each.shape, each.dtype) for each in model.trainable_variables]
         others = [tf.TensorSpec(each.shape, each.dtype) for each in model.non_trainable_variables]
-        rows = [tf.TensorSpec((None, *shape), tf.float32) for shape in self._inputs]
+        rows = [tf.TensorSpec(each.shape, tf.float32) for each in model.inputs]
         labels = tf.TensorSpec((None, model.outputs[0].shape[1]), tf.float32)
         number = tf.TensorSpec((), tf.float32)
 
@@ -167,7 +166,7 @@ class Steps:
         return self._correction(w, [each.value for each in model.non_trainable_variables], inputs)
 
     def _correction(self, w: Any, other: Any, inputs: Sequence[Floats]) -> Floats:
-        step = max(1, _PREDICT_VALUES // int(np.prod(self._inputs[0])))
+        step = max(1, _PREDICT_VALUES // inputs[0][0].size)
         parts = [
             np.asarray(self._answer(w, other, [each[i : i + step] for each in inputs]))
             for i in range(0, len(inputs[0]), step)

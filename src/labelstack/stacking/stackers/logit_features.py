@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,28 @@ def logits(P: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
 
 def own_inputs(cube: NDArray[np.float32], inputs: str, clip: float) -> NDArray[np.float32]:
     """Own columns of each label, float32 [n_labels, n, n_models], twice as many for ``inputs="both"``."""
-    parts = []
+    n, n_models, n_labels = cube.shape
+    seen: list[Callable[[NDArray[np.float32]], NDArray[np.float32]]] = []
     if inputs in {"logit", "both"}:
-        parts.append(logits(cube, clip))
+        seen.append(partial(logits, clip=clip))
     if inputs in {"probability", "both"}:
-        parts.append(cube)
-    return np.ascontiguousarray(np.concatenate(parts, axis=1).transpose(2, 0, 1))
+        seen.append(lambda p: p)
+    own = np.empty((n_labels, n, n_models * len(seen)), np.float32)
+    for rows in row_blocks(n, n_models * n_labels):
+        for i, of in enumerate(seen):
+            own[:, rows, i * n_models : (i + 1) * n_models] = of(cube[rows]).transpose(2, 0, 1)
+    return own
+
+
+def spread(columns: NDArray[np.float32]) -> Floats:
+    """Standard deviation of each column [n_labels, n, columns] over labels and images, float64, and a little more."""
+    n_labels, n, width = columns.shape
+    mean = columns.sum(axis=(0, 1), dtype=np.float64) / (n_labels * n)
+    squares = np.zeros(width)
+    for labels in row_blocks(n_labels, n * width):
+        apart = columns[labels] - mean
+        squares += np.multiply(apart, apart, out=apart).sum(axis=(0, 1))
+    return np.sqrt(squares / (n_labels * n)) + 1e-6
 
 
 def rivals(z: Floats) -> NDArray[np.float32]:
