@@ -211,3 +211,26 @@ def test_of_neighbours_nothing_is_learned(tmp_path: Path) -> None:
     assert "epochs: labels are looked up and nothing is learned: leave out epochs, mixup" in told
     (told,) = said_of(tmp_path, near=near | {"after": ["plain", "net"]})
     assert "neighbours within one base model's features, and 2 are named" in told
+
+
+def test_boxes_come_from_a_file_or_from_heat(tmp_path: Path) -> None:
+    plain = {"kind": "crop", "after": ["plain"]}
+    heat = with_second(closer=plain | {"heatmap": {}}).second_round["closer"]
+    assert heat.own() == {"boxes": None, "heatmap": {"threshold": 0.25}, "units": "share", "margin": 0.0}
+    assert heat.files() == []
+    for more, what in (({}, "neither is there"), ({"boxes": "b.csv", "heatmap": {}}, "both are there")):
+        assert any(what in line for line in said_of(tmp_path, closer=plain | more))
+    assert any("threshold" in line for line in said_of(tmp_path, closer=plain | {"heatmap": {"threshold": 1}}))
+
+
+def test_heat_needs_whole_images_and_one_label_group(tmp_path: Path) -> None:
+    closer = {"kind": "crop", "after": ["plain"], "heatmap": {}}
+    content = CONTENT | {"models": {"plain": FIRST | {"resize": "letterbox"}}, "second_round": {"closer": closer}}
+    with pytest.raises(ValueError, match=r"second_round\.closer\.heatmap: needs resize: stretch of plain"):
+        Params.model_validate(content)
+    fashion = {"format": "fashionai2018", "task": "single_label", "label_ids": None}
+    content |= {"dataset": fashion, "models": {"plain": {"backbone": "small_cnn"}}}
+    with pytest.raises(ValueError, match="needs a model that knows one label group, and plain knows all"):
+        Params.model_validate(content)
+    content["models"] = {"plain": {"backbone": "small_cnn", "groups": ["lapel_design_labels"]}}
+    assert Params.model_validate(content).groups_of("closer") == ["lapel_design_labels"]
