@@ -13,7 +13,6 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,27 +82,25 @@ def plain(members: Members, Y: Labels, folds: Ids, thresholds: NDArray[np.float3
     return Found(time.process_time() - start, int(found.nfev), -float(found.fun), found.x / found.x.sum())
 
 
-def ours(members: Members, Y: Labels, folds: Ids) -> Found:
-    """labelstack's, which finds the thresholds itself: they are in its seconds."""
+def ours(members: Members, Y: Labels, folds: Ids, thresholds: NDArray[np.float32]) -> Found:
+    """labelstack's."""
     start = time.process_time()
-    found = nelder_mead(members, Y, folds, beta=2)
+    found = nelder_mead(members, Y, folds, beta=2, thresholds=thresholds)
     weights = np.array(list(found.weights.values()))
     return Found(time.process_time() - start, found.evaluations, found.score, weights)
 
 
-def cross_fitted(
-    members: Members, Y: Labels, folds: Ids, thresholds: NDArray[np.float32], search: Callable[[Ids], Found]
-) -> float:
-    """F2 of each fold's rows by what the rows outside of it say."""
-    given = np.empty_like(Y)
-    for fold in range(K):
-        rows, others = folds == fold, [f for f in range(K) if f != fold]
-        weights = search(np.flatnonzero(~rows)).weights
-        total = np.zeros((int(rows.sum()), Y.shape[1]), np.float32)
-        for weight, P, own in zip(weights, members.values(), thresholds, strict=True):
-            total += np.float32(weight) * (P[rows] - own[others].mean())
-        given[rows] = total > 0
-    return f2(Y, given)
+def decided(members: Members, weights: Weights, thresholds: NDArray[np.float32], rows: Labels, fold: int) -> Labels:
+    """Label sets of a fold's rows by weights of the others, and by the mean of each member's thresholds there."""
+    total = np.zeros((int(rows.sum()), next(iter(members.values())).shape[1]), np.float32)
+    for weight, P, own in zip(weights, members.values(), thresholds, strict=True):
+        total += np.float32(weight) * (P[rows] - np.delete(own, fold).mean())
+    return total > 0
+
+
+def told(name: str, found: Found) -> str:
+    """A search in words."""
+    return f"{name} {found.seconds:.1f} s, {found.evaluations} evaluations, F2 {found.score:.6f}"
 
 
 def main() -> None:
@@ -115,32 +112,29 @@ def main() -> None:
         flush=True,
     )
     thresholds, for_them = thresholds_of(members, Y, folds)
-    whole = ours(members, Y, folds)
+    print(f"thresholds of {n_members} members in {K} folds: {for_them:.1f} s", flush=True)
+    searches = {"ours": ours, "plain": plain}
+    whole = {name: search(members, Y, folds, thresholds) for name, search in searches.items()}
+    apart = np.abs(whole["plain"].weights - whole["ours"].weights).max()
     print(
-        f"ours: {for_them:.1f} s thresholds + {whole.seconds - for_them:.1f} s search, "
-        f"{whole.evaluations} evaluations, F2 {whole.score:.6f}",
+        f"all rows: {told('ours', whole['ours'])}; {told('plain', whole['plain'])}; "
+        f"{whole['plain'].seconds / whole['ours'].seconds:.1f} times as fast, weights apart by {apart:.2g} at most",
         flush=True,
     )
-    there = plain(members, Y, folds, thresholds)
-    print(
-        f"plain: {for_them:.1f} s thresholds + {there.seconds:.1f} s search, {there.evaluations} evaluations, "
-        f"F2 {there.score:.6f}",
-        flush=True,
-    )
-    print(
-        f"search alone {there.seconds / (whole.seconds - for_them):.1f} times as fast, with thresholds "
-        f"{(there.seconds + for_them) / whole.seconds:.1f} times; largest difference of a weight "
-        f"{np.abs(there.weights - whole.weights).max():.2g}",
-        flush=True,
-    )
-
-    def part(rows: Ids) -> tuple[Members, Labels, Ids]:
-        return {name: P[rows] for name, P in members.items()}, Y[rows], folds[rows]
-
-    fitted = cross_fitted(members, Y, folds, thresholds, lambda rows: ours(*part(rows)))
-    print(f"ours: cross-fitted F2 {fitted:.6f}", flush=True)
-    published = cross_fitted(members, Y, folds, thresholds, lambda rows: plain(*part(rows), thresholds))
-    print(f"plain: cross-fitted F2 {published:.6f}")
+    given = {name: np.empty_like(Y) for name in searches}
+    seconds = dict.fromkeys(searches, 0.0)
+    for fold in range(K):
+        rows = folds == fold
+        others = {name: P[~rows] for name, P in members.items()}, Y[~rows], folds[~rows]
+        found = {name: search(*others, thresholds) for name, search in searches.items()}
+        for name, one in found.items():
+            given[name][rows] = decided(members, one.weights, thresholds, rows, fold)
+            seconds[name] += one.seconds
+        scores = ", ".join(f"{name} {f2(Y[rows], labels[rows]):.6f}" for name, labels in given.items())
+        both = "; ".join(told(name, one) for name, one in found.items())
+        print(f"without fold {fold}: {both}; F2 of the fold: {scores}", flush=True)
+    fitted = ", ".join(f"{name} {f2(Y, labels):.6f}" for name, labels in given.items())
+    print(f"cross-fitted F2: {fitted}; {seconds['plain'] / seconds['ours']:.1f} times as fast")
     print(f"most memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 
 

@@ -3,10 +3,10 @@
     python benchmarks/imet_size.py [--rows N] [--models M] [--labels L] [--learn N] [--folder DIR] [--auto]
     python benchmarks/imet_size.py --loss [--rows 20000] [--labels 1103] [--learn 5000]
 
-A cube is generated (by a process of its own, whose time and memory don't count) and lies on disk; stackers and rules
-learn from at most ``--learn`` rows of their folds, weights of the blend and scores from all. ``--loss`` shows what
-learning from few rows costs: it runs everything twice, on all rows and on ``--learn``, and prints the difference of F2
-with its 95 % interval.
+A cube is generated (by a process of its own, whose time and memory don't count) and lies on disk. Stackers and rules
+learn from at most ``--learn`` rows of their folds; weights of the blend of the five stackers, and scores, from all.
+``--loss`` shows what learning from few rows costs: it runs everything twice, on all rows and on ``--learn``, and prints
+the difference of F2 with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def stackers(learn: int | None) -> dict[str, Stacker]:
 
 
 def pass_through(
-    steps: Steps, cube: NDArray[np.float32], Y: NDArray[np.bool_], learn: int | None, folder: Path, *, auto: bool
+    steps: Steps, Y: NDArray[np.bool_], learn: int | None, folder: Path, *, auto: bool
 ) -> dict[str, NDArray[np.bool_]]:
     """All steps; label sets by what was decided on other folds."""
     with steps.step("folds"):
@@ -95,11 +95,11 @@ def pass_through(
     members: dict[str, Any] = {}
     for name, stacker in stackers(learn).items():
         with steps.step(f"stacker {name}"):
+            cube = np.load(folder / "cube.npy", mmap_mode="r")
             found = out_of_fold(lambda stacker=stacker: clone(stacker), cube, Y, folds)
             np.save(folder / f"{name}.npy", found.oof)
-            del found
+            del found, cube
             members[name] = FoldPredictions(np.load(folder / f"{name}.npy", mmap_mode="r"))
-    members |= {f"model_{i}": FoldPredictions(cube[:, i]) for i in range(cube.shape[1])}
     given: dict[str, NDArray[np.bool_]] = {}
     thresholds = ThresholdsSection(strategy="expected_f", rows=learn)
     with steps.step("blend, and expected F2 cross-fitted"):
@@ -153,22 +153,22 @@ def main() -> None:
         shape = [f"--rows={args.rows}", f"--models={args.models}", f"--labels={args.labels}"]
         if not (folder / "labels.npy").exists():
             subprocess.run([sys.executable, __file__, "--generate", *shape, f"--folder={folder}"], check=True)
-        cube, Y = np.load(folder / "cube.npy", mmap_mode="r"), np.load(folder / "labels.npy")
-        print(f"{cube.shape[0]:,} images × {cube.shape[1]} models × {cube.shape[2]:,} labels; learn {args.learn:,}")
+        Y, shape_of_cube = np.load(folder / "labels.npy"), np.load(folder / "cube.npy", mmap_mode="r").shape
+        print("{:,} images × {} models × {:,} labels".format(*shape_of_cube), f"learnt from {args.learn:,}", flush=True)
         steps, start = Steps(), time.perf_counter()
-        some = pass_through(steps, cube, Y, args.learn, folder, auto=args.auto)
+        some = pass_through(steps, Y, args.learn, folder, auto=args.auto)
         print(
             f"together {time.perf_counter() - start:.0f} s, peak {peak_memory() / 1e9:.2f} GB (mapped files included)"
         )
         if args.loss:
-            every = pass_through(Steps(), cube, Y, None, folder, auto=False)
+            every = pass_through(Steps(), Y, None, folder, auto=False)
             for name, labels in some.items():
                 gain = bootstrap.paired(FMetric("samples", BETA), Y, labels, every[name])
                 whole = f_beta(Y, every[name], average="samples", beta=BETA)
                 shown = f"{gain.score:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
                 print(f"learnt from {args.learn:,} rows: {name}: F2 {whole + gain.score:.4f}, to all rows {shown}")
         if args.json:
-            args.json.write_text(json.dumps({"shape": list(cube.shape), "learn": args.learn, "steps": steps.found}))
+            args.json.write_text(json.dumps({"shape": list(shape_of_cube), "learn": args.learn, "steps": steps.found}))
 
 
 if __name__ == "__main__":

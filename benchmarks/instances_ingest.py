@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from labelstack.formats.imaterialist2019 import FORMAT
-from labelstack.formats.instance_table import write_instances
+from labelstack.masks.instance_table import write_instances
 from labelstack.masks.run_lengths import encode
 from labelstack.masks.run_text import write_runs
 

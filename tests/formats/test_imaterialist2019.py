@@ -13,9 +13,9 @@ from PIL import Image
 from formats.fashion_photos import DESCRIPTIONS, HEADER, ROWS, photo, write_csv, write_photos
 from labelstack.formats.format import format_for
 from labelstack.formats.imaterialist2019 import FORMAT, Imaterialist2019Format
-from labelstack.formats.instance_table import masks_of, read_instances, write_instances
 from labelstack.formats.manifest import read_manifest, write_manifest
 from labelstack.formats.text_id import text_id
+from labelstack.masks.instance_table import masks_of, read_instances, write_instances
 from labelstack.masks.run_lengths import decode
 from labelstack.masks.run_text import write_runs
 from labelstack.params.dataset import DatasetSection, InstancesSection
@@ -114,7 +114,7 @@ def test_rows_of_a_photo_need_not_stand_together(tmp_path: Path) -> None:
 
 def test_the_table_is_written_and_read_by_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = FORMAT.read(write_photos(tmp_path))
-    monkeypatch.setattr("labelstack.formats.instance_table._ROW_GROUP", 2)
+    monkeypatch.setattr("labelstack.masks.instance_table._ROW_GROUP", 2)
     for name in ("one", "two"):
         write_instances(tmp_path / name, data.instances)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
-from labelstack.masks.run_geometry import boxes, iou, overlap, resized, shared_pixels
+from labelstack.masks.run_geometry import boxes, disjoint, iou, overlap, resized, shared_pixels
 from labelstack.masks.run_lengths import concatenated, decode, encode, sized
 
 sides = st.integers(1, 9)
@@ -59,6 +59,17 @@ def test_another_size_is_opencvs() -> None:
 def test_masks_of_several_sizes_come_to_one() -> None:
     mixed = concatenated([encode(np.ones((1, 2, 2), bool)), encode(np.ones((1, 5, 3), bool))])
     assert decode(resized(mixed, 4, 6)).all()
+
+
+@given(pictures.filter(len))
+def test_disjoint_masks_keep_what_no_earlier_one_has(masks: np.ndarray) -> None:
+    taken, expected = np.zeros(masks.shape[1:], bool), []
+    for mask in masks:
+        expected.append(mask & ~taken)
+        taken |= mask
+    found, again = disjoint(encode(masks)), encode(np.array(expected))
+    assert np.array_equal(decode(found), np.array(expected))
+    assert np.array_equal(found.start, again.start)
 
 
 @given(two)

@@ -26,7 +26,9 @@ FIRST: dict[str, Any] = {
 }
 CROP: dict[str, Any] = {"kind": "crop", "after": ["plain"], "boxes": "boxes.csv"}
 STUDENT: dict[str, Any] = {"kind": "student", "after": ["plain", "net"]}
-SECTIONS: dict[str, Any] = {"crop": CROP, "student": STUDENT, "pseudo": STUDENT | {"kind": "pseudo"}}
+SECTIONS: dict[str, Any] = {"crop": CROP, "student": STUDENT, "pseudo": STUDENT | {"kind": "pseudo"}} | {
+    "neighbours": {"kind": "neighbours", "after": ["plain"]}
+}
 KINDS = ", ".join(SECOND_ROUND.names())
 CONTENT: dict[str, Any] = {
     "base_models": [0, 1, 2],
@@ -198,3 +200,14 @@ def test_misfits_of_students_are_told(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(alone))
     with pytest.raises(InputProblems, match=r"blend.members: needs one that is no student"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_of_neighbours_nothing_is_learned(tmp_path: Path) -> None:
+    near = {"kind": "neighbours", "after": ["plain"]}
+    params = with_second(near=near | {"tta": ["identity"]})
+    assert params.cube_columns == ["plain", "net", "near"]
+    (told,) = said_of(tmp_path, near=near | {"epochs": 3, "mixup": 0.2})
+    assert told.startswith("second_round.near")
+    assert "epochs: labels are looked up and nothing is learned: leave out epochs, mixup" in told
+    (told,) = said_of(tmp_path, near=near | {"after": ["plain", "net"]})
+    assert "neighbours within one base model's features, and 2 are named" in told

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from labelstack.formats.imaterialist2019 import Imaterialist2019Format
-from labelstack.formats.instance_table import masks_of
+from labelstack.masks.instance_table import masks_of
 from labelstack.masks.run_lengths import decode
 from labelstack.params.sample import SampleSection
 from labelstack.sample import draw_instances

@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "images/fetching": NETWORKS | {"ingest", "download", "predict", "register"},
     "images/pixels": NETWORKS | {"download", "predict"},
     "images/shards": ALL - {"sample", "ingest", "members", "needs"},
+    "masks": {"sample", "ingest", "submit"},
     "networks": NETWORKS | {"predict"},
     "networks/backbones": NETWORKS | {"predict"},
     "networks/losses": NETWORKS,
@@ -210,6 +211,7 @@ CLOSER: dict[str, Any] = {
     "tta": ["identity"],
 }
 OTHERS: dict[str, list[Any]] = {
+    "thresholds.rows": [1000],
     "augment.resized_crop": [{"area": [0.5, 1]}],
     "augment.crop_if_needed": [{"sides": 3}],
     "augment.rect_crop": [{"chance": 0.5}],

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from labelstack.formats.instance_table import read_instances
 from labelstack.formats.manifest import read_manifest
+from labelstack.masks.instance_table import read_instances
 from tiny import TINY, Workspace
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]

@@ -1,4 +1,4 @@
-"""A student and pseudo labels through the real pipeline: flattered rows set apart, weights by audit rows, a version."""
+"""A student, pseudo labels and neighbours through the real pipeline: who is flattered stands apart; versions."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ CHANGE: dict[str, Any] = {
     "second_round": {
         "small": {"kind": "student", "after": ["wide", "deep"], "teacher": "fitted", "epochs": 2},
         "sure": {"kind": "pseudo", "after": ["wide"], "margin": 0.05, "test": 0.5, "epochs": 2},
+        "near": {"kind": "neighbours", "after": ["deep"], "k": 10},
     },
     "stackers": {"mean": {"kind": "mean"}},
     "metric": {"beta": 2},
@@ -45,18 +46,19 @@ def test_students_are_members_apart(taught: Workspace) -> None:
     root = taught.root
     evaluation = json.loads((root / "metrics/evaluation.json").read_text())
     scores = evaluation["scores"]
-    assert list(scores) == ["wide", "deep", "small", "sure", "mean", "blend"]
+    assert list(scores) == ["wide", "deep", "small", "sure", "near", "mean", "blend"]
     assert [name for name, row in scores.items() if row.get("flattered")] == ["small", "sure"]
     assert any("small, sure" in sentence for sentence in evaluation["caveats"])
     assert {row[key] for row in evaluation["comparisons"] for key in ("better", "other")} <= {
-        "wide", "deep", "mean", "blend",
+        "wide", "deep", "near", "mean", "blend",
     }  # fmt: skip
     columns = json.loads((root / "models/stackers/mean/folds/config.json").read_text())["columns"]
-    assert columns == ["wide", "deep"]
+    assert columns == ["wide", "deep", "near"]
     stacked = json.loads((root / "data/members/second_round.json").read_text())
-    assert (stacked["cube"], [name for name, _ in stacked["predictions"]]) == ([], ["small", "sure"])
+    assert [name for name, _ in stacked["predictions"]] == ["small", "sure", "near"]
+    assert [name for name, _ in stacked["cube"]] == ["near"]
     weights = json.loads((root / "models/ensemble/blend.json").read_text())["weights"]
-    assert list(weights) == ["mean", "wide", "deep", "small", "sure"]
+    assert list(weights) == ["mean", "wide", "deep", "small", "sure", "near"]
     assert sum(weights.values()) == pytest.approx(1)
     parts = [read_predictions(root / f"data/second_networks/small/{fold}/oof.npz") for fold in range(3)]
     assert sum(len(part.image_id) for part in parts) == 120

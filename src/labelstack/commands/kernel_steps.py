@@ -24,7 +24,7 @@ from labelstack.stacking.crossfit import Blended, fit_blend
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices
 from labelstack.stages.fold_files import Stacking, read_asked, read_stacking
-from labelstack.stages.members import THE_BLEND
+from labelstack.stages.members import THE_BLEND, view_file
 from labelstack.stages.rows import label_table
 from labelstack.support.progress import bar
 from labelstack.support.storage import sha256
@@ -78,7 +78,7 @@ def _one_view(members: Members, spec: Spec, stacking: Stacking, name: str) -> Fl
     ids, rows = list[NDArray[np.int64]](), list[Floats]()
     for fold, view in spec.views[name].items():
         asked = read_asked(fold).oof
-        boxes = read_view(paths.view(name), asked.split) if name in spec.second_round else None
+        boxes = read_view(view_file(name), asked.split) if name in spec.second_round else None
         batches = shown_batches(
             paths.shards(asked.split), asked.row_id, looks_of(spec, view), spec.settings.batch_size, boxes
         )

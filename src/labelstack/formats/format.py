@@ -35,7 +35,7 @@ class CompetitionData:
     answers : true labels of test images that the data set itself holds, DataFrame[image_id int64, label_id list of
         int]; None: only ``dataset.answers`` may name some
     columns : split -> column -> cells in the manifest's order: what ``folds`` names of a format with further columns
-    instances : of a format with masks, the instances of the train photos (``formats/instance_table.py``)
+    instances : of a format with masks, the instances of the train photos (``masks/instance_table.py``)
     """
 
     manifests: dict[str, pd.DataFrame]

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from labelstack.formats.collector import collector_paused
 from labelstack.formats.csv_file import read_csv
 from labelstack.formats.format import CompetitionData, Draw
+from labelstack.formats.instance_batches import instance_table
 from labelstack.formats.instance_labels import DESCRIPTIONS, LIST, InstanceLabels, read_instance_labels
 from labelstack.formats.instance_rows import IMAGE, SUFFIX, InstanceRows, read_instance_rows
-from labelstack.formats.instance_table import instance_table
 from labelstack.formats.json_file import found
 from labelstack.formats.problems import FileProblems
 from labelstack.formats.shared import shared_counts
@@ -133,7 +133,7 @@ class Imaterialist2019Format:
         labels = _label_table(kinds, own, sets)
         texts = Texts(test, dict(zip(labels["label_id"].tolist(), labels["name"], strict=True)), _BETWEEN)
         form = Form(ids["test"], (IMAGE, _LABELS), texts)
-        instances = instance_table(rows, ids["train"])
+        instances = instance_table(rows.photo, rows.category, rows.attributes, rows.parts, ids["train"])
         return CompetitionData(manifests, labels, form, _counts(manifests, labels, rows), instances=instances)
 
     def answers(self, path: str | Path, labels: pd.DataFrame) -> pd.DataFrame:

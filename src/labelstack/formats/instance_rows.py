@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from labelstack.formats.instance_batches import run_batch
 from labelstack.formats.instance_labels import InstanceLabels
 from labelstack.formats.json_file import found
 from labelstack.formats.photo_sizes import photo_size
 from labelstack.formats.problems import FileProblems
 from labelstack.formats.records import parse_id
 from labelstack.formats.table_images import Files
-from labelstack.masks.run_geometry import boxes
-from labelstack.masks.run_lengths import RunLengths, areas
 from labelstack.masks.run_text import read_runs
 
 IMAGE, RUNS, HEIGHT, WIDTH, CLASS, ATTRIBUTES = (
@@ -81,7 +79,7 @@ def read_instance_rows(
     rows = _RowChecks(root, file, photos, labels, clip)
     path = root / file
     try:
-        with _long_cells(), path.open(encoding="utf-8-sig", newline="") as handle:
+        with long_cells(), path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.reader(handle, strict=True)
             header = [cell.strip() for cell in next(reader, [])]
             place = _columns(header, file, problems)
@@ -102,7 +100,7 @@ def read_instance_rows(
 
 
 @contextmanager
-def _long_cells() -> Iterator[None]:
+def long_cells() -> Iterator[None]:
     """A large photo's runs are longer than Python's usual limit of a cell."""
     usual = csv.field_size_limit(_CELL)
     try:
@@ -176,7 +174,7 @@ class _RowChecks:
             self.told.add("", f"line {lines[int(some[fault.mask])]}", RUNS, fault.expected, fault.found)
         self.read.clipped += int(clipped.sum())
         if not self.told:
-            self.read.parts.append(_batch(runs))
+            self.read.parts.append(run_batch(runs))
 
     def finished(self) -> list[str]:
         """What is wrong with the rows, and with the photos that they are of."""
@@ -276,25 +274,3 @@ class _RowChecks:
 
 def _sides(size: tuple[int, int]) -> str:
     return f"{size[0]} × {size[1]}"
-
-
-def _batch(runs: RunLengths) -> pa.RecordBatch:
-    """Runs, starts from 1, with area and box of each mask."""
-    left, top, right, bottom = boxes(runs).T
-    pairs: NDArray[np.int32] = np.stack([runs.start + 1, runs.length], axis=1).astype(np.int32).ravel()
-    columns = {
-        "runs": pa.ListArray.from_arrays(pa.array((2 * runs.first).astype(np.int32)), pa.array(pairs)),
-        **{
-            name: pa.array(values.astype(np.int32))
-            for name, values in {
-                "height": runs.height,
-                "width": runs.width,
-                "left": left,
-                "top": top,
-                "right": right,
-                "bottom": bottom,
-                "area": areas(runs),
-            }.items()
-        },
-    }
-    return pa.RecordBatch.from_pydict(columns)

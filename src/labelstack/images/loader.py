@@ -114,10 +114,10 @@ class TrainingBatches:
         self._image_ids = np.asarray(image_ids, np.int64)
         self._boxes = as_rows(boxes, self._image_ids)
         self._folders = [(Path(shards), len(image_ids))] if isinstance(shards, str | Path) else list(shards)
-        self._shards, sides = _find_all(self._folders, self._image_ids)
+        self._shards, self._sides = _find_all(self._folders, self._image_ids)
         self._zoom = None if augment is None else Geometry(augment).zoom
         self._croppers = build_croppers(augment, size)  # of other pixels each epoch, so these cannot be kept
-        self._cached = self._croppers is None and self._bytes_of(sides) <= cache_bytes
+        self._cached = self._croppers is None and self._bytes_of(self._sides) <= cache_bytes
         self._pixels: list[Images] | None = None
         self._pool: WorkerPool | None = None
         self._augmenter: Augmenter | None = None
@@ -131,6 +131,25 @@ class TrainingBatches:
     def targets(self) -> Targets:
         """Float32 [n, n_labels], rows as in ``image_ids``."""
         return self._targets
+
+    @property
+    def image_ids(self) -> NDArray[np.int64]:
+        """Int64 [n], the subset."""
+        return self._image_ids
+
+    @property
+    def sides(self) -> NDArray[np.int64]:
+        """Heights and widths of the stored images, int64 [n, 2], rows as in ``image_ids``."""
+        return self._sides
+
+    @property
+    def boxes(self) -> NDArray[np.float64] | None:
+        """Parts of images that are seen, float64 [n, 4] as ``box.as_rows`` has them; None: all are seen whole."""
+        return self._boxes
+
+    def augment_seed(self, number: int) -> int:
+        """The seed of all augmentation in epoch ``number``."""
+        return _draw(self.seed, _AUGMENT, number)
 
     @property
     def digest(self) -> str:
@@ -168,7 +187,7 @@ class TrainingBatches:
         Rows in ``again`` come twice, augmented alike.
         """
         submit, ahead = self._maker()
-        seed = _draw(self.seed, _AUGMENT, number)
+        seed = self.augment_seed(number)
         yield from _in_order((self._start(*batch, seed, submit) for batch in self._batches(number, again)), ahead)
 
     def order(self, number: int, again: NDArray[np.int64] | None = None) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.masks.run_lengths import Ints, RunLengths, areas, offsets
+from labelstack.masks.run_lengths import Ints, RunLengths, areas, cover, offsets
 
 _CHUNK = 1_000_000  # runs looked up at once
 
@@ -70,6 +70,17 @@ def _joined(start: Ints, length: Ints, of: Ints, height: Ints, width: Ints) -> R
     at = np.flatnonzero(begins)
     first = offsets(np.bincount(of[at], minlength=len(height)))
     return RunLengths(start[at], np.add.reduceat(length, at), first, height, width)
+
+
+def disjoint(runs: RunLengths) -> RunLengths:
+    """Masks of one size of which no two share a pixel: each keeps what no earlier one has; some may become empty."""
+    if not len(runs.start):
+        return runs
+    edges, covered = cover(runs)
+    seen = covered.any(axis=0)
+    owner, start, end = np.argmax(covered, axis=0)[seen], edges[:-1][seen], edges[1:][seen]
+    order = np.argsort(owner, kind="stable")
+    return _joined(start[order], (end - start)[order], owner[order], runs.height, runs.width)
 
 
 def shared_pixels(a: RunLengths, b: RunLengths, pairs: NDArray[np.integer]) -> Ints:

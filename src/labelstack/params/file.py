@@ -23,12 +23,12 @@ from labelstack.params.prediction import PredictionSection
 from labelstack.params.prediction_views import OneView, raw_view_problems, single_views, view_problems
 from labelstack.params.sample import SampleSection
 from labelstack.params.second_level_file import SecondLevel
-from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
+from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, heatmap_problems, second_section_of
 from labelstack.params.section import Seed
 from labelstack.params.submission import SubmissionSection
 from labelstack.params.task import (
     format_problems,
-    group_problems,
+    model_group_problems,
     stated_losses,
     stated_soft_labels,
     task_problems,
@@ -75,7 +75,7 @@ class Params(SecondLevel):
         problems += [*self._fold_problems(), *self._override_problems(), *self._view_problems()]
         soft_labels = stated_soft_labels(self.models, self.second_round)
         problems += format_problems(self.dataset.format, self.dataset.task, soft_labels)
-        problems += group_problems(self.dataset.format, self.models)
+        problems += model_group_problems(self.dataset.format, self.models)
         problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models, self.second_round))
         if not set(self.blend_members()) - set(self.flattered):
             problems.append(
@@ -143,6 +143,7 @@ class Params(SecondLevel):
                     self.network(name, fold)
                 except ValidationError as error:
                     told += explain(error, ModelSection)
+            told += heatmap_problems(self.second_round[name], self.models, self.dataset.format)
             yield from (f"{dotted(('second_round', name))}.{problem}" for problem in dict.fromkeys(told))
 
     @property

@@ -79,7 +79,7 @@ def format_problems(name: str, task: Task, soft_labels: Iterable[tuple[str, Any]
             yield f"{key}: there is no label group {', '.join(strange)}; there are {', '.join(VALUES)}"
 
 
-def group_problems(name: str, models: Mapping[str, Any]) -> Iterator[str]:
+def model_group_problems(name: str, models: Mapping[str, Any]) -> Iterator[str]:
     """A sentence where a model is to know some label groups alone, and there are none, or they differ by fold."""
     for model, section in models.items():
         key = f"models.{model}.groups"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from labelstack.report.attributes import Attribute, Cropped
 from labelstack.scoring.metric import FMetric, Metric
 from labelstack.scoring.threshold_curve import ThresholdCurve
 
@@ -170,6 +171,10 @@ class ReportContent:
         Models that are registered alone and the ensemble; none where all are registered together only.
     metric : Metric
         What everything is compared by.
+    attributes : sequence of Attribute
+        Label groups, where rows know one each.
+    crops : sequence of Cropped
+        What second-round models see of some images.
     reproduce : sequence of str
         Shell commands that rebuild this report.
     """
@@ -191,6 +196,8 @@ class ReportContent:
     decisions: Sequence[DecisionRow] = ()
     comparisons: Sequence[Comparison] = ()
     served: Sequence[ServedRow] = ()
+    attributes: Sequence[Attribute] = ()
+    crops: Sequence[Cropped] = ()
     reproduce: Sequence[str] = field(default=("make repro", "make ui"))
 
     def __post_init__(self) -> None:

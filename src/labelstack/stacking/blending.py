@@ -49,13 +49,14 @@ def blend(
     used = check_members({name: members[name] for name, weight in weights.items() if weight})
     if exclusive:
         used = {name: of_sum_1(p) for name, p in used.items()}
-    mixed = np.empty(next(iter(used.values())).shape, np.float32)
+    n, n_labels = next(iter(used.values())).shape
+    mixed = np.empty((n, n_labels), np.float32)
 
     def mix(rows: slice) -> None:
         total = sum(weights[name] * p[rows].astype(np.float64) for name, p in used.items())
         mixed[rows] = np.clip(total, 0, 1)
 
-    in_threads(mix, row_blocks(*mixed.shape, BLOCK))
+    in_threads(mix, row_blocks(n, n_labels, BLOCK))
     return mixed
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from labelstack.stacking.cells import BLOCK, flat, row_blocks
-from labelstack.support.cores import in_threads
+from labelstack.support.cores import cores, in_threads
 
 Floats = NDArray[np.float64]
+_CHUNK = 65_536  # cells that are weighed together
 _LEAST = np.float32(1e-6)  # of the probability of what is true
 _IMPROBABLE = np.float32(2e-3)  # of all members, of what is false: −ln (1 − m) = m + m²/2, to 3e-9
 
@@ -89,21 +92,26 @@ class Mixture:
         first, second, mass = self.first[kept], self.second[np.ix_(kept, kept)], self.mass
         equal = np.full(len(kept), 1 / len(kept))
 
-        def loss(weights: Floats) -> tuple[float, Floats]:
-            mixed = np.maximum(weights.astype(np.float32) @ right, _LEAST)
-            losses, slopes = -np.log(mixed), -1 / mixed
+        chunks = [slice(start, start + _CHUNK) for start in range(0, right.shape[1], _CHUNK)]
+
+        def of_chunk(weights: NDArray[np.float32], chunk: slice) -> tuple[float, Floats]:
+            mixed = np.maximum(weights @ right[:, chunk], _LEAST)
+            losses, slopes = np.log(mixed), 1 / mixed
             if mass is not None:
-                losses, slopes = losses * mass, slopes * mass
+                losses, slopes = losses * mass[chunk], slopes * mass[chunk]
+            return float(losses.sum(dtype=np.float64)), (right[:, chunk] @ slopes).astype(np.float64)
+
+        def loss(weights: Floats) -> tuple[float, Floats]:
+            parts = list(each(partial(of_chunk, weights.astype(np.float32)), chunks))
             both = second @ weights
-            value = float(losses.sum(dtype=np.float64) + weights @ first + weights @ both / 2) / self.cells
-            slope = ((right @ slopes).astype(np.float64) + first + both) / self.cells
-            return value / scale, slope / scale
+            value = weights @ first + weights @ both / 2 - sum(part[0] for part in parts)
+            slope = first + both - sum(part[1] for part in parts)
+            return float(value) / self.cells / scale, slope / self.cells / scale
 
         scale = 1.0
-        with threadpool_limits(1, user_api="blas"):  # the same sums, however many cores
-            scale = max(
-                loss(equal)[0], 1e-9
-            )  # where labels are rare every loss is small, which must not end the search
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores()) as pool:
+            each = pool.map if len(chunks) > 1 and cores() > 1 else map  # the same sums, however many cores
+            scale = max(loss(equal)[0], 1e-9)  # labels may be rare and losses small, which must not end the search
             found = minimize(
                 loss,
                 equal,

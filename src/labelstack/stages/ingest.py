@@ -10,11 +10,11 @@ from labelstack.formats.beside import read_beside, together
 from labelstack.formats.corrections import corrected
 from labelstack.formats.drawn_validation import with_validation
 from labelstack.formats.format import Draw, format_for
-from labelstack.formats.instance_table import write_instances
 from labelstack.formats.manifest import write_manifest
 from labelstack.formats.single_label import single_label_problems
 from labelstack.formats.submission import write_form
 from labelstack.images.fetching.local_files import local_digest
+from labelstack.masks.instance_table import write_instances
 from labelstack.params import load_params
 from labelstack.params.folds import BlocksSection, FoldsSection
 from labelstack.stacking.shares import choose_share

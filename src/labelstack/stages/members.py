@@ -252,6 +252,12 @@ def _cross_fitted(member: Member) -> list[Path]:
     return [file, *file.parent.glob(f"{file.stem}_probability.npz")]
 
 
+def view_file(name: str) -> Path:
+    """The table of which part of each image a second-round model sees."""
+    found = paths.found_boxes(name)
+    return found if found.exists() else paths.view(name)
+
+
 Aspects = dict[str, Callable[[Member], list[Path]]]
 _OF_NETWORKS: Aspects = {
     "predictions": lambda member: [member.oof, member.test, member.audit],
@@ -269,7 +275,7 @@ _TAKEN: Aspects = _OF_NETWORKS | {
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
 _ASPECTS: dict[str, Aspects] = {
     "base_models": _OF_NETWORKS,
-    "second_round": _OF_NETWORKS | {"views": lambda member: [paths.view(member.name)]},
+    "second_round": _OF_NETWORKS | {"views": lambda member: [view_file(member.name)]},
     "stackers": {
         "predictions": lambda member: [member.oof, member.nested, member.test, member.audit],
         "label_sets": _cross_fitted,

@@ -66,6 +66,11 @@ def view(name: str) -> Path:
     return Path(f"data/views/{name}.parquet")
 
 
+def found_boxes(name: str) -> Path:
+    """The same where the networks that it begins with say it; no file: ``view``."""
+    return Path(f"data/second_networks/{name}/boxes.parquet")
+
+
 def fit_rows(fold: str) -> Path:
     """Which rows of train the networks of a fold learn from, and which are held out."""
     return FOLDS / "fit" / f"{fold}.parquet"

@@ -26,6 +26,7 @@ from labelstack.report.html import write_report
 from labelstack.scoring import metrics
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
+from labelstack.stages.attribute_pages import attributes, crops
 from labelstack.stages.board import comparison_rows, decision_rows, fixed_threshold, leaderboard_rows, scored_images
 from labelstack.stages.common import done
 from labelstack.stages.fold_files import stacking_rows
@@ -83,6 +84,9 @@ def content(params: Params, tracker: Any) -> ReportContent:
     per_label = read_table(paths.PLOTS / "per_label.csv").rename(columns={"name": "label"})
     rows = leaderboard_rows(params, evaluation, tracker=tracker)
     sizes = storage.read_json(paths.METRICS / "ingest.json")
+    rows_of = stacking_rows(params)
+    called = image_names(rows_of.split, rows_of.image_id)
+    P = read_predictions(THE_BLEND.oof).rows_of(rows_of.row_id)
     return ReportContent(
         title="labelstack report",
         generated_from={
@@ -107,6 +111,8 @@ def content(params: Params, tracker: Any) -> ReportContent:
         decisions=decision_rows(params, evaluation),
         comparisons=comparison_rows(evaluation),
         served=[ServedRow(name, **row) for name, row in registration.get("served", {}).items()],
+        attributes=attributes(rows_of, P, labels, called),
+        crops=crops(params, rows_of, called),
         metric=metric_of(params.metric),
         fixed_threshold=fixed_threshold(params),
     )

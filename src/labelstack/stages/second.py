@@ -14,7 +14,7 @@ from labelstack.stages.fold_files import read_fitted
 from labelstack.stages.logged_data import training_data
 from labelstack.stages.members import Network, second_round_model
 from labelstack.stages.train import learned_rows, log_network
-from labelstack.stages.work.second_networks import keep, learn, numbers, predict, read_boxes_seen, restored, seen_whole
+from labelstack.stages.work.second_networks import find_boxes, keep, learn, numbers, predict, restored, seen_whole
 from labelstack.support import storage
 from labelstack.support.box import Boxes
 from labelstack.tracking.run_file import read_run_json
@@ -25,7 +25,7 @@ def run(name: str) -> None:
     """Train and predict with ``second_round.<name>``; a killed attempt is taken up where it stopped."""
     params = load_params()
     section = known(name, params.second_round, "second-round model")
-    own, boxes = second_round_model(name, params.networks), read_boxes_seen(name)
+    own = second_round_model(name, params.networks)
     deciding = {
         "second": section,
         "networks": {fold: params.network(name, fold).as_trained() for fold in own.folds},
@@ -39,12 +39,13 @@ def run(name: str) -> None:
     tags = lineage([paths.shards("train"), paths.manifest("train"), paths.LABELS, paths.view(name), *fitted], deciding)
     code = digest([kept_code_digest("second", *chosen(params, "second", name, fold)) for fold in own.folds])
     work = work_folder("second", name, tags, code)
+    boxes = find_boxes(params, name, work / "boxes.parquet")
     tracker = connect(params.tracking)
     logged = {key: deciding[key] for key in ("second", "training", "seed")}
     for network in own.networks:
         _train(params, network, boxes, work / network.fold, tracker, logged, tags)
         predict(params, network, boxes, code, work / network.fold)
-    whole, total = seen_whole(own.networks, boxes)
+    whole, total = seen_whole(own.networks, boxes, params.groups_of(name))
     for network in own.networks:
         with tracker.run(*network.run_name, run_id=read_run_json(network.run_file)["run_id"]) as run_:
             run_.log_metrics({"images_seen_whole": float(whole)})

@@ -17,8 +17,9 @@ from labelstack.stages.fold_files import Fitted, read_fitted
 from labelstack.stages.logged_data import training_data
 from labelstack.stages.members import Network
 from labelstack.stages.rows import Rows, named_rows
+from labelstack.stages.trained import Trained
 from labelstack.stages.weights_content import weights_sha256
-from labelstack.stages.work.train_network import Trained, compute
+from labelstack.stages.work.train_network import compute
 from labelstack.support.errors import UserError
 from labelstack.tracking.logged_models import tensor_signature
 from labelstack.tracking.run import Run

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from labelstack.ensemble.folder import EnsembleSettings, NetworkPart, Parts, View
+from labelstack.ensemble.folder import EnsembleSettings, Heat, NetworkPart, Parts, View
 from labelstack.ensemble.image_sources import fetch_settings
 from labelstack.ensemble.record import Record
 from labelstack.params import Params, digest
 from labelstack.params.blend import BLEND
 from labelstack.params.prediction_views import OneView, single_views
+from labelstack.params.second_round import CropSection
 from labelstack.params.task import MULTI
 from labelstack.registry.versions import DATA_TAG, METRIC_TAG, SCORE_TAG, SUBMISSION_TAG, TASK_TAG
 from labelstack.stages.members import ALL, THE_BLEND, Network, network_members, stackers
@@ -41,7 +42,18 @@ def parts(params: Params) -> Parts:
         files={name: Path(name) for name in FILES if Path(name).exists()},
         second_round=list(params.second_round),
         students=params.flattered,
+        heatmaps=registered_heatmaps(params),
     )
+
+
+def registered_heatmaps(params: Params) -> dict[str, Heat]:
+    """Second-round models that see of a new image what another model looks at."""
+    cropped = {name: section for name, section in params.second_round.items() if isinstance(section, CropSection)}
+    return {
+        name: Heat(section.after[0], section.heatmap.threshold, section.margin)
+        for name, section in cropped.items()
+        if section.heatmap is not None
+    }
 
 
 def settings_of(params: Params) -> EnsembleSettings:
@@ -86,6 +98,8 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     }
     if ensemble.second_round:  # what new images show is whole; the submission's parts of images are the version's too
         found["boxes"] = digest({name: test_boxes(name) for name in ensemble.second_round})
+    if heatmaps := ensemble.heatmaps_there:
+        found["heatmaps"] = digest({name: asdict(heat) for name, heat in heatmaps.items()})
     return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
 
 

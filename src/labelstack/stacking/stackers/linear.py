@@ -20,6 +20,7 @@ from labelstack.stacking.stackers.logit_features import (
     logits,
     own_inputs,
     rivals,
+    spread,
 )
 from labelstack.stacking.stackers.newton import LOGISTIC, SQUARED, Family, fit_labels, fit_shared, leave_one_out
 from labelstack.support.cores import cores
@@ -65,15 +66,17 @@ class _LinearStacker(ArrayStacker):
 
     def _fit(self, cube: NDArray[np.float32], Y: Floats, progress: str) -> Arrays:
         own = own_inputs(cube, self.inputs, self.clip)
-        arrays: Arrays = {"scale": own.std(axis=(0, 1), dtype=np.float64) + 1e-6, "prior": self._link(_priors(Y))}
+        arrays: Arrays = {"scale": spread(own), "prior": self._link(_priors(Y))}
         own /= arrays["scale"].astype(np.float32)
         if self.pooled:
             arrays["first"] = self._pool(own, Y, arrays)
         z = self._first_logits(cube, own, arrays)
         if self.rivals:
             extra = rivals(z)
-            arrays["rival_scale"] = extra.std(axis=(0, 1), dtype=np.float64) + 1e-6
-            own = np.concatenate([own, extra / arrays["rival_scale"].astype(np.float32)], axis=2)
+            arrays["rival_scale"] = spread(extra)
+            extra /= arrays["rival_scale"].astype(np.float32)
+            own = np.concatenate([own, extra], axis=2)
+            del extra
         centre = self._pool(own, Y, arrays) if self.pooled else np.zeros(own.shape[2] + 2)
         shared = None
         if self.context != 0:
@@ -322,8 +325,7 @@ def _descend(values: Sequence[float], loss: Callable[[float], float]) -> None:
 
 def _each(work: Callable[[slice], _T], blocks: list[slice], description: str) -> list[_T]:
     """Results of all blocks in their order, computed on all cores."""
-    shown = {"total": len(blocks), "desc": description, "unit": "block"}
     if cores() < 2:
-        return list(bar(map(work, blocks), **shown))
+        return list(bar(map(work, blocks), total=len(blocks), desc=description, unit="block"))
     with ThreadPoolExecutor(cores()) as pool:
-        return list(bar(pool.map(work, blocks), **shown))
+        return list(bar(pool.map(work, blocks), total=len(blocks), desc=description, unit="block"))

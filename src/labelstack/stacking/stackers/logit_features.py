@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+
+from labelstack.stacking.cells import row_blocks
 
 Floats = NDArray[np.float64]
 _PRODUCTS = 50_000_000  # numbers kept of products of shared columns
@@ -21,12 +24,28 @@ def logits(P: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
 
 def own_inputs(cube: NDArray[np.float32], inputs: str, clip: float) -> NDArray[np.float32]:
     """Own columns of each label, float32 [n_labels, n, n_models], twice as many for ``inputs="both"``."""
-    parts = []
+    n, n_models, n_labels = cube.shape
+    seen: list[Callable[[NDArray[np.float32]], NDArray[np.float32]]] = []
     if inputs in {"logit", "both"}:
-        parts.append(logits(cube, clip))
+        seen.append(partial(logits, clip=clip))
     if inputs in {"probability", "both"}:
-        parts.append(cube)
-    return np.ascontiguousarray(np.concatenate(parts, axis=1).transpose(2, 0, 1))
+        seen.append(lambda p: p)
+    own = np.empty((n_labels, n, n_models * len(seen)), np.float32)
+    for rows in row_blocks(n, n_models * n_labels):
+        for i, of in enumerate(seen):
+            own[:, rows, i * n_models : (i + 1) * n_models] = of(cube[rows]).transpose(2, 0, 1)
+    return own
+
+
+def spread(columns: NDArray[np.float32]) -> Floats:
+    """Standard deviation of each column [n_labels, n, columns] over labels and images, float64, and a little more."""
+    n_labels, n, width = columns.shape
+    mean = columns.sum(axis=(0, 1), dtype=np.float64) / (n_labels * n)
+    squares = np.zeros(width)
+    for labels in row_blocks(n_labels, n * width):
+        apart = columns[labels] - mean
+        squares += np.multiply(apart, apart, out=apart).sum(axis=(0, 1))
+    return np.sqrt(squares / (n_labels * n)) + 1e-6
 
 
 def rivals(z: Floats) -> NDArray[np.float32]:
@@ -34,16 +53,19 @@ def rivals(z: Floats) -> NDArray[np.float32]:
 
     For each image and label, over the other labels' logits z: log Σ exp z, the largest z, log Σ p.
     """
-    z = np.clip(z, -_FARTHEST, _FARTHEST)
     n, n_labels = z.shape
+    found = np.zeros((n_labels, n, 3), np.float32)
     if n_labels == 1:
-        return np.zeros((1, n, 3), np.float32)
-    odds = np.exp(z)
-    p = odds / (1 + odds)
-    order = np.partition(z, n_labels - 2, axis=1)
-    largest = np.where(z == order[:, -1:], order[:, -2:-1], order[:, -1:])
-    columns = [_log_of_others(odds), largest, _log_of_others(p)]
-    return np.stack([column.T for column in columns], axis=2).astype(np.float32)
+        return found
+    for rows in row_blocks(n, n_labels):
+        part = np.clip(z[rows], -_FARTHEST, _FARTHEST)
+        odds = np.exp(part)
+        p = odds / (1 + odds)
+        order = np.partition(part, n_labels - 2, axis=1)
+        largest = np.where(part == order[:, -1:], order[:, -2:-1], order[:, -1:])
+        for column, values in enumerate((_log_of_others(odds), largest, _log_of_others(p))):
+            found[:, rows, column] = values.T
+    return found
 
 
 def _log_of_others(values: Floats) -> Floats:

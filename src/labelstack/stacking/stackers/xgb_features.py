@@ -98,7 +98,7 @@ def fit_base(cube: NDArray[np.float32], targets: NDArray[np.float32]) -> NDArray
         logit = np.ascontiguousarray(_logit(means[:, part]).T, np.float64)
         columns = np.stack([logit, np.ones_like(logit)], axis=2)
         answers = np.ascontiguousarray(targets[:, part].T, np.float64)
-        return fit_labels(columns, answers, penalty, logit) + (1, 0)
+        return fit_labels(columns, answers, penalty, logit) + np.array([1.0, 0.0])
 
     step = max(1, _BLOCK // (2 * len(means)))
     return np.concatenate(in_threads(fit, range(0, n_labels, step))).astype(np.float32)

@@ -18,6 +18,9 @@ from labelstack.support.box import Boxes
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labelstack.stages.members import Network
+    from labelstack.stages.trained import Trained
+
 View = Callable[[Params, SecondRoundSection, Mapping[str, "pd.DataFrame"]], Mapping[str, Boxes]]
 
 
@@ -40,11 +43,22 @@ class SecondKind:
         """
         return None
 
+    def boxes(self) -> Mapping[str, Boxes] | None:
+        """Which part of each image is seen, by split and row id, where the networks it begins with say so.
+
+        None: what the stage `views` wrote.
+        """
+        return None
+
     def targets(self, rows: Rows) -> NDArray[np.float32] | None:
         """What is learned of rows of train, float32 [n, n_labels], where a kind knows better than base models do.
 
         NaN is a label that is not known and counts nothing. None: what base models learn of them, their labels.
         """
+        return None
+
+    def made(self, own: Network, rows: Rows) -> Trained | None:
+        """Write the network of a fold from its rows, where it is not trained; None: it is."""
         return None
 
     def more(self, rows: Rows) -> MoreRows | None:

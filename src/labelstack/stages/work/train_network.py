@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,27 +15,12 @@ from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.stages.members import Network
 from labelstack.stages.rows import MoreRows, Rows, label_table
+from labelstack.stages.trained import Trained
 from labelstack.support.box import Boxes
 from labelstack.support.storage import replacing
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training gave.
-
-    Attributes
-    ----------
-    history : DataFrame, a row for each epoch
-    best_epoch : whose weights were kept
-    weights_digest : of what was learnt, not of the file's bytes, which hold dates
-    """
-
-    history: pd.DataFrame
-    best_epoch: int
-    weights_digest: str
+    pass
 
 
 def compute(

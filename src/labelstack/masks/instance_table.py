@@ -1,4 +1,4 @@
-"""The table of instances beside the manifest: a row for each, photos in the manifest's order."""
+"""The table of instances: a row for each, with its mask as runs; the rows of a photo stand together."""
 
 from __future__ import annotations
 
@@ -7,45 +7,23 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from labelstack.formats.instance_rows import InstanceRows
 from labelstack.masks.run_lengths import RunLengths
 from labelstack.support.errors import UserError
 from labelstack.support.storage import replacing
 
-_ROW_GROUP = 20_000
-_SIDES = ("height", "width", "left", "top", "right", "bottom", "area")
+SIDES = ("height", "width", "left", "top", "right", "bottom", "area")  # in pixels; right and bottom lie beyond the box
 SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.int64(), nullable=False),
         pa.field("category", pa.int32(), nullable=False),
         pa.field("attributes", pa.list_(pa.int32()), nullable=False),
-        pa.field("runs", pa.list_(pa.int32()), nullable=False),
-        *(pa.field(name, pa.int32(), nullable=False) for name in _SIDES),
+        pa.field("runs", pa.list_(pa.int32()), nullable=False),  # start from 1 and length in turn
+        *(pa.field(name, pa.int32(), nullable=False) for name in SIDES),
     ]
 )
-
-
-def instance_table(rows: InstanceRows, image_id: NDArray[np.int64]) -> pa.Table:
-    """The instances of all photos, those of a photo together and in the file's order.
-
-    Parameters
-    ----------
-    image_id : int64 [n_photos], of the photos in ``rows.names``
-    """
-    photo = np.array(rows.photo, np.int64)
-    drawn = pa.Table.from_batches(rows.parts) if rows.parts else SCHEMA.empty_table().select(["runs", *_SIDES])
-    columns = {
-        "image_id": pa.array(image_id[photo]),
-        "category": pa.array(rows.category, pa.int32()),
-        "attributes": pa.array(rows.attributes, pa.list_(pa.int32())),
-        **{name: drawn[name] for name in ("runs", *_SIDES)},
-    }
-    table = pa.table(columns).cast(SCHEMA)
-    if (np.diff(photo) < 0).any():
-        table = table.take(pa.array(np.argsort(photo, kind="stable")))
-    return table
+_ROW_GROUP = 20_000
 
 
 def write_instances(path: str | Path, table: pa.Table | None) -> None:
