@@ -139,7 +139,7 @@ def generated(shape: str, kept: Kept) -> None:
     sections = default_second_level().stackers
     members, labels = {}, {}
     by: dict[str, Any] = {"thresholds": ThresholdsSection(strategy="expected_f")}
-    for name, own in sections.items():
+    for name, own in sorted(sections.items(), key=lambda item: item[1].kind != "cnn"):  # what is asked about first
         path, start = kept.path(name, own.model_dump(), shape).with_suffix(".npy"), time.perf_counter()
         if not path.exists():
             np.save(path, out_of_fold(lambda own=own: make_stacker(own), data.cube, Y, folds).oof)

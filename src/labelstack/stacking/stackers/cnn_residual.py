@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 log = logging.getLogger(__name__)
 _CLIP = 1e-3  # of probabilities before their logits
 _SCALE = 3.0  # logits are divided by this, which makes them about 1
-_KNOWN = 5  # columns of ``Inputs.known``
+_KNOWN = 5  # what is known of a label: the start's logit, three of the image's other labels, the prior's
 _GENTLE = 0.1  # of label interactions: their weights move as fast as all others, and each label has its own
 _EPOCH_STEPS = 16  # whatever the rows: weights that labels share learn by steps, not by passes over the rows
 _STEP_SHARE, _STEP_CELLS = 0.01, (3_000, 12_000)  # of all images × labels that a step shows, about, and its bounds
@@ -48,7 +48,7 @@ class ResidualNetworks:
     settings : arguments of ``CNNStacker`` without those that are None
     shape : (n_models, n_labels)
     start : the regression
-    models : Keras models, inputs as ``Inputs.arrays``, answer [n, n_labels]
+    models : Keras models, inputs as ``_arrays`` makes them, answer [n, n_labels]
     history : of each, ``loss`` by epoch and ``held_out`` before the first epoch and after each
     """
 
@@ -78,6 +78,7 @@ class ResidualNetworks:
             rng = np.random.default_rng(seed)
             held = rng.permutation(n)[: held_rows(n, n_labels, share)]
             which = f"network {place + 1}/{len(seeds)}" if len(seeds) > 1 else ""
+            description = " ".join(part for part in ("CNN stacker", progress, which) if part)
             history = steps.run(
                 model,
                 arrays,
@@ -92,12 +93,12 @@ class ResidualNetworks:
                 learning_rate=settings["learning_rate"],
                 weight_decay=settings["weight_decay"],
                 averaging=settings["averaging"],
-                description=" ".join(part for part in ("CNN stacker", progress, which) if part),
+                description=description,
             )
             fitted.models.append(model)
             fitted.history.append(history)
             if share and int(np.argmin(history["held_out"])) == 0:
-                log.info("CNN stacker: %s: no epoch was better than the start on %d held-out rows", progress, len(held))
+                log.info("%s: the start remains, no epoch was better on %d held-out rows", description, len(held))
         return fitted
 
     def predict(self, cube: Floats) -> list[Floats]:
