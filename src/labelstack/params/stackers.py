@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from labelstack.params.kinds import class_of_kind
 from labelstack.params.section import KindSection, Seed
@@ -25,24 +25,47 @@ class StackerSection(KindSection):
 
 
 class CNNStackerSection(StackerSection):
-    """The convolutional stacker: windows over models, dense layers over labels."""
+    """The convolutional stacker: a regression and what windows over models add to it, or the published layers."""
 
     stacker: ClassVar[str] = f"{_ROOM}.cnn:CNNStacker"
     kind: Literal["cnn"] = "cnn"
-    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([8, 16, 32, 64], min_length=1)
+    structure: Literal["residual", "published"] = "residual"
+    start: Literal["logistic", "mean", "prior"] = "logistic"
+    filters: list[Annotated[int, Field(ge=1, le=4096)]] | None = None
     kernel: int = Field(3, ge=1, le=15)
     padding: Literal["fit", "same"] = "fit"
-    units: int = Field(1024, ge=1, le=65536)
+    units: int | None = Field(None, ge=1, le=65536)
+    rank: int = Field(0, ge=0, le=4096)
     dropout: float = Field(0, ge=0, lt=1)
-    epochs: int = Field(30, ge=1, le=10_000)
+    epochs: int = Field(30, ge=0, le=10_000)
     batch_size: int | None = Field(None, ge=1, le=8192)
     early_stopping: int | None = Field(3, ge=1, le=10_000)
     holdout: float = Field(0.1, gt=0, le=0.5)
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    learning_rate: float | None = Field(None, gt=0, le=1)
     weight_decay: float = Field(0, ge=0, le=1)
-    inputs: Literal["probability", "logit"] = "probability"
+    averaging: float = Field(0.98, ge=0, lt=1)
+    inputs: Literal["probability", "logit", "both"] | None = None
     seeds: int = Field(1, ge=1, le=100)
+    rows: Rows | None = None
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _of_structure(self) -> CNNStackerSection:
+        if self.structure == "published" and self.inputs == "both":
+            raise ValueError("inputs: both needs structure: residual; the published layers see one value of each model")
+        return self
+
+    def settled(self) -> dict[str, Any]:
+        """All keys but ``kind``, those that are null filled in as the structure has them."""
+        defaults = CNN_STRUCTURES[self.structure]
+        return {name: defaults.get(name) if value is None else value for name, value in self if name != "kind"}
+
+
+# What keys of ``CNNStackerSection`` mean when they are null.
+CNN_STRUCTURES: dict[str, dict[str, Any]] = {
+    "published": {"filters": [8, 16, 32, 64], "units": 1024, "learning_rate": 1e-3, "inputs": "probability"},
+    "residual": {"filters": [16, 32], "units": 32, "learning_rate": 5e-3, "inputs": "logit"},
+}
 
 
 class XGBoostStackerSection(StackerSection):

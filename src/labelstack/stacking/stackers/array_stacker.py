@@ -22,7 +22,7 @@ from labelstack.support.archive import read_archive, write_archive
 from labelstack.support.errors import UserError
 from labelstack.support.storage import read_json, replacing_dir, write_json
 
-_CELLS = 40_000_000  # numbers of a cube that are answered together
+CELLS = 40_000_000  # numbers of a cube that are answered together
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -61,7 +61,7 @@ class ArrayStacker(BaseEstimator, ABC):  # type: ignore[misc]
         check_is_fitted(self, "arrays_")
         values = check_cube(cube, fitted=self.shape_)
         answer = np.empty((len(values), values.shape[2]), np.float32)
-        for rows in row_blocks(len(values), values[0].size, _CELLS):
+        for rows in row_blocks(len(values), values[0].size, CELLS):
             answer[rows] = np.clip(self._answer(values[rows], self.arrays_), 0, 1)
         return answer
 
