@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=109_237)
     parser.add_argument("--models", type=int, default=7)
     parser.add_argument("--labels", type=int, default=1103)
-    parser.add_argument("--learn", type=int, default=20_000, help="rows that stackers and rules learn from")
+    parser.add_argument("--learn", type=int, default=10_000, help="rows that stackers and rules learn from")
     parser.add_argument("--auto", action="store_true", help="also choose among four strategies")
     parser.add_argument("--loss", action="store_true", help="compare with learning from all rows")
     parser.add_argument("--folder", type=Path, help="for the cube and predictions; a temporary one by default")
