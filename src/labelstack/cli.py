@@ -408,6 +408,20 @@ def kernel(
     command.run(model, out, weights, smaller=smaller)
 
 
+@app.command(name="register", rich_help_panel=USE)
+def register_alone(
+    member: Annotated[
+        str | None, typer.Option(help="A name under models: or second_round: in params.yaml, such as a student.")
+    ] = None,
+) -> None:
+    """Register one model alone, to be served without the ensemble; its scores, size and speed beside the ensemble's."""
+    if member is None:
+        raise UserError("register is a stage of dvc.yaml: labelstack stage register; --member NAME: one model alone")
+    from labelstack.stages import register as stage
+
+    stage.run_alone(member)
+
+
 @app.command(rich_help_panel=USE)
 def promote(
     version: Annotated[str | None, typer.Argument(help="The version that becomes champion; none: list them.")] = None,

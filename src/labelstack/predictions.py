@@ -21,7 +21,8 @@ class Predictions:
     Attributes
     ----------
     image_id : int64 [n], unique
-    probability : float32 [n, n_labels], each in 0…1; of nested predictions [n, k, n_labels]
+    probability : float32 [n, n_labels], each in 0…1; of nested predictions [n, k, n_labels]. NaN: a label that the
+        model does not know, or a row that it was not shown, since it knows another label group
     """
 
     image_id: NDArray[np.int64]
@@ -39,15 +40,20 @@ class Predictions:
         return self.probability[rows]
 
 
-def write_predictions(path: str | Path, image_id: NDArray[np.int64], probability: NDArray[np.float32]) -> None:
-    """Write predictions; equal content gives equal bytes. Raise ``ValueError`` on shapes that do not fit or NaN."""
+def write_predictions(
+    path: str | Path, image_id: NDArray[np.int64], probability: NDArray[np.float32], *, unknown: bool = False
+) -> None:
+    """Write predictions; equal content gives equal bytes. Raise ``ValueError`` on shapes that do not fit or NaN.
+
+    ``unknown`` lets NaN through: labels of groups that a model does not know.
+    """
     image_id = np.asarray(image_id, dtype=np.int64)
     probability = np.asarray(probability, dtype=np.float32)
     if image_id.ndim != 1 or probability.ndim not in (2, 3) or len(image_id) != len(probability):
         raise ValueError(f"image_id {image_id.shape} and probability {probability.shape} must be [n] and [n, n_labels]")
     if len(np.unique(image_id)) != len(image_id):
         raise ValueError("image_id must be unique")
-    if not np.isfinite(probability).all():
+    if not np.isfinite(probability[~np.isnan(probability)] if unknown else probability).all():
         raise ValueError("probability holds NaN or infinity")
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, image_id=image_id, probability=probability)
@@ -62,6 +68,17 @@ def read_predictions(path: str | Path) -> Predictions:
         raise UserError(f"{path}: not found") from None
     except (*DAMAGED_ARCHIVE, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a predictions file with keys image_id and probability ({error})") from None
+
+
+def answered(probability: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which rows [n] of probabilities [n, n_labels] have any, not NaN alone."""
+    return np.asarray(~np.isnan(probability).all(axis=1))
+
+
+def known_rows(predictions: Predictions) -> Predictions:
+    """The rows that have any answer, 0 for labels that the model does not know."""
+    rows = answered(predictions.probability)
+    return Predictions(predictions.image_id[rows], np.nan_to_num(predictions.probability[rows]))
 
 
 def assemble_cube(predictions: Mapping[str, Predictions], image_id: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -205,7 +205,11 @@ def test_recipes_are_checked_all_at_once(here):
     result = CliRunner().invoke(app, ["check", "--recipe", "all"])
     assert isinstance(result.exception, UserError)
     assert result.stdout == (
+        "recipes/fashionai2018.yaml is valid: 16 base models, 1 of a second round, 2 stackers, data set "
+        "data/fashionai2018\n"
+        "recipes/fashionai2018_joint.yaml is valid: 2 base models, 2 stackers, data set data/fashionai2018\n"
         "recipes/imet2019.yaml is valid: 7 base models, 3 stackers, data set data/imet2019\n"
+        "recipes/imet2019_notes.yaml is valid: 2 base models, 1 of a second round, 3 stackers, data set data/imet2019\n"
         "recipes/third.yaml is valid: 4 base models, 5 stackers, data set data/sample\n"
     )
     for said in ("recipes/photos.yaml: 1 problem", "seed: ", "recipes/imaterialist2018.yaml: 1 problem", "folds.k: "):
@@ -215,9 +219,8 @@ def test_recipes_are_checked_all_at_once(here):
 def test_one_recipe_is_checked_by_name(here, capsys):
     check.run("photos")
     assert capsys.readouterr().out == "recipes/photos.yaml is valid: 11 base models, 5 stackers, data set data/photos\n"
-    with pytest.raises(
-        UserError, match=r"fotos: no such recipe \(there are: imaterialist2018, imet2019, photos, or all\)"
-    ):
+    names = "fashionai2018, fashionai2018_joint, imaterialist2018, imet2019, imet2019_notes, photos, or all"
+    with pytest.raises(UserError, match=rf"fotos: no such recipe \(there are: {names}\)"):
         check.run("fotos")
     shutil.rmtree("recipes")
     with pytest.raises(UserError, match="no recipes/ in this folder"):

@@ -20,7 +20,7 @@ import yaml
 import warm
 from labelstack.commands import recipe
 from labelstack.params import load_params
-from labelstack.rehearsal.shrink import N_IMAGES, kept_models, kept_stackers
+from labelstack.rehearsal.shrink import N_ATTRIBUTES, N_IMAGES, kept_models, kept_stackers
 from tiny import REPOSITORY, Workspace, environment
 
 # The command, whose stages are forked by the process of warm.py; `make test-full` starts each anew.
@@ -73,21 +73,29 @@ def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path:
     assert done.stdout.splitlines()[-1].startswith(last)
 
     recipe = load_params(REPOSITORY / "recipes" / f"{name}.yaml")
-    members = [*kept_models(recipe), *kept_stackers(recipe)]
+    students = [name for name, section in recipe.second_round.items() if not section.files()]
+    members = [*kept_models(recipe), *students, *kept_stackers(recipe)]
     assert set(json.loads((folder / "metrics/evaluation.json").read_text())["scores"]) >= {*members, "blend"}
     assert "<html" in (folder / "report/index.html").read_text()[:2000]
     assert recipe.dataset.format != "imet2019" or {"per_fold", "mean_count"} <= set(
         json.loads((folder / "metrics/decisions.json").read_text())
     )
-    submission = pd.read_csv(folder / recipe.submission.directory / recipe.submission.filename)
+    attributes = recipe.dataset.format == "fashionai2018"
+    file = folder / recipe.submission.directory / recipe.submission.filename
+    submission = pd.read_csv(file, header=None if attributes else 0)
     assert len(submission) == N_IMAGES["test"]
     downloads = [json.loads((folder / f"metrics/download/{split}.json").read_text()) for split in N_IMAGES]
     there = N_IMAGES | ({"validation": 0} if recipe.dataset.format == "imet2019" else {})
-    assert [counts["ok"] for counts in downloads] == list(there.values())
+    counts = [of_split["ok"] for of_split in downloads]
+    if attributes:
+        assert (counts[0] + counts[1], counts[2]) == (N_ATTRIBUTES["train"], N_ATTRIBUTES["test"])
+    else:
+        assert counts == list(there.values())
 
     with closing(sqlite3.connect(folder / "mlflow.db")) as store:
         versions = store.execute("SELECT name, version FROM model_versions").fetchall()
-    assert versions == [(recipe.tracking.registered_model, 1)]
+    alone = [f"{recipe.tracking.registered_model}-{name}" for name in recipe.tracking.alone]
+    assert versions == [(name, 1) for name in (recipe.tracking.registered_model, *alone)]
     assert json.loads((folder / "models/ensemble/registration.json").read_text())["version"] == 1
 
 

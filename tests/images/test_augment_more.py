@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from labelstack.params.augment import (
     EraseSection,
     RectCropSection,
     ResizedCropSection,
+    ScaledCropSection,
 )
 from labelstack.params.augment_operations import OPERATIONS
 from labelstack.support.box import Box
@@ -207,6 +209,20 @@ def test_a_rect_crop_is_as_published() -> None:
     assert crop_of(section, 64, 228, 100, placed(0.5, 0.0)) == (50, 0, 128, 64)
     assert crop_of(section, 64, 100, 228, placed(0.0, 0.5)) == (0, 50, 64, 128)
     assert crop_of(section, 64, 120, 50, placed(0.9, 0.9)) == (0, 0, 120, 50)
+
+
+def test_a_scaled_crop_is_a_square_of_one_of_the_scales() -> None:
+    """Of a short side of 100: 100, 80 and 50, each a third of the draws; the place is across and down what is left."""
+    section = ScaledCropSection(scales=(1, 1.25, 2))
+    assert crop_of(section, 64, 300, 100, placed(0.5, 0.9, 0.1)) == (100, 0, 100, 100)
+    assert crop_of(section, 64, 300, 100, placed(0.0, 0.99, 0.4)) == (0, 20, 80, 80)
+    assert crop_of(section, 64, 100, 300, placed(0.99, 0.5, 0.99)) == (50, 125, 50, 50)
+    seen = Counter(
+        crop_of(section, 64, 300, 200, draws)[2:] for draws in image_draws(3, np.arange(600, dtype=np.int64))
+    )
+    assert set(seen) == {(200, 200), (160, 160), (100, 100)}
+    assert min(seen.values()) > 150
+    assert AugmentSection(scaled_crop={}).source_crop == ScaledCropSection(scales=(1, 1.0714, 1.1429))
 
 
 def test_stored_golden_crops() -> None:

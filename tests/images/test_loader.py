@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from numpy.typing import NDArray
@@ -20,9 +21,11 @@ from numpy.typing import NDArray
 from images.server import jpeg, picture
 from labelstack.images.loader import TrainingBatches, _ShardRows, evaluation_batches
 from labelstack.images.pixels.decode import decode
+from labelstack.images.shards.fill import download_split
 from labelstack.images.shards.shard_files import read_shard, shard_paths
 from labelstack.images.workers import Portion, WorkerPool
 from labelstack.params.augment import AugmentSection
+from labelstack.params.images import ImagesSection
 from labelstack.support.box import Box
 from labelstack.support.errors import UserError
 
@@ -375,3 +378,28 @@ def test_the_digest_is_another_one_for_whatever_changes_an_image_or_its_place(ma
     ]  # fmt: skip
     digests = [loader(shards, ids, **other).digest for other in others] + [loader(shards, ids[1:]).digest]
     assert len({usual, *digests}) == len(others) + 2
+
+
+def test_rows_of_two_splits_with_the_same_ids_come_together(make_shards: Make, tmp_path: Path) -> None:
+    one = make_shards(12).rename(tmp_path / "one")
+    for image_id in range(1, 21):
+        (tmp_path / f"source/{image_id}.jpg").write_bytes(jpeg(image_id + 50))
+    manifest = pd.DataFrame({"image_id": np.arange(1, 21), "url": [[f"file:{i}.jpg"] for i in range(1, 21)]})
+    other = tmp_path / "other"
+    download_split(manifest, other, ImagesSection(shard_rows=10, store_size=32), tmp_path / "source")
+    ids = np.array([1, 2, 3, 4, 3, 4, 5], np.int64)
+    targets = np.arange(7, dtype=np.float32)[:, None]
+    options: dict[str, Any] = {"size": 16, "batch_size": 4, "seed": 1, "augment": None, "workers": 0}
+    with TrainingBatches([(one, 4), (other, 3)], ids, targets, **options) as batches:
+        seen = {int(y[0]): x for X, Y in batches.epoch(0) for x, y in zip(X, Y, strict=True)}
+        together = batches.digest
+    assert sorted(seen) == list(range(7))
+    for folder, rows in ((one, slice(0, 4)), (other, slice(4, 7))):
+        with TrainingBatches(folder, ids[rows], targets[rows], **options) as alone:
+            for X, Y in alone.epoch(0):
+                for x, y in zip(X, Y, strict=True):
+                    assert np.array_equal(seen[int(y[0])], x)
+            assert alone.digest != together
+    assert not np.array_equal(seen[2], seen[4])  # ids 3 of one and of the other
+    with pytest.raises(ValueError, match="do not fit the 6 rows of the folders"):
+        TrainingBatches([(one, 4), (other, 2)], ids, targets, **options)

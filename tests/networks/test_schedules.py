@@ -101,3 +101,13 @@ def test_plateau_says_when_it_lowers_the_rate_and_not_at_the_minimum():
     history = [{"loss": 1.0, "holdout_samples_f1": score} for score in (0.5, 0.4, 0.3)]
     assert [lowered(schedule, history[:n]) for n in range(4)] == [False, False, True, False]
     assert not lowered(ScheduleSection(kind="constant"), history)
+
+
+def test_triangular_is_ceshines_rate_along_straight_lines():
+    """lr = base · (1 + 99 u) / 100; u rises from 0 to 1 over the first 1 / (ratio + 1) of the steps, then falls."""
+    ratio, base, epochs = 4, 5e-4, 10
+    schedule = ScheduleSection(kind="triangular", rise=1 / (ratio + 1), start_divisor=100, end_divisor=100)
+    for position in (0, 0.5, 1, 2, 3, 7.5, 10):
+        done = position / epochs
+        u = done * (ratio + 1) if done < 1 / (ratio + 1) else (1 - done) / (1 - 1 / (ratio + 1))
+        assert learning_rate(schedule, base, epochs, position, []) == pytest.approx(base * (1 + 99 * u) / 100)

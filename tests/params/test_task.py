@@ -76,3 +76,36 @@ def test_settings_say_what_is_meant() -> None:
     assert content["models"]["a"]["all"]["loss"] == "cross_entropy"
     stated = settings(Params.model_validate(SINGLE | {"thresholds": {"strategy": "argmax"}}))
     assert stated == content
+
+
+def test_groups_of_a_model(tmp_path: Path) -> None:
+    model = {"backbone": "small_cnn"}
+    fashion = {"format": "fashionai2018", "task": "single_label", "label_ids": None, "validation": 0.2}
+    content: dict[str, Any] = SINGLE | {"dataset": fashion}
+    sleeves = model | {"groups": ["sleeve_length_labels"]}
+    second = {"closer": {"kind": "crop", "after": ["sleeves"], "boxes": "boxes.csv"}}
+    content |= {"models": {"joint": model, "sleeves": sleeves}, "second_round": second}
+    params = Params.model_validate(content)
+    assert [params.groups_of(name) for name in ("joint", "sleeves", "closer", "blend")] == [
+        [],
+        ["sleeve_length_labels"],
+        ["sleeve_length_labels"],
+        [],
+    ]
+    assert params.network("closer", "all").groups == ["sleeve_length_labels"]
+    del content["second_round"]
+    content["models"] = {
+        "twice": model | {"groups": ["collar_design_labels"] * 2},
+    }
+    assert "models.twice.groups: names collar_design_labels twice" in " ".join(told(tmp_path, content))
+    content["models"] = {
+        "sleeves": model | {"groups": ["sleeve"]},
+        "other": model | {"by_fold": {"0": {"groups": ["collar_design_labels"]}}},
+    }
+    said = told(tmp_path, content)
+    no_group = "models.sleeves.groups: there is no label group sleeve; there are coat_length_labels, collar"
+    assert any(line.startswith(no_group) for line in said)
+    assert "models.other.by_fold.0.groups: the networks of a model know the same label groups" in said
+    content |= {"dataset": {"task": "single_label"}, "models": {"sleeves": sleeves}}
+    alone = "models.sleeves.groups: is for rows that know one label group each, which dataset.format fashionai2018 has"
+    assert any(line.startswith(alone) for line in told(tmp_path, content))

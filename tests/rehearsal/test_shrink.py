@@ -10,6 +10,8 @@ import yaml
 
 from labelstack.params import Params, load_params
 from labelstack.rehearsal.shrink import kept_models, kept_stackers, shrink
+from labelstack.support.fashionai_values import VALUES
+from labelstack.support.yaml_file import read_yaml
 from tiny import REPOSITORY
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -176,3 +178,39 @@ def test_every_phase_of_a_loss_is_rehearsed() -> None:
         assert network.epochs == 2
         assert [phase.epochs for phase in network.loss.of] == [1, None]
     assert small.network("b", "1").epochs == 1
+
+
+def test_every_label_group_stays_with_a_model() -> None:
+    """Separate networks are fewer in a rehearsal; a joint one beside them would know all."""
+    file = REPOSITORY / "recipes/fashionai2018.yaml"
+    content, params = read_yaml(file), load_params(file)
+    small = Params.model_validate(shrink(content, params))
+    known = [group for model in small.models.values() for group in model.groups]
+    assert sorted(known) == sorted(VALUES)
+    assert len(small.models) < len(params.models)
+    content["models"]["joint"] = {"backbone": "small_cnn"}
+    small = Params.model_validate(shrink(content, Params.model_validate(content)))
+    assert sum(len(model.groups) for model in small.models.values()) < len(VALUES)
+
+
+def test_folds_whose_networks_are_made_alike_come_once_and_students_stay():
+    other, third = {"backbone": "pixels"}, {"backbone": "small_resnet"}
+    by_fold = {"1": other, "3": third, "4": other, "5": third}
+    content = {
+        "base_models": list(range(6)),
+        "folds": {"k": 6},
+        "models": {"a": {"backbone": "small_cnn", "head": {"pooling": "average"}, "by_fold": by_fold}},
+        "second_round": {
+            "small": {"kind": "student", "after": ["a"], "scale": 0.5, "epochs": 40},
+            "closer": {"kind": "crop", "after": ["a"], "boxes": "boxes.csv"},
+        },
+        "stackers": {"mean": {"kind": "mean"}},
+        "tracking": {"alone": ["closer"]},
+    }
+    small = shrink(content, Params.model_validate(content))
+    params = Params.model_validate(small)
+    backbones = [params.network("a", fold).backbone for fold in params.networks]
+    assert sorted(backbones) == ["pixels", "small_cnn", "small_resnet"]
+    assert list(params.second_round) == ["small"]
+    assert params.second_round["small"].scale == 0.5
+    assert params.network("small", "0").epochs == 1

@@ -12,6 +12,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from labelstack.scoring.metrics import f_of_counts
+from labelstack.stacking.deciding import expected_f as expected_f_module
+from labelstack.stacking.deciding import label_counts
 from labelstack.stacking.deciding.expected_f import decode
 from labelstack.stacking.deciding.label_counts import count_distribution, fit_count_weights, largest_count
 
@@ -165,3 +167,27 @@ def test_count_weights_of_one_label() -> None:
     weights = fit_count_weights(np.array([0, 0, 1]), count_distribution(np.full((3, 1), 0.5), 1))
     assert weights[0] == 0
     assert np.exp(weights[1]) == pytest.approx(0.5, rel=0.05)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([4, 12, 40]))
+def test_power_sums_count_improbable_labels_as_one_by_one_does(seed: int, power: int) -> None:
+    P = (np.random.default_rng(seed).random((7, 300)) ** power).astype(np.float32)
+    most = largest_count(P)
+    exact = label_counts._one_by_one(np.ascontiguousarray(P.T), most)
+    np.testing.assert_allclose(count_distribution(P, most), exact, atol=1e-8)
+
+
+@pytest.mark.parametrize("power", [3, 12, 40])
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_the_most_probable_labels_decide_as_all_labels_do(
+    monkeypatch: pytest.MonkeyPatch, power: int, beta: float
+) -> None:
+    rng = np.random.default_rng(power)
+    P = (rng.random((60, 400)) ** power).astype(np.float32)
+    P[:5] = np.round(P[:5], 1)  # ties
+    P[5] = 0.3  # an image whose labels are all alike
+    weights = np.linspace(0.5, -0.5, 8)
+    found = decode(P, beta, weights)
+    monkeypatch.setattr(expected_f_module, "_TOP", 400)
+    np.testing.assert_array_equal(found, decode(P, beta, weights))

@@ -7,10 +7,10 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from labelstack.scoring.metrics import f_beta
-from labelstack.stacking.stackers import linear
+from labelstack.stacking.stackers import linear, logit_features
 from labelstack.stacking.stackers.linear import LogisticStacker, RidgeStacker
-from labelstack.stacking.stackers.logit_features import Context, LogitColumns, own_inputs, rivals
-from labelstack.stacking.stackers.newton import LOGISTIC, SQUARED, fit_labels, fit_shared, leave_one_out
+from labelstack.stacking.stackers.logit_features import Context, LogitColumns, SharedColumns, own_inputs, rivals
+from labelstack.stacking.stackers.newton import LOGISTIC, SQUARED, Matrices, fit_labels, fit_shared, leave_one_out
 from labelstack.stacking.stackers.xgb_training import thread_count
 from labelstack.support.cores import cores
 from labelstack.support.errors import UserError
@@ -97,7 +97,7 @@ def test_shared_weights_are_the_regression_of_all_labels_in_one():
     X, Y, penalty, _ = newton_case(n_labels=5)
     centre = np.array([0.5, 0.0, -0.5, 0.0])
     blocks = [(X[:2], Y[:2]), (X[2:], Y[2:])]
-    found = fit_shared(lambda: blocks, penalty, centre)
+    found = fit_shared([lambda block=block: block for block in blocks], penalty, centre)
     flat, offset = X.reshape(1, -1, 4), (X.reshape(-1, 4) @ centre)[None]
     np.testing.assert_allclose(found, centre + fit_labels(flat, Y.reshape(1, -1), penalty, offset)[0], atol=1e-6)
 
@@ -149,8 +149,8 @@ def test_a_context_of_lower_rank_keeps_the_strongest_directions():
 
 
 def test_blocks_cover_all_labels_in_order():
-    columns = LogitColumns(np.zeros((7, 5, 3), np.float32), np.ones((5, 2)))
-    blocks = list(columns.blocks(size=60))
+    columns = LogitColumns(np.zeros((7, 5, 3), np.float32), SharedColumns(np.ones((5, 2))))
+    blocks = list(columns.blocks(size=40))
     assert [label for block in blocks for label in range(7)[block]] == list(range(7))
     assert len(blocks) == 4
     assert columns.of(blocks[0]).shape == (2, 5, 6)
@@ -346,3 +346,45 @@ def test_input_that_does_not_fit_is_named(data):
         LogisticStacker(strength=0).fit(cube, Y)
     with pytest.raises(ValueError, match="fitted with 4 and 6"):
         LogisticStacker().fit(cube, Y).predict_proba(cube[:, :2])
+
+
+def written_out(columns: LogitColumns) -> np.ndarray:
+    """Matrices of all labels: own columns, shared ones, 1."""
+    n_labels, n, _ = columns.own.shape
+    shared = np.broadcast_to(columns.shared.values, (n_labels, n, columns.shared.rank))
+    return np.concatenate([columns.own.astype(np.float64), shared, np.ones((n_labels, n, 1))], axis=2)
+
+
+@pytest.mark.parametrize("products", [10**9, 100])
+def test_columns_that_labels_share_give_what_matrices_written_out_give(monkeypatch, products):
+    monkeypatch.setattr(logit_features, "_PRODUCTS", products)
+    rng = np.random.default_rng(0)
+    columns = LogitColumns(rng.normal(size=(4, 60, 3)).astype(np.float32), SharedColumns(rng.normal(size=(60, 5))))
+    design, plain = columns.of(slice(0, 4)), Matrices(written_out(columns))
+    W, R, weights = rng.normal(size=(4, 9)), rng.normal(size=(4, 60)), rng.random((4, 60))
+    assert design.shape == plain.shape
+    np.testing.assert_allclose(design.linear(W), plain.linear(W), atol=1e-12)
+    np.testing.assert_allclose(design.transposed(R), plain.transposed(R), atol=1e-12)
+    np.testing.assert_allclose(design.gram(weights, False), plain.gram(weights, False), atol=1e-11)
+    np.testing.assert_allclose(design.gram(None, False), plain.gram(None, False), atol=1e-11)
+    np.testing.assert_allclose(design.gram(weights, True), plain.gram(weights, False), atol=1e-4)
+    A = np.linalg.inv(plain.gram(weights, False))
+    np.testing.assert_allclose(design.leverage(A), plain.leverage(A), atol=1e-10)
+    np.testing.assert_allclose(design.some(np.array([2])).linear(W[[2]]), plain.linear(W)[[2]], atol=1e-12)
+
+
+@pytest.mark.parametrize("family", [LOGISTIC, SQUARED])
+def test_single_precision_hessians_lead_to_the_same_weights(family):
+    rng = np.random.default_rng(1)
+    columns = LogitColumns(rng.normal(size=(5, 200, 3)).astype(np.float32), SharedColumns(rng.normal(size=(200, 8))))
+    Y = (rng.random((5, 200)) < 0.1).astype(np.float64)
+    penalty, offset = np.full(columns.width, 0.5), rng.normal(size=(5, 200)) - 2
+    found = fit_labels(columns.of(slice(0, 5)), Y, penalty, offset, family)
+    np.testing.assert_allclose(found, fit_labels(written_out(columns), Y, penalty, offset, family), atol=2e-6)
+
+
+def test_shared_weights_do_not_depend_on_where_the_search_starts():
+    X, Y, penalty, _ = newton_case(n_labels=5)
+    centre, start = np.zeros(4), np.array([0.3, -0.2, 0.1, 0.5])
+    found = fit_shared([lambda: (X, Y)], penalty, centre, start=start)
+    np.testing.assert_allclose(found, fit_shared([lambda: (X, Y)], penalty, centre), atol=1e-6)

@@ -32,6 +32,15 @@ def cube(n: int, n_labels: int = 12, noises: tuple[float, ...] = (0.8, 1.2, 2.5)
     return members, Y, folds
 
 
+def test_thresholds_that_are_known_are_those_it_finds() -> None:
+    members, Y, folds = cube(200)
+    known = [[best_global(Y[folds == f], P[folds == f], "samples", 2) for f in range(4)] for P in members.values()]
+    found = nelder_mead(members, Y, folds, beta=2)
+    assert nelder_mead(members, Y, folds, beta=2, thresholds=np.array(known, np.float32)) == found
+    others = np.array(known, np.float32) * np.float32(1.5)
+    assert nelder_mead(members, Y, folds, beta=2, thresholds=others).score < found.score
+
+
 def plain(
     members: dict[str, NDArray[np.float32]], Y: NDArray[np.bool_], folds: NDArray[np.int64], average: Average
 ) -> tuple[NDArray[np.float64], float, int]:

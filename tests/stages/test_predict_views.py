@@ -30,7 +30,7 @@ from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages import paths
 from labelstack.stages.fold_files import Asked, Part, write_asked
 from labelstack.stages.members import Network
-from labelstack.stages.register import network_part, settings_of
+from labelstack.stages.version_parts import network_part, settings_of
 from labelstack.stages.work.predict_network import compute
 from tiny import REPOSITORY, merged
 

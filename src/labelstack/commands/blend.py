@@ -34,11 +34,12 @@ def run(file: Path | None = None) -> None:
     params = load_params()
     given = None
     if file is not None:
-        known = {one.name: oof_files(one) for one in blended(params)}
+        known = {one.name: oof_files(one) for one in blended(params) if one.name not in params.flattered}
         given = weights_by_name(read_blend_file(file), known, file)
     stacking = read_stacking(params)
     rows, folds = stacking.rows, stacking.folds
-    members, chosen = fold_predictions(params, rows.row_id), choices(params, label_table(), rows)
+    everyone, chosen = fold_predictions(params, rows.row_id), choices(params, label_table(), rows)
+    members = {name: one for name, one in everyone.items() if name not in params.flattered}
     judge = metric_of(params.metric)
     table: dict[str, dict[str, Any]] = {}
 

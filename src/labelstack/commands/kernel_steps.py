@@ -24,7 +24,7 @@ from labelstack.stacking.mixing import fit_mix
 from labelstack.stages import paths
 from labelstack.stages.choosing import asked_of, choices
 from labelstack.stages.fold_files import Stacking, read_asked, read_stacking
-from labelstack.stages.members import THE_BLEND
+from labelstack.stages.members import THE_BLEND, view_file
 from labelstack.stages.rows import label_table
 from labelstack.support.progress import bar
 from labelstack.support.storage import sha256
@@ -52,12 +52,15 @@ def fitted_steps(params: Params, ensemble: Path, spec: Spec) -> list[dict[str, A
     stacking = read_stacking(params)
     spec = first_views(spec)
     members = Members.of(ensemble, spec)
-    oof = {name: _one_view(members, spec, stacking, name) for name in bar(spec.needed_models, desc="one view")}
+    honest = [name for name in spec.needed_models if name not in spec.students]  # these alone can be fitted out of fold
+    if not honest:
+        return []
+    oof = {name: _one_view(members, spec, stacking, name) for name in bar(honest, desc="one view")}
     everyone: dict[str, Floats] = dict(oof)
     if spec.needed_stackers:
-        cube = np.stack([oof[name] for name in spec.views], axis=1)
+        cube = np.stack([oof[name] for name in spec.cube], axis=1)
         everyone |= {name: _stacked(ensemble, name, cube, stacking.folds) for name in spec.needed_stackers}
-    steps = [_fit(params, stacking, {name: everyone[name] for name in spec.blended})]
+    steps = [_fit(params, stacking, {name: everyone[name] for name in spec.blended if name in everyone})]
     left = dict(oof)
     while len(left) > 1:
         weights = _weights(params, stacking, left)
@@ -75,7 +78,7 @@ def _one_view(members: Members, spec: Spec, stacking: Stacking, name: str) -> Fl
     ids, rows = list[NDArray[np.int64]](), list[Floats]()
     for fold, view in spec.views[name].items():
         asked = read_asked(fold).oof
-        boxes = read_view(paths.view(name), asked.split) if name in spec.second_round else None
+        boxes = read_view(view_file(name), asked.split) if name in spec.second_round else None
         batches = shown_batches(
             paths.shards(asked.split), asked.row_id, looks_of(spec, view), spec.settings.batch_size, boxes
         )

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelstack.ensemble import record
 from labelstack.ensemble.folder import Spec, network_file
 from labelstack.ensemble.recompute import Members, ensemble_predictions, shard_predictions
 from labelstack.ensemble.recorded_form import recorded_form
+from labelstack.images.shards.shard_files import ok_ids
 from labelstack.params import load_params
-from labelstack.predictions import read_predictions
+from labelstack.predictions import Predictions, answered, read_predictions
 from labelstack.stages import paths
 from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import THE_BLEND, Network, base_model, second_round_model, stacker
@@ -84,7 +86,10 @@ def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> 
     base, problems = kept, []
     if images is not None:
         boxes = {name: record.read_boxes(ensemble, name) for name in spec.needed_models}
-        base = {name: shard_predictions(members, spec, images, name, boxes[name]) for name in spec.needed_models}
+        base = {
+            name: shard_predictions(members, spec, images, name, boxes[name], shown=_shown(kept[name], images))
+            for name in spec.needed_models
+        }
         first = spec.needed_models[0]
         absent = np.setdiff1d(kept[first].image_id, base[first].image_id)
         added = np.setdiff1d(base[first].image_id, kept[first].image_id)
@@ -102,6 +107,12 @@ def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> 
     if storage.sha256(path) != written["sha256"]:
         problems.append(f"{path.name}: SHA-256 {storage.sha256(path)}, recorded is {written['sha256']}")
     return path, problems
+
+
+def _shown(kept: Predictions, images: Path) -> NDArray[np.bool_] | None:
+    """Which test images a model was shown, bool [n] in the shards' order; None: all, or others are there now."""
+    shown = answered(kept.probability)
+    return None if shown.all() or not np.array_equal(kept.image_id, ok_ids(images)) else shown
 
 
 def _called(ensemble: Path, written: Mapping[str, object], image_id: Sequence[int]) -> str:

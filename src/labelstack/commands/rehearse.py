@@ -14,6 +14,7 @@ from typing import Any
 from labelstack.commands.recipe import project_root, recipe_file
 from labelstack.params import Params, load_params
 from labelstack.params.dataset import IMET
+from labelstack.params.task import FASHIONAI
 from labelstack.stages.common import done
 from labelstack.support.errors import UserError
 from labelstack.support.yaml_file import read_yaml
@@ -35,7 +36,7 @@ def run(name: str, keep: Path | None = None) -> None:
         When there is no such recipe, it is not valid, or the folder is not free.
     """
     from labelstack.rehearsal import copy, data
-    from labelstack.rehearsal.shrink import N_IMAGES, PICTURE, SAMPLE, shrink
+    from labelstack.rehearsal.shrink import N_ATTRIBUTES, N_IMAGES, PICTURE, SAMPLE, shrink
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everything is put away
     project = project_root()
@@ -45,18 +46,23 @@ def run(name: str, keep: Path | None = None) -> None:
     if form not in data.FORMATS:
         raise UserError(f"{name}: rehearsals draw data in the forms {' and '.join(data.FORMATS)}, not {form}")
     sizes = {split: n for split, n in N_IMAGES.items() if form != IMET or split != "validation"}
+    sizes = N_ATTRIBUTES if form == FASHIONAI else sizes
     small = shrink(read_yaml(file), params)
+    of_second = f"{len(small.get('second_round', {}))} of {len(params.second_round)} of a second round, "
+    second = of_second if params.second_round else ""
     with _folder(name, keep) as folder:
         _say(
             f"{name}: {len(small['models'])} of {len(params.models)} models, each by a small twin, "
             f"{len(small['stackers'])} of {len(params.stackers)} stackers, "
-            f"{'no second round, ' if params.second_round else ''}"
+            f"{second}"
             f"{'/'.join(map(str, sizes.values()))} made-up images of {PICTURE} px → {folder}"
         )
         root = small["dataset"].get("root", params.dataset.root)
         with ExitStack() as stack:
             if root.rstrip("/") != SAMPLE and form == IMET:
                 data.write_museum(folder / root)
+            elif root.rstrip("/") != SAMPLE and form == FASHIONAI:
+                data.write_attributes(folder / root)
             elif root.rstrip("/") != SAMPLE:  # that one the pipeline draws itself
                 pictures, url = stack.enter_context(_reachable_pictures(folder, root, params, small))
                 single = params.dataset.task == "single_label"

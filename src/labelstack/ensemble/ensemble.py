@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from labelstack.ensemble.folder import Spec, View, network_file, read_spec
 from labelstack.ensemble.image_sources import ImageSources
 from labelstack.ensemble.load_check import check_loaded
+from labelstack.params.prediction_views import OneView
 from labelstack.predictions import Predictions, assemble_cube
+from labelstack.support.box import Box
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
 from labelstack.support.quiet import load_tensorflow
@@ -32,6 +35,7 @@ COLUMNS = ("label_id", "labels", "probability", "error")
 _AHEAD = 2  # batches that are fetched and decoded while one is predicted
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Decoded = tuple[bytes, list[Images]]  # as stored, and by view
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Rooms:
     blend : predictions by member, weights by member → float32 [n, n_labels]
     decide : float32 [n, n_labels] → bool [n, n_labels]
     store : any image file's bytes → bytes as the shards store them; raises on what is no image
+    boxes : by second-round model that sees of a new image what another model looks at: images by view, width and height
+        of each stored image → boxes, None for the whole
     shown : blended probabilities float32 [n, n_labels] → as they are told; where every image has one label, or one
         of each label group, calibrated, and of each group as shares of it
     """
@@ -59,6 +65,9 @@ class Rooms:
     decide: Callable[[Floats], NDArray[np.bool_]]
     store: Callable[[bytes], bytes] = bytes
     shown: Callable[[Floats], Floats] = np.asarray
+    boxes: Mapping[str, Callable[[Mapping[View, Images], Sequence[tuple[int, int]]], list[Box | None]]] = field(
+        default_factory=dict
+    )
 
 
 class Ensemble:
@@ -76,9 +85,17 @@ class Ensemble:
         self.spec = spec
         self.rooms = rooms
         self.sources = sources or ImageSources.from_settings(spec.settings.fetch)
-        self._views = list({view: None for name in spec.needed_models for view in spec.views[name].values()})
-        self._at_once = _at_once(spec, self._views)
+        of_models = [spec.views[name] for name in spec.needed_models if name not in spec.heatmaps]
+        of_maps = [map_views(spec, name) for name in self._cut]
+        self._views = list(dict.fromkeys(view for views in (*of_models, *of_maps) for view in views.values()))
+        every = [view for name in spec.needed_models for view in spec.views[name].values()]
+        self._at_once = _at_once(spec, [*self._views, *every])
         self._turn = threading.Lock()  # a batch at a time: the models use all cores, and memory stays bounded
+
+    @property
+    def _cut(self) -> list[str]:
+        """Models that see a part of each image, which others find."""
+        return [name for name in self.spec.needed_models if name in self.spec.heatmaps]
 
     @classmethod
     def load(cls, folder: str | Path, *, checked: bool = False, served: bool = False) -> Ensemble:
@@ -147,28 +164,33 @@ class Ensemble:
         columns = [*COLUMNS, *["probabilities"] * all_probabilities]
         return pd.DataFrame({column: pd.Series([row[column] for row in rows], dtype=object) for column in columns})
 
-    def probabilities(self, pixels: Mapping[View, Images]) -> Floats:
-        """Blended probabilities float32 [n, n_labels] of decoded images uint8 [n, …] by view."""
-        spec = self.spec
-        ids = np.arange(len(next(iter(pixels.values()))))
-        base = {name: Predictions(ids, self.rooms.models[name](pixels)) for name in spec.needed_models}
+    def probabilities(
+        self, pixels: Mapping[View, Images], own: Mapping[str, Mapping[View, Images]] | None = None
+    ) -> Floats:
+        """Blended probabilities float32 [n, n_labels] of decoded images uint8 [n, …] by view.
+
+        ``own`` is what models are shown in their place, by name.
+        """
+        spec, shown = self.spec, own or {}
+        ids = np.arange(len(next(iter([*pixels.values()]))))
+        base = {name: Predictions(ids, self.rooms.models[name](shown.get(name, pixels))) for name in spec.needed_models}
         members = {name: prediction.probability for name, prediction in base.items()}
         if spec.needed_stackers:
-            cube = assemble_cube(base, ids)
+            cube = assemble_cube({name: base[name] for name in spec.cube}, ids)
             members |= {name: self.rooms.stackers[name](cube) for name in spec.needed_stackers}
         return self.rooms.blend({name: members[name] for name in spec.blended}, spec.blended)
 
-    def _batches(self, todo: Sequence[Any], deadline: float | None) -> Iterator[list[Future[list[Images]]]]:
-        size, begun = self._at_once, deque[list[Future[list[Images]]]]()
+    def _batches(self, todo: Sequence[Any], deadline: float | None) -> Iterator[list[Future[Decoded]]]:
+        size, begun = self._at_once, deque[list[Future[Decoded]]]()
         for start in range(0, len(todo), size):
             begun.append(self.sources.each(todo[start : start + size], self._decoded, deadline))
             if len(begun) > _AHEAD:
                 yield begun.popleft()
         yield from begun
 
-    def _decoded(self, data: bytes) -> list[Images]:
+    def _decoded(self, data: bytes) -> Decoded:
         stored = self.rooms.store(data)
-        return [self.rooms.decode(stored, view) for view in self._views]
+        return stored, [self.rooms.decode(stored, view) for view in self._views]
 
     def _told(self, attributes: Sequence[str]) -> NDArray[np.bool_]:
         """The labels bool [n_labels] that may be told of."""
@@ -182,8 +204,23 @@ class Ensemble:
             raise UserError(f"attributes: this version has no {', '.join(unknown)} (there are: {known})")
         return np.isin(group, [short[name] for name in attributes])
 
-    def _rows(self, batch: Sequence[Future[list[Images]]], told: NDArray[np.bool_]) -> list[dict[str, Any]]:
-        decoded: list[list[Images]] = []
+    def _parts(self, pixels: Mapping[View, Images], stored: Sequence[bytes]) -> dict[str, dict[View, Images]]:
+        """What models see that are shown a part of each image, by name."""
+        if not self._cut:
+            return {}
+        sides, found = [_sides(jpeg) for jpeg in stored], {}
+        for name in self._cut:
+            boxes = self.rooms.boxes[name](pixels, sides)
+            found[name] = {
+                view: np.stack(
+                    [self.rooms.decode(jpeg, replace(view, box=box)) for jpeg, box in zip(stored, boxes, strict=True)]
+                )
+                for view in self.spec.views[name].values()
+            }
+        return found
+
+    def _rows(self, batch: Sequence[Future[Decoded]], told: NDArray[np.bool_]) -> list[dict[str, Any]]:
+        decoded: list[Decoded] = []
         errors: list[str | None] = []
         for image in batch:
             try:
@@ -193,9 +230,10 @@ class Ensemble:
                 errors.append(str(error))
         if not decoded:
             return [_row(error) for error in errors]
-        pixels = {view: np.stack(seen) for view, seen in zip(self._views, zip(*decoded, strict=True), strict=True)}
+        stored, images = zip(*decoded, strict=True)
+        pixels = {view: np.stack(seen) for view, seen in zip(self._views, zip(*images, strict=True), strict=True)}
         with self._turn:
-            P = self.probabilities(pixels)
+            P = self.probabilities(pixels, self._parts(pixels, stored))
             found = iter(zip(self.rooms.shown(P), self.rooms.decide(P) & told, strict=True))
         return [_row(error) if error else self._labelled(*next(found)) for error in errors]
 
@@ -214,6 +252,20 @@ def _row(error: str | None) -> dict[str, Any]:
     return {"label_id": [], "labels": [], "probability": [], "error": error, "probabilities": None}
 
 
+def map_views(spec: Spec, name: str) -> dict[str, View]:
+    """How the networks see an image that find a model's part of it, by fold: whole."""
+    views = spec.views[spec.heatmaps[name].of]
+    return {fold: View(view.image_size, tta=(OneView(),)) for fold, view in views.items()}
+
+
+def _sides(jpeg: bytes) -> tuple[int, int]:
+    """Width and height; reads the header only."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(jpeg)) as image:
+        return image.width, image.height
+
+
 def _at_once(spec: Spec, views: Iterable[View]) -> int:
     """How many images are decoded together: as many as make a batch with all their parts, so memory stays bounded."""
     shown = [spec.tta(view) for view in views]
@@ -226,6 +278,7 @@ def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
     from labelstack.ensemble.recompute import looks_of, mix_of
     from labelstack.images.pixels.decode import to_stored_jpeg
     from labelstack.images.pixels.tta import id_of
+    from labelstack.networks.heatmaps import heat_box, heatmaps_of, of_shape
     from labelstack.networks.inference import compile_predict, finish_of, load_model, over_views
     from labelstack.stacking.deciding.decisions import Decision
     from labelstack.stacking.stackers.averaging import mean_of
@@ -248,6 +301,19 @@ def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
         networks = [(view, network(name, fold, view)) for fold, view in spec.views[name].items()]
         return lambda pixels: mean_of([forward(pixels[view]) for view, forward in networks])
 
+    def boxes(name: str) -> Callable[[Mapping[View, Images], Sequence[tuple[int, int]]], list[Box | None]]:
+        heat, views = spec.heatmaps[name], map_views(spec, name)
+        finders = {fold: heatmaps_of(load_model(folder / network_file(heat.of, fold))) for fold in views}
+        size = next(iter(views.values())).image_size
+
+        def find(pixels: Mapping[View, Images], sides: Sequence[tuple[int, int]]) -> list[Box | None]:
+            maps = [finders[fold](pixels[view]) for fold, view in views.items()]
+            total = np.sum([of_shape(one, maps[0].shape[1:]) for one in maps], axis=0)
+            found = [heat_box(one, size, *of, heat.threshold) for one, of in zip(total, sides, strict=True)]
+            return [None if box is None else box.widened(heat.margin) for box in found]
+
+        return find
+
     return Rooms(
         store=lambda data: to_stored_jpeg(data, settings.store_size, settings.jpeg_quality, settings.damaged, allowed)[
             0
@@ -258,4 +324,5 @@ def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
         blend=lambda members, _: mix(members),
         decide=decision.decide,
         shown=decision.told if settings.exclusive else np.asarray,
+        boxes={name: boxes(name) for name in spec.needed_models if name in spec.heatmaps},
     )

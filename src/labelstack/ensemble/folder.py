@@ -68,14 +68,29 @@ class EnsembleSettings:
 class View:
     """How a network sees an image: side in pixels, ``stretch`` or ``letterbox``, and of which part; None: the whole.
 
-    A network that learnt from parts sees new images whole, which have no box. ``tta`` are its own test-time views;
-    none: those of the settings.
+    A network that learnt from parts sees new images whole, which have no box, unless its model has a ``Heat``.
+    ``tta`` are its own test-time views; none: those of the settings.
     """
 
     image_size: int
     resize: Resize = "stretch"
     box: Box | None = None
     tta: tuple[OneView, ...] = ()
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Where a second-round model looks in a new image: at what the networks of the model ``of`` look at.
+
+    Attributes
+    ----------
+    threshold : share of a map's largest value above which there is heat
+    margin : share of the box's sides that is added all round
+    """
+
+    of: str
+    threshold: float
+    margin: float = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,8 @@ class Parts:
     files : mapping of file name to file, kept for rebuilding
     record : what the ensemble predicted, kept for comparing and rebuilding
     second_round : names of those models that are second-round ones
+    heatmaps : of those of them that see of new images what another model looks at
+    students : names of those that stackers do not see
     """
 
     models: Mapping[str, Sequence[NetworkPart]]
@@ -111,6 +128,18 @@ class Parts:
     files: Mapping[str, Path] = field(default_factory=dict)
     record: Record | None = None
     second_round: Sequence[str] = ()
+    heatmaps: Mapping[str, Heat] = field(default_factory=dict)
+    students: Sequence[str] = ()
+
+    @property
+    def heatmaps_there(self) -> dict[str, Heat]:
+        """Those whose models are both there: one registered alone sees new images whole."""
+        return {name: heat for name, heat in self.heatmaps.items() if {name, heat.of} <= set(self.models)}
+
+    @property
+    def names(self) -> list[str]:
+        """Of all members."""
+        return [*self.models, *self.stackers]
 
 
 def assemble_folder(folder: Path, parts: Parts) -> None:
@@ -132,12 +161,15 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
     for name, file in parts.files.items():
         _link(file, folder / "files" / name)
     write_json(folder / "labels.json", [{"label_id": int(i), "name": name} for i, name in parts.labels])
+    heatmaps = parts.heatmaps_there
     description = {
         "labelstack": labelstack.__version__,
         "models": {name: _described(networks_) for name, networks_ in parts.models.items()},
         "stackers": list(parts.stackers),
         "settings": asdict(parts.settings),
         **({"second_round": list(parts.second_round)} if parts.second_round else {}),
+        **({"heatmaps": {name: asdict(heat) for name, heat in heatmaps.items()}} if heatmaps else {}),
+        **({"students": list(parts.students)} if parts.students else {}),
     }
     write_json(folder / "ensemble.json", description)
     if parts.record:
@@ -188,6 +220,8 @@ class Spec:
     settings: EnsembleSettings
     second_round: list[str] = field(default_factory=list)
     groups: dict[str, Any] | None = None
+    heatmaps: dict[str, Heat] = field(default_factory=dict)
+    students: list[str] = field(default_factory=list)
 
     def tta(self, view: View) -> tuple[OneView, ...]:
         """The test-time views of a network: its own, or those of all."""
@@ -204,9 +238,15 @@ class Spec:
         return [name for name in self.stackers if name in self.blended]
 
     @property
+    def cube(self) -> list[str]:
+        """Models whose predictions stackers see, in their order."""
+        return [name for name in self.views if name not in self.students]
+
+    @property
     def needed_models(self) -> list[str]:
-        """Base models to run: all of them as soon as a stacker needs the cube, else those in the blend."""
-        return [name for name in self.views if self.needed_stackers or name in self.blended]
+        """Models to run: all of the cube as soon as a stacker needs it, and those in the blend."""
+        cube = self.cube if self.needed_stackers else []
+        return [name for name in self.views if name in cube or name in self.blended]
 
 
 def read_spec(folder: Path) -> Spec:
@@ -221,6 +261,7 @@ def read_spec(folder: Path) -> Spec:
     thresholds = rule["thresholds"]
     label_id = [int(entry["label_id"]) for entry in labels]
     known = {*content["models"], *content["stackers"]}
+    cube = [name for name in content["models"] if name not in content.get("students", [])]
     problems = [f"blend.json: the member {n!r} is neither a base model nor a stacker" for n in set(weights) - known]
     if thresholds is not None and set(thresholds) != {str(i) for i in label_id}:
         problems.append(f"thresholds.json: expected a threshold for each of the {len(label_id)} labels")
@@ -231,8 +272,13 @@ def read_spec(folder: Path) -> Spec:
         file = folder / "stackers" / name / "config.json"
         config = read_json(file) if file.exists() else {}
         columns = config.get("columns") if isinstance(config, dict) else []  # versions of before name none
-        if problem := other_columns(columns, list(content["models"])):
+        if problem := other_columns(columns, cube):
             problems.append(f"stacker {name}: {problem}")
+    problems += [
+        f"ensemble.json: the heat map of {name} is of {heat['of']!r}, which is no model of it"
+        for name, heat in content.get("heatmaps", {}).items()
+        if not {name, heat["of"]} <= set(content["models"])
+    ]
     if problems:
         raise InputProblems("ensemble", sorted(problems))
     settings = content["settings"]
@@ -251,6 +297,8 @@ def read_spec(folder: Path) -> Spec:
         settings=EnsembleSettings(**{**settings, "tta": tuple(settings["tta"])}),
         second_round=list(content.get("second_round", [])),
         groups=blend.get("groups"),
+        heatmaps={name: Heat(**heat) for name, heat in content.get("heatmaps", {}).items()},
+        students=list(content.get("students", [])),
     )
 
 

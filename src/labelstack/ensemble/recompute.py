@@ -96,11 +96,14 @@ def shard_predictions(
     name: str,
     boxes: Boxes | None = None,
     kept: Kept | None = None,
+    shown: NDArray[np.bool_] | None = None,
 ) -> Predictions:
     """What a model says of all images in a folder of shards, cut to their ``boxes``; batches end with the shard.
 
     Parameters
     ----------
+    shown : bool [n], which of the images, in the shards' order, it is shown: those of label groups that it knows. The
+        others get NaN; None: all
     kept : takes a network's fold, a shard and the work that predicts it, and gives what that gives, of before or anew;
         None: all is predicted. A network is loaded when the first work is done.
 
@@ -109,23 +112,30 @@ def shard_predictions(
     UserError
         When there is no shard, or one is not complete.
     """
-    from labelstack.images.shards.shard_files import shard_paths
+    from labelstack.images.shards.shard_files import ok_ids, shard_paths
 
     shards = shard_paths(folder)
     if not shards:
         raise UserError(f"{folder}: no shards (shard-00000.parquet …) there; `dvc pull data/images/test` fetches them")
     image_id, networks = np.zeros(0, np.int64), []
+    every = None if shown is None else ok_ids(folder)
+    wanted = None if every is None else every[shown]
     for fold in spec.views[name]:
-        predict = shard_work(members, spec, name, fold, boxes)
+        predict = shard_work(members, spec, name, fold, boxes, wanted)
         bars = bar(shards, desc=f"predict {name}" + ("" if fold == ONLY else f"-{fold}"), unit="shard")
         parts = [predict(shard)() if kept is None else kept(fold, shard, predict(shard)) for shard in bars]
         image_id = np.concatenate([ids for ids, _ in parts])
         networks.append(np.concatenate([rows for _, rows in parts]))
-    return Predictions(image_id, mean_of(networks))
+    mean = mean_of(networks)
+    if every is None:
+        return Predictions(image_id, mean)
+    whole = np.full((len(every), mean.shape[1]), np.nan, np.float32)
+    whole[shown] = mean
+    return Predictions(every, whole)
 
 
 def shard_work(
-    members: Members, spec: Spec, name: str, fold: str, boxes: Boxes | None
+    members: Members, spec: Spec, name: str, fold: str, boxes: Boxes | None, wanted: Ids | None = None
 ) -> Callable[[Path], Callable[[], Answered]]:
     """A function of shards: the work that predicts one with a network, which is loaded when the first is done."""
     from labelstack.images.loader import shown_batches
@@ -133,15 +143,15 @@ def shard_work(
     looks, network = looks_of(spec, spec.views[name][fold]), cache(lambda: members.network(name, fold))
 
     def work(shard: Path) -> Answered:
-        return network()(shown_batches(shard, None, looks, spec.settings.batch_size, boxes))
+        return network()(shown_batches(shard, wanted, looks, spec.settings.batch_size, boxes))
 
     return lambda shard: partial(work, shard)
 
 
 def test_cube(spec: Spec, base: Mapping[str, Predictions]) -> tuple[Ids, Floats]:
     """Ids and cube of the base models' test predictions, as the stage `stack` puts them together."""
-    image_id = base[next(iter(spec.views))].image_id
-    return image_id, assemble_cube({name: base[name] for name in spec.views}, image_id)
+    image_id = base[spec.cube[0]].image_id
+    return image_id, assemble_cube({name: base[name] for name in spec.cube}, image_id)
 
 
 def ensemble_predictions(members: Members, spec: Spec, base: Mapping[str, Predictions]) -> Predictions:

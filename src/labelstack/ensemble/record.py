@@ -96,7 +96,7 @@ def write_record(folder: Path, record: Record) -> None:
         test, schema = [record.test_id, pa.array(record.test_name, pa.string())], _TEST.append(_NAME)
     pq.write_table(pa.table(test, schema), place / "test.parquet", compression="zstd")
     for name, predictions in record.predictions.items():
-        write_predictions(predictions_file(folder, name), predictions.image_id, predictions.probability)
+        write_predictions(predictions_file(folder, name), predictions.image_id, predictions.probability, unknown=True)
     for name, boxes in record.boxes.items():
         write_view(boxes_file(folder, name), {_SPLIT: boxes})
     write_scored(place / "scored.npz", record.scored)

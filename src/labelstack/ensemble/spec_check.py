@@ -50,6 +50,14 @@ class NetworksForm(Section):
     networks: dict[str, ViewForm] = Field(min_length=1)
 
 
+class HeatForm(Section):
+    """Where a model looks in a new image."""
+
+    of: str
+    threshold: float = Field(gt=0, lt=1)
+    margin: float = Field(0, ge=0, le=1)
+
+
 class DescriptionForm(_Open):
     """ensemble.json."""
 
@@ -57,6 +65,8 @@ class DescriptionForm(_Open):
     stackers: list[str]
     settings: SettingsForm
     second_round: list[str] = []
+    heatmaps: dict[str, HeatForm] = {}
+    students: list[str] = []
 
 
 class GroupsForm(_Open):

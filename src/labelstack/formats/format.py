@@ -14,6 +14,7 @@ from labelstack.support.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from labelstack.formats.submission import Form
@@ -34,6 +35,7 @@ class CompetitionData:
     answers : true labels of test images that the data set itself holds, DataFrame[image_id int64, label_id list of
         int]; None: only ``dataset.answers`` may name some
     columns : split -> column -> cells in the manifest's order: what ``folds`` names of a format with further columns
+    instances : of a format with masks, the instances of the train photos (``masks/instance_table.py``)
     """
 
     manifests: dict[str, pd.DataFrame]
@@ -42,6 +44,7 @@ class CompetitionData:
     counts: dict[str, Any]
     answers: pd.DataFrame | None = None
     columns: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    instances: pa.Table | None = None
 
 
 class Draw(Protocol):

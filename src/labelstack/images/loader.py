@@ -64,10 +64,10 @@ class TrainingBatches:
 
     Parameters
     ----------
-    shards : Path
-        Folder of the split's shards.
+    shards : Path, or sequence of (Path, int)
+        Folder of the split's shards; of several splits the folder of each, and how many of the rows are its.
     image_ids : int64 [n]
-        The subset; every image must have been downloaded.
+        The subset, split by split; every image must have been downloaded. Each split has ids of its own.
     targets : float32 [n, n_labels]
         Rows as in ``image_ids``.
     size : int
@@ -91,7 +91,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        shards: Path,
+        shards: Path | Sequence[tuple[Path, int]],
         image_ids: NDArray[np.int64],
         targets: Targets,
         *,
@@ -113,10 +113,11 @@ class TrainingBatches:
         self._targets = np.asarray(targets, np.float32)
         self._image_ids = np.asarray(image_ids, np.int64)
         self._boxes = as_rows(boxes, self._image_ids)
-        self._shards, sides = _find(Path(shards), self._image_ids)
+        self._folders = [(Path(shards), len(image_ids))] if isinstance(shards, str | Path) else list(shards)
+        self._shards, self._sides = _find_all(self._folders, self._image_ids)
         self._zoom = None if augment is None else Geometry(augment).zoom
         self._croppers = build_croppers(augment, size)  # of other pixels each epoch, so these cannot be kept
-        self._cached = self._croppers is None and self._bytes_of(sides) <= cache_bytes
+        self._cached = self._croppers is None and self._bytes_of(self._sides) <= cache_bytes
         self._pixels: list[Images] | None = None
         self._pool: WorkerPool | None = None
         self._augmenter: Augmenter | None = None
@@ -132,6 +133,25 @@ class TrainingBatches:
         return self._targets
 
     @property
+    def image_ids(self) -> NDArray[np.int64]:
+        """Int64 [n], the subset."""
+        return self._image_ids
+
+    @property
+    def sides(self) -> NDArray[np.int64]:
+        """Heights and widths of the stored images, int64 [n, 2], rows as in ``image_ids``."""
+        return self._sides
+
+    @property
+    def boxes(self) -> NDArray[np.float64] | None:
+        """Parts of images that are seen, float64 [n, 4] as ``box.as_rows`` has them; None: all are seen whole."""
+        return self._boxes
+
+    def augment_seed(self, number: int) -> int:
+        """The seed of all augmentation in epoch ``number``."""
+        return _draw(self.seed, _AUGMENT, number)
+
+    @property
     def digest(self) -> str:
         """16 hex digits over what is seen of which images, but for their bytes."""
         boxes = None if self._boxes is None else sha256(self._boxes.tobytes()).hexdigest()
@@ -145,6 +165,7 @@ class TrainingBatches:
                 "batch_size": self.batch_size,
                 "shuffle_shards": self.shuffle_shards,
                 "boxes": boxes,
+                **({"rows": [n for _, n in self._folders]} if len(self._folders) > 1 else {}),
             }
         )
 
@@ -166,7 +187,7 @@ class TrainingBatches:
         Rows in ``again`` come twice, augmented alike.
         """
         submit, ahead = self._maker()
-        seed = _draw(self.seed, _AUGMENT, number)
+        seed = self.augment_seed(number)
         yield from _in_order((self._start(*batch, seed, submit) for batch in self._batches(number, again)), ahead)
 
     def order(self, number: int, again: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
@@ -401,6 +422,21 @@ class _ShardRows(NamedTuple):
         """JPEGs of these rows, copied, so that the shard's memory is free again."""
         jpegs = read_jpegs(self.path).jpeg
         return [bytes(jpegs[position] or b"") for position in self.positions]
+
+
+def _find_all(
+    folders: Sequence[tuple[Path, int]], image_ids: NDArray[np.int64]
+) -> tuple[list[_ShardRows], NDArray[np.int64]]:
+    """The rows of each folder in turn, as ``_find``."""
+    shards, sides, first = list[_ShardRows](), [], 0
+    for folder, n in folders:
+        found, of_folder = _find(folder, image_ids[first : first + n])
+        shards += [one._replace(rows=one.rows + first) for one in found]
+        sides.append(of_folder)
+        first += n
+    if first != len(image_ids):
+        raise ValueError(f"{len(image_ids)} image_ids do not fit the {first} rows of the folders")
+    return shards, np.concatenate(sides)
 
 
 def _find(folder: Path, image_ids: NDArray[np.int64]) -> tuple[list[_ShardRows], NDArray[np.int64]]:

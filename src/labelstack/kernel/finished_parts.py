@@ -70,7 +70,7 @@ class FinishedParts:
             part = read_predictions(file)
         except UserError:
             image_id, probability = predict()
-            write_predictions(file, image_id, probability)
+            write_predictions(file, image_id, probability, unknown=True)
             return image_id, probability
         return part.image_id, part.probability
 

@@ -16,7 +16,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import special
 
-from labelstack.networks import backbones  # noqa: F401 - what all saved models may hold decides predictions
+from labelstack.networks import backbones, neighbours  # noqa: F401 - what all saved models may hold decides predictions
+from labelstack.networks.among_labels import AmongLabels, spread_of
 from labelstack.networks.group_softmax import GroupSoftmax
 from labelstack.params.backbone_names import BACKBONES, OWN, backbone_of
 from labelstack.params.prediction_views import Combine
@@ -128,12 +129,17 @@ def finish_of(model: keras.Model, combine: Combine) -> Finish:
     """
     if combine == "probability":
         return None
-    last = model.get_layer("probability").activation
+    last, spread = model.get_layer("probability").activation, spread_of(model)
     if isinstance(last, GroupSoftmax):
-        return lambda mean: last.of_arrays(mean).astype(np.float32)
+        return partial(_group_answers, last, spread)
     name = keras.activations.serialize(last)
     activation = {"sigmoid": special.expit, "softmax": partial(special.softmax, axis=-1)}[name]
     return lambda mean: np.asarray(activation(mean), np.float32)
+
+
+def _group_answers(last: GroupSoftmax, spread: AmongLabels | None, mean: NDArray[np.float64]) -> Floats:
+    answers = last.of_arrays(mean)
+    return np.asarray(answers if spread is None else spread.of_arrays(answers), np.float32)
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:

@@ -196,7 +196,7 @@ class Learner:
             autograph=False,  # no Python branch here depends on a tensor; translating the source only costs time
             input_signature=[
                 self._way.inputs,
-                tf.TensorSpec([None, self.model.outputs[0].shape[-1]], tf.float32),
+                self._way.targets or tf.TensorSpec([None, self.model.outputs[0].shape[-1]], tf.float32),
                 tf.TensorSpec([], tf.float32),
             ],
         )

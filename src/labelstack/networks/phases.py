@@ -84,6 +84,7 @@ class Way:
     trained : variables that the optimizer changes
     moving : variables that may change
     factors : of the learning rate, one for each that is trained; None: 1 for all
+    targets : what the loss takes beside answers; None: float32 [b, outputs]
     """
 
     forward: Callable[[Any], Any]
@@ -91,6 +92,7 @@ class Way:
     trained: list[keras.Variable]
     moving: list[keras.Variable]
     factors: tuple[float, ...] | None = None
+    targets: tf.TensorSpec | None = None
 
 
 class Ways:

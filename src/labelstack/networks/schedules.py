@@ -23,7 +23,8 @@ def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position:
         ``minimum`` is the lowest rate as a share of ``base``. ``warm_restarts`` is SGDR (Loshchilov & Hutter 2017)
         with a constant period; ``plateau`` multiplies by ``factor`` after ``patience`` epochs without a better score;
         ``one_cycle`` (Smith 2018, as fastai has it) goes along cosines from ``base / start_divisor`` up to ``base``
-        during the share ``rise`` of all epochs, then down to ``base / end_divisor``.
+        during the share ``rise`` of all epochs, then down to ``base / end_divisor``; ``triangular`` (Howard & Ruder
+        2018) along straight lines.
     base : float
         Highest rate.
     epochs : int
@@ -33,8 +34,9 @@ def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position:
     history : sequence of dict
         Records of the finished epochs; only ``plateau`` looks at them.
     """
-    if schedule.kind == "one_cycle":
-        return base * _one_cycle_share(schedule, position / epochs)
+    if schedule.kind in ("one_cycle", "triangular"):
+        ends = 1 / schedule.start_divisor, 1.0, 1 / schedule.end_divisor
+        return base * one_cycle(schedule.rise, position / epochs, ends, straight=schedule.kind == "triangular")
     warmup = schedule.warmup_epochs
     if position < warmup:
         return base * position / warmup
@@ -47,6 +49,19 @@ def learning_rate(schedule: ScheduleSection, base: float, epochs: int, position:
     else:
         return base
     return base * (schedule.minimum + (1 - schedule.minimum) * 0.5 * (1 + math.cos(math.pi * min(done, 1))))
+
+
+def one_cycle(rise: float, done: float, ends: tuple[float, float, float], *, straight: bool = False) -> float:
+    """From the first end to the second along a cosine during a share ``rise``, then to the third; ``done`` is 0 … 1.
+
+    ``straight``: along lines in the place of cosines.
+    """
+    begin, top, end = ends
+    if done < rise:
+        stop, part = top, done / rise
+    else:
+        begin, stop, part = top, end, min((done - rise) / (1 - rise), 1)
+    return begin + (stop - begin) * (part if straight else 0.5 * (1 - math.cos(math.pi * part)))
 
 
 def lowered(schedule: ScheduleSection, history: History) -> bool:
@@ -75,15 +90,6 @@ def stopped(history: History, patience: int | None, settled: int = 0) -> bool:
     Of a loss in phases those that pass before the last one begins, after ``settled`` epochs, do not count.
     """
     return patience is not None and len(history) - max(best_epoch(history), settled) >= patience
-
-
-def _one_cycle_share(schedule: ScheduleSection, done: float) -> float:
-    start, end = 1 / schedule.start_divisor, 1 / schedule.end_divisor
-    if done < schedule.rise:
-        begin, stop, part = start, 1.0, done / schedule.rise
-    else:
-        begin, stop, part = 1.0, end, min((done - schedule.rise) / (1 - schedule.rise), 1)
-    return begin + (stop - begin) * 0.5 * (1 - math.cos(math.pi * part))
 
 
 def _plateau_share(schedule: ScheduleSection, history: History) -> float:

@@ -264,6 +264,7 @@ def _fingerprint(
 ) -> str:
     """Digest of what decides the result; the number of worker processes does not, nor a later option that is off."""
     said = _without_usual(params.as_trained(), LearningSection(), _LATER)
+    said = {key: value for key, value in said.items() if key != "groups"}  # of its outputs, which count below
     said["schedule"] = _without_usual(said["schedule"], ScheduleSection(), _LATER_SCHEDULE)
     return digest(
         {

@@ -67,6 +67,15 @@ class RectCropSection(Section):
     ratio: Shares = (0.5, 1)
 
 
+class ScaledCropSection(Section):
+    """A square out of the image at one of several scales becomes the square that the network sees."""
+
+    chance: Probability = 1
+    scales: Annotated[tuple[Annotated[float, Field(ge=1, le=16)], ...], Strict(False)] = Field(
+        (1, 1.0714, 1.1429), min_length=1, max_length=16
+    )
+
+
 class OperationSection(Section):
     """One operation of a group."""
 
@@ -112,17 +121,19 @@ class AugmentSection(Section):
     resized_crop: ResizedCropSection | None = None
     crop_if_needed: CropIfNeededSection | None = None
     rect_crop: RectCropSection | None = None
+    scaled_crop: ScaledCropSection | None = None
     one_of: Annotated[tuple[GroupSection, ...], Strict(False)] = Field((), max_length=8)
     erase: EraseSection | None = None
 
     @property
-    def source_crop(self) -> ResizedCropSection | CropIfNeededSection | RectCropSection | None:
+    def source_crop(self) -> ResizedCropSection | CropIfNeededSection | RectCropSection | ScaledCropSection | None:
         """The crop that is cut out of the stored image before it becomes a square; None: none."""
-        return self.resized_crop or self.crop_if_needed or self.rect_crop
+        return self.resized_crop or self.crop_if_needed or self.rect_crop or self.scaled_crop
 
     @model_validator(mode="after")
     def _one_crop(self) -> AugmentSection:
-        crops = [name for name in ("resized_crop", "crop_if_needed", "rect_crop") if getattr(self, name) is not None]
+        names = ("resized_crop", "crop_if_needed", "rect_crop", "scaled_crop")
+        crops = [name for name in names if getattr(self, name) is not None]
         if len(crops) > 1:
             raise ValueError(
                 f"{' and '.join(crops)} are crops of the stored image, and there can be one: leave out the rest"

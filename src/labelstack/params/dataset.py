@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict, ValidationInfo, field_validator
 
@@ -21,6 +21,7 @@ FORMATS = Catalogue(
     "labelstack.formats",
     {
         "imaterialist2018": "labelstack.formats.imaterialist2018",
+        "imaterialist2019": "labelstack.formats.imaterialist2019:FORMAT",
         "fashionai2018": "labelstack.formats.fashionai2018:FORMAT",
         "imet2019": "labelstack.formats.imet2019:FORMAT",
         "table": "labelstack.formats.table:FORMAT",
@@ -28,6 +29,7 @@ FORMATS = Catalogue(
 )
 TABLE = "table"
 IMET = "imet2019"
+INSTANCES = "imaterialist2019"
 JSON = "json"  # as a separator: every cell is a JSON list of texts
 _MAX_SIGNS = 8
 LabelId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -115,6 +117,17 @@ class FashionaiSection(Section):
         return value
 
 
+class InstancesSection(Section):
+    """Format `imaterialist2019`: its files below ``dataset.root``, and what of instances is a photo's label."""
+
+    labels: Literal["categories", "attributes", "both"] = "both"
+    train: Inside = "train.csv"
+    test: Inside = "sample_submission.csv"
+    train_photos: Inside = "train"
+    test_photos: Inside = "test"
+    outside: Literal["refuse", "clip"] = "refuse"
+
+
 class DatasetSection(Section):
     """Where the data set's files lie and what they may contain."""
 
@@ -128,6 +141,7 @@ class DatasetSection(Section):
     corrections: Inside | None = None
     table: TableSection = TableSection()
     fashionai: FashionaiSection = FashionaiSection()
+    instances: InstancesSection = InstancesSection()
 
     @field_validator("format")
     @classmethod
@@ -148,6 +162,8 @@ class DatasetSection(Section):
             raise ValueError("must be null: labels of the format table are names, and those that occur are the labels")
         if value and info.data.get("format") == IMET:
             raise ValueError("must be null: the labels of the format imet2019 are those of labels.csv")
+        if value and info.data.get("format") == INSTANCES:
+            raise ValueError("must be null: the labels of imaterialist2019 are its categories and attributes")
         if value and info.data.get("format") == FASHIONAI:
             raise ValueError("must be null: the labels of the format fashionai2018 are its 54 values")
         if value and value[0] > value[1]:

@@ -16,19 +16,20 @@ from labelstack.params.dataset import DatasetSection
 from labelstack.params.engine import EngineSection
 from labelstack.params.images import ImagesSection
 from labelstack.params.kinds import parsed_by_kind
-from labelstack.params.messages import dotted, explain, name_problems, raw_name_problems
+from labelstack.params.messages import dotted, explain, name_problems, raw_name_problems, unknown
 from labelstack.params.models import ModelSection
 from labelstack.params.notify import NotifySection
 from labelstack.params.prediction import PredictionSection
 from labelstack.params.prediction_views import OneView, raw_view_problems, single_views, view_problems
 from labelstack.params.sample import SampleSection
 from labelstack.params.second_level_file import SecondLevel
-from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
+from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, heatmap_problems, second_section_of
 from labelstack.params.section import Seed
 from labelstack.params.submission import SubmissionSection
 from labelstack.params.task import (
     format_problems,
     group_problems,
+    model_group_problems,
     stated_losses,
     stated_soft_labels,
     task_problems,
@@ -76,7 +77,15 @@ class Params(SecondLevel):
         soft_labels = stated_soft_labels(self.models, self.second_round)
         problems += format_problems(self.dataset.format, self.dataset.task, soft_labels)
         problems += group_problems(self.dataset.format, self.metric, self.thresholds)
+        problems += model_group_problems(self.dataset.format, self.models)
         problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models, self.second_round))
+        if not set(self.blend_members()) - set(self.flattered):
+            problems.append(
+                "blend.members: needs one that is no student, since audit rows alone give a student a weight"
+            )
+        for name in self.tracking.alone:
+            if name not in self.network_models:
+                problems.append(f"tracking.alone: {unknown(name, self.network_models, 'base or second-round model')}")
         problems += [] if problems else self._second_problems()
         if problems:
             raise ValueError("\n".join(problems))
@@ -124,13 +133,19 @@ class Params(SecondLevel):
             yield from view_problems(names or [], self.prediction.views, place)
 
     def _second_problems(self) -> Iterator[str]:
-        for name in self.second_round:
+        for name, section in self.second_round.items():
+            if section.needs_folds and not self.by_fold:
+                yield (
+                    f"{dotted(('second_round', name))}: kind {section.kind} learns from what networks of folds say of "
+                    "rows that they did not learn from: set base_models to the folds' numbers"
+                )
             told: list[str] = []
             for fold in self.networks:
                 try:
                     self.network(name, fold)
                 except ValidationError as error:
                     told += explain(error, ModelSection)
+            told += heatmap_problems(self.second_round[name], self.models, self.dataset.format)
             yield from (f"{dotted(('second_round', name))}.{problem}" for problem in dict.fromkeys(told))
 
     @property
@@ -163,6 +178,12 @@ class Params(SecondLevel):
         """The names behind ``views_of``, as they stand in params.yaml."""
         return self.network(name, fold).tta or self.prediction.tta
 
+    def groups_of(self, name: str) -> list[str]:
+        """The label groups that a base or second-round model knows; none: all, as any other member does."""
+        while name in self.second_round:
+            name = self.second_round[name].after[0]
+        return self.models[name].groups if name in self.models else []
+
     def policy(self, model: ModelSection) -> AugmentSection | None:
         """The augmentation of one base model: the shared policy, its own, or none."""
         if isinstance(model.augment, AugmentSection):
@@ -170,13 +191,23 @@ class Params(SecondLevel):
         return self.augment if model.augment else None
 
     @property
-    def cube_columns(self) -> list[str]:
-        """Whose predictions stackers learn from, in order: base models, then second-round models."""
+    def network_models(self) -> list[str]:
+        """Members that are networks, in order: base models, then second-round models."""
         return [*self.models, *self.second_round]
+
+    @property
+    def flattered(self) -> list[str]:
+        """Second-round models whose out-of-fold scores promise too much."""
+        return [name for name, section in self.second_round.items() if section.flattered]
+
+    @property
+    def cube_columns(self) -> list[str]:
+        """Whose predictions stackers learn from, in order: base models, then second-round models but flattered ones."""
+        return [name for name in self.network_models if name not in self.flattered]
 
     def blend_members(self) -> list[str]:
         """Members of the blend in order: as named by ``blend.members``, or every stacker and every model."""
-        return list(self.blend.members) or [*self.stackers, *self.cube_columns]
+        return list(self.blend.members) or [*self.stackers, *self.network_models]
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

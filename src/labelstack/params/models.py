@@ -57,11 +57,19 @@ class ArchitectureSection(Section):
     weights: StartWeights = "none"
     options: dict[str, float | int | str | bool | list[int]] = {}
     head: HeadSection = HeadSection()
+    groups: list[str] = []
 
     @field_validator("backbone")
     @classmethod
     def _known_backbone(cls, value: str) -> str:
         return one_of(value, BACKBONES, "backbone")
+
+    @field_validator("groups")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if twice := sorted({name for name in value if value.count(name) > 1}):
+            raise ValueError(f"names {', '.join(twice)} twice")
+        return value
 
 
 class LearningSection(Section):

@@ -12,7 +12,7 @@ from labelstack.params.section import Section
 class ScheduleSection(Section):
     """Learning rate over epochs."""
 
-    kind: Literal["constant", "cosine", "warm_restarts", "plateau", "one_cycle"] = "cosine"
+    kind: Literal["constant", "cosine", "warm_restarts", "plateau", "one_cycle", "triangular"] = "cosine"
     warmup_epochs: int = Field(0, ge=0, le=1000)
     restart_epochs: int = Field(10, ge=1, le=1000)
     minimum: float = Field(0.01, ge=0, le=1)
@@ -25,8 +25,10 @@ class ScheduleSection(Section):
 
     @model_validator(mode="after")
     def _fits_kind(self) -> ScheduleSection:
-        if self.kind == "one_cycle" and self.warmup_epochs:
-            raise ValueError("warmup_epochs: one_cycle warms up itself, for a share rise of all epochs: leave it out")
+        if self.kind in ("one_cycle", "triangular") and self.warmup_epochs:
+            raise ValueError(
+                f"warmup_epochs: {self.kind} warms up itself, for a share rise of all epochs: leave it out"
+            )
         if self.reload and self.kind != "plateau":
             raise ValueError(f"reload: is for kind plateau, and kind is {self.kind}")
         return self

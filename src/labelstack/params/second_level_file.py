@@ -19,7 +19,7 @@ SHIPPED_STACKERS: dict[str, dict[str, Any]] = {
     "logistic": {"kind": "logistic"},
     "logistic_both": {"kind": "logistic", "inputs": "both"},
     "ridge": {"kind": "ridge", "rivals": True, "context": None},
-    "cnn": {"kind": "cnn", "inputs": "logit", "dropout": 0.3, "epochs": 20, "weight_decay": 0.01},
+    "cnn": {"kind": "cnn"},
     "xgboost": {
         "kind": "xgboost",
         "base": "mean",

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from labelstack.params.dataset import Inside
 from labelstack.params.kinds import class_of_kind
 from labelstack.params.models import LearningSection, ModelSection, put_in
-from labelstack.params.section import KindSection
+from labelstack.params.section import KindSection, Section
+from labelstack.params.task import FASHIONAI
 from labelstack.support.catalogue import Catalogue
 
 Units = Literal["share", "pixels"]
@@ -29,11 +37,18 @@ class SecondRoundSection(LearningSection, KindSection):
     work : ``module:class`` of the ``SecondKind`` that says what is learned and begun with
     view : ``module:function``, a ``View`` of stages/second_kinds/kind.py: which part of each image is seen
     takes : what it takes of each base model in ``after``, aspects of stages/members.py: another one reruns it
+    flattered : what taught it has seen the rows that it predicts, so that its out-of-fold scores promise too much:
+        stackers do not learn from it, and audit rows alone give it a weight in the blend
+    needs_folds : it learns from out-of-fold predictions of train, which only networks of folds make
+    by_metric : the metric decides what is learned
     """
 
     work: ClassVar[str]
     view: ClassVar[str] = f"{_ROOM}.kind:whole"
     takes: ClassVar[tuple[str, ...]]
+    flattered: ClassVar[bool] = False
+    needs_folds: ClassVar[bool] = False
+    by_metric: ClassVar[bool] = False
     kind: str
     after: list[str] = Field(min_length=1)
 
@@ -83,6 +98,12 @@ def _as_named(value: Any) -> Any:
     return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
+class HeatmapSection(Section):
+    """Boxes about what the first network looks at; the units are in docs/params.md."""
+
+    threshold: float = Field(0.25, gt=0, lt=1)
+
+
 class CropSection(SecondRoundSection):
     """The first network, taught further on images that are cut to a box each."""
 
@@ -90,13 +111,21 @@ class CropSection(SecondRoundSection):
     view: ClassVar[str] = f"{_ROOM}.crop_view:boxes"
     takes: ClassVar[tuple[str, ...]] = ("weights",)
     kind: Literal["crop"] = "crop"
-    boxes: Inside
+    boxes: Inside | None = None
+    heatmap: HeatmapSection | None = None
     units: Units = "share"
     margin: float = Field(0, ge=0, le=1)
 
     def files(self) -> list[str]:
         """The file of boxes."""
-        return [self.boxes]
+        return [] if self.boxes is None else [self.boxes]
+
+    @model_validator(mode="after")
+    def _boxes_or_heat(self) -> CropSection:
+        if (self.boxes is None) == (self.heatmap is None):
+            what = "neither is there" if self.boxes is None else "both are there"
+            raise ValueError(f"boxes (a file) or heatmap (the first network's own) says what is cut, and {what}")
+        return self
 
     @field_validator("after")
     @classmethod
@@ -106,6 +135,21 @@ class CropSection(SecondRoundSection):
         return value
 
 
+def heatmap_problems(section: SecondRoundSection, models: Mapping[str, ModelSection], format_: str) -> Iterator[str]:
+    """Why the networks that a model begins with have no maps to cut by, in sentences."""
+    if not isinstance(section, CropSection) or section.heatmap is None:
+        return
+    first = models[section.after[0]]
+    folds = [first, *(first.of_fold(fold) for fold in first.by_fold)]
+    if any(one.resize != "stretch" for one in folds):
+        yield f"heatmap: needs resize: stretch of {section.after[0]}, whose maps are of whole images"
+    if format_ == FASHIONAI and len(first.groups) != 1:
+        yield (
+            f"heatmap: needs a model that knows one label group, and {section.after[0]} knows "
+            f"{len(first.groups) or 'all'}: an image has a box for each. Set its groups"
+        )
+
+
 # Every class above: kind → where it stands.
 SECOND_ROUND = Catalogue(
     "labelstack.second_round",
@@ -113,6 +157,11 @@ SECOND_ROUND = Catalogue(
         section.model_fields["kind"].default: f"{__name__}:{section.__name__}"
         for section in list(globals().values())
         if isinstance(section, type) and issubclass(section, SecondRoundSection) and section is not SecondRoundSection
+    }
+    | {
+        "student": "labelstack.params.students:StudentSection",
+        "pseudo": "labelstack.params.students:PseudoSection",
+        "neighbours": "labelstack.params.neighbours:NeighboursSection",
     },
 )
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from labelstack.params.kinds import class_of_kind
 from labelstack.params.section import KindSection, Seed
 from labelstack.support.catalogue import Catalogue
 
 _ROOM = "labelstack.stacking.stackers"
+Rows = Annotated[int, Field(ge=100, le=100_000_000)]  # that are learnt from at most
 
 
 class StackerSection(KindSection):
@@ -25,24 +26,47 @@ class StackerSection(KindSection):
 
 
 class CNNStackerSection(StackerSection):
-    """The convolutional stacker: windows over models, dense layers over labels."""
+    """The convolutional stacker: a regression and what windows over models add to it, or the published layers."""
 
     stacker: ClassVar[str] = f"{_ROOM}.cnn:CNNStacker"
     kind: Literal["cnn"] = "cnn"
-    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([8, 16, 32, 64], min_length=1)
+    structure: Literal["residual", "published"] = "residual"
+    start: Literal["logistic", "mean", "prior"] = "logistic"
+    filters: list[Annotated[int, Field(ge=1, le=4096)]] | None = None
     kernel: int = Field(3, ge=1, le=15)
     padding: Literal["fit", "same"] = "fit"
-    units: int = Field(1024, ge=1, le=65536)
+    units: int | None = Field(None, ge=1, le=65536)
+    rank: int = Field(0, ge=0, le=4096)
     dropout: float = Field(0, ge=0, lt=1)
-    epochs: int = Field(30, ge=1, le=10_000)
+    epochs: int = Field(30, ge=0, le=10_000)
     batch_size: int | None = Field(None, ge=1, le=8192)
     early_stopping: int | None = Field(3, ge=1, le=10_000)
     holdout: float = Field(0.1, gt=0, le=0.5)
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    learning_rate: float | None = Field(None, gt=0, le=1)
     weight_decay: float = Field(0, ge=0, le=1)
-    inputs: Literal["probability", "logit"] = "probability"
+    averaging: float = Field(0.98, ge=0, lt=1)
+    inputs: Literal["probability", "logit", "both"] | None = None
     seeds: int = Field(1, ge=1, le=100)
+    rows: Rows | None = None
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _of_structure(self) -> CNNStackerSection:
+        if self.structure == "published" and self.inputs == "both":
+            raise ValueError("inputs: both needs structure: residual; the published layers see one value of each model")
+        return self
+
+    def settled(self) -> dict[str, Any]:
+        """All keys but ``kind``, those that are null filled in as the structure has them."""
+        defaults = CNN_STRUCTURES[self.structure]
+        return {name: defaults.get(name) if value is None else value for name, value in self if name != "kind"}
+
+
+# What keys of ``CNNStackerSection`` mean when they are null.
+CNN_STRUCTURES: dict[str, dict[str, Any]] = {
+    "published": {"filters": [8, 16, 32, 64], "units": 1024, "learning_rate": 1e-3, "inputs": "probability"},
+    "residual": {"filters": [16, 32], "units": 32, "learning_rate": 5e-3, "inputs": "logit"},
+}
 
 
 class XGBoostStackerSection(StackerSection):
@@ -64,6 +88,7 @@ class XGBoostStackerSection(StackerSection):
     holdout: float = Field(0.2, gt=0, le=0.5)
     min_positives: int = Field(2, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
+    rows: Rows | None = None
     seed: Seed = 0
 
 
@@ -79,6 +104,7 @@ class LogisticStackerSection(StackerSection):
     context_rank: int = Field(40, ge=1, le=10_000)
     strength: float | None = Field(None, gt=0, le=1e6)
     clip: float = Field(1e-3, gt=0, lt=0.5)
+    rows: Rows | None = None
 
 
 class RidgeStackerSection(LogisticStackerSection):
@@ -104,6 +130,7 @@ class RankMeanStackerSection(StackerSection):
 
     stacker: ClassVar[str] = f"{_ROOM}.means:RankMeanStacker"
     kind: Literal["rank_mean"] = "rank_mean"
+    rows: Rows | None = None
 
 
 class WeightedMeanStackerSection(StackerSection):
@@ -112,6 +139,7 @@ class WeightedMeanStackerSection(StackerSection):
     stacker: ClassVar[str] = f"{_ROOM}.means:WeightedMeanStacker"
     kind: Literal["weighted_mean"] = "weighted_mean"
     objective: Literal["log_loss", "f"] = "log_loss"
+    rows: Rows | None = None
     metric: Literal["samples", "micro", "macro"] = "samples"
     beta: float = Field(1, gt=0, le=10)
 
@@ -121,6 +149,7 @@ class GreedyStackerSection(StackerSection):
 
     stacker: ClassVar[str] = f"{_ROOM}.means:GreedyStacker"
     kind: Literal["greedy"] = "greedy"
+    rows: Rows | None = None
     step: float = Field(0.05, gt=0, le=0.5)
     metric: Literal["samples", "micro", "macro"] = "samples"
     beta: float = Field(1, gt=0, le=10)
@@ -131,6 +160,7 @@ class PerLabelWeightsStackerSection(StackerSection):
 
     stacker: ClassVar[str] = f"{_ROOM}.means:PerLabelWeightsStacker"
     kind: Literal["per_label_weights"] = "per_label_weights"
+    rows: Rows | None = None
     shrinkage: float = Field(50, ge=0, le=1e9)
 
 

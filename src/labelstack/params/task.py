@@ -93,6 +93,19 @@ def format_problems(name: str, task: Task, soft_labels: Iterable[tuple[str, Any]
             yield f"{key}: there is no label group {', '.join(strange)}; there are {', '.join(VALUES)}"
 
 
+def model_group_problems(name: str, models: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence where a model is to know some label groups alone, and there are none, or they differ by fold."""
+    for model, section in models.items():
+        key = f"models.{model}.groups"
+        if section.groups and name != FASHIONAI:
+            yield f"{key}: is for rows that know one label group each, which dataset.format {FASHIONAI} has alone"
+        elif strange := [group for group in section.groups if group not in VALUES]:
+            yield f"{key}: there is no label group {', '.join(strange)}; there are {', '.join(VALUES)}"
+        for fold, own in section.by_fold.items():
+            if "groups" in own:
+                yield f"models.{model}.by_fold.{fold}.groups: the networks of a model know the same label groups"
+
+
 def stated_soft_labels(models: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Key and value of ``soft_labels`` of every model, of folds and second-round models with their own."""
     for name, model in models.items():

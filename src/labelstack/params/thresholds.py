@@ -37,6 +37,7 @@ class ThresholdsSection(Section):
     calibration: Literal["none", "platt", "isotonic", "beta", "temperature"] = "platt"
     at_least_one: bool = False
     prior_bias: bool = False
+    rows: Annotated[int, Field(ge=100, le=100_000_000)] | None = None
 
     @field_validator("limits")
     @classmethod

@@ -24,6 +24,7 @@ class TrackingSection(Section):
     registered_model: Line = Field("labelstack", max_length=_MAX_MODEL)
     artifacts: Line | None = None
     probe_images: int = Field(64, ge=1, le=100_000)
+    alone: list[str] = []
 
     @field_validator("uri")
     @classmethod

@@ -43,6 +43,7 @@ class Facts:
     packages : version by name
     views : of each model its test-time views, by their names in params.yaml how many each stands for; of several
         networks that differ one such list each
+    beside : of a model alone, it and the ensemble: scores, ``bytes`` and ``images_per_second`` by name
     combine : what their mean is taken of, ``probability`` or ``logit``
     """
 
@@ -61,6 +62,7 @@ class Facts:
     packages: Mapping[str, str] = field(default_factory=dict)
     views: Mapping[str, Sequence[Mapping[str, int]]] = field(default_factory=dict)
     combine: str = "probability"
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def uri(self) -> str:
@@ -126,6 +128,7 @@ def _sections(facts: Facts) -> list[str | _Table]:
         *_data(facts),
         *_scores(facts),
         *_members(facts),
+        *_beside(facts),
         *_decision(facts),
         *_lineage(facts),
         *_use(facts),
@@ -183,11 +186,31 @@ def _members(facts: Facts) -> list[str | _Table]:
     for name, weight in sorted(facts.weights.items(), key=lambda member: -member[1]):
         row = scores.get(name, {})
         found = [_number(row.get(primary)), _interval(row, primary)]
-        rows.append([escaped(name), escaped(row.get("kind", "")), f"{weight:.3f}", *found])
+        kind = escaped(row.get("kind", "")) + (", flattered" if row.get("flattered") else "")
+        rows.append([escaped(name), kind, f"{weight:.3f}", *found])
     return [
         "### Members",
         _Table(("member", "kind", "weight", escaped(primary), "95 % interval"), rows, "members"),
         *_views(facts),
+    ]
+
+
+def _beside(facts: Facts) -> list[str | _Table]:
+    """A model alone and the ensemble that it is a member of."""
+    if not facts.beside:
+        return []
+    primary, rows = facts.evaluation["primary"], []
+    key = primary.removesuffix("_cross_fitted")
+    for name, row in facts.beside.items():
+        flattered = " (flattered)" if row.get("flattered") else ""
+        others = [_number(row.get(f"audit_{key}")), _number(row.get(f"test_{key}"))]
+        speed = [f"{row['bytes'] / 1e6:,.1f}", f"{row['images_per_second']:,.1f}"]
+        rows.append([escaped(name), _number(row.get(primary)) + flattered, _interval(row, primary), *others, *speed])
+    heads = ("model", escaped(primary), "95 % interval", "audit", "test", "MB", "images/s")
+    return [
+        "### Beside the ensemble",
+        "Images a second of this machine at registration, from file to labels, all cores.",
+        _Table(heads, rows, "models"),
     ]
 
 

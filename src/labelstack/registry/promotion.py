@@ -26,6 +26,10 @@ FLATTERED = (
     "not compared: its networks were stopped by the rows that it is scored on (training.monitor: fold), so its scores "
     "are flattered; `labelstack promote` makes it champion by hand"
 )
+STUDENT = (
+    "not compared: what taught it has seen the rows that it is scored on, so its scores are flattered; "
+    "`labelstack promote` makes it champion by hand"
+)
 _ATTEMPTS = 20  # each lost one means that somebody else's better version became champion meanwhile
 
 
@@ -101,6 +105,7 @@ def promote_if_better(
     log: Callable[[Mapping[str, float]], None] = lambda metrics: None,
     *,
     flattered: bool = False,
+    sentence: str = FLATTERED,
 ) -> Promotion:
     """Decide once whether a version becomes champion; its tags keep the decision.
 
@@ -112,17 +117,18 @@ def promote_if_better(
     log : callable
         Gets ``promotion_difference``, ``promotion_low`` and ``promotion_high`` where there was a comparison.
     flattered : whether its networks were chosen on the rows that it was scored on: it becomes champion by hand only
+    sentence : that says so
 
     Raises
     ------
     UserError
         When the registry can't be reached.
     """
-    if sentence := read_version(tracker, name, version).tags.get(PROMOTION_TAG, ""):
-        return Promotion(champion(tracker, name) == version, sentence)
+    if taken := read_version(tracker, name, version).tags.get(PROMOTION_TAG, ""):
+        return Promotion(champion(tracker, name) == version, taken)
     for _ in range(_ATTEMPTS):
         held = champion(tracker, name)
-        found = Promotion(held == version, FLATTERED) if flattered else _decide(tracker, name, version, held, metric)
+        found = Promotion(held == version, sentence) if flattered else _decide(tracker, name, version, held, metric)
         if found.compared and found.compared.difference:
             difference = found.compared.difference
             log(

@@ -14,8 +14,9 @@ import numpy as np
 
 from labelstack.params.dataset import IMET
 from labelstack.params.sample import SampleSection
-from labelstack.rehearsal.shrink import N_IMAGES, PICTURE
-from labelstack.sample import draw_dataset, draw_museum
+from labelstack.params.task import FASHIONAI
+from labelstack.rehearsal.shrink import N_ATTRIBUTES, N_IMAGES, PICTURE
+from labelstack.sample import draw_attributes, draw_dataset, draw_museum
 
 ANNOTATED = ("train", "validation")
 SEED = 2018
@@ -123,7 +124,7 @@ def published_test(rows: Mapping[str, Sequence[Image]]) -> list[Image]:
     return shared + [row for row in rows["test"] if row.image_id > len(shared)]
 
 
-FORMATS = ("imaterialist2018", IMET)  # of what is written here
+FORMATS = ("imaterialist2018", IMET, FASHIONAI)  # of what is written here
 # Recipes whose files are not written as the page describes them.
 WRITERS: dict[str, Writer] = {"imaterialist2018": write_published}
 
@@ -146,6 +147,12 @@ def write_museum(root: Path) -> None:
     """A data set of museum objects, images and all, in the form of iMet 2019; it has no validation images."""
     sizes = {split: N_IMAGES[split] for split in ("train", "test")}
     draw_museum(root, SampleSection(n_train=sizes["train"], n_test=sizes["test"], image_size=PICTURE), SEED)
+
+
+def write_attributes(root: Path) -> None:
+    """Garments of eight attributes, images and all, in the form of FashionAI 2018; it has no validation images."""
+    sizes = {f"n_{split}": n for split, n in N_ATTRIBUTES.items()}
+    draw_attributes(root, SampleSection(**sizes, image_size=PICTURE), SEED)
 
 
 def _as_annotated(row: Image, rng: np.random.Generator) -> list[str]:

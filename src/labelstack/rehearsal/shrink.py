@@ -10,10 +10,15 @@ from typing import Any
 from labelstack.params import Params
 from labelstack.params.losses import PhasesSection
 from labelstack.params.models import ModelSection
+from labelstack.params.second_round import CropSection
+from labelstack.params.task import FASHIONAI
 from labelstack.rehearsal.twins import small_options, small_size
+from labelstack.support.fashionai_values import VALUES
 
 A_KIND = 2  # models of a backbone and stackers of a kind, at most
 N_IMAGES = {"train": 60, "validation": 45, "test": 60}
+N_ATTRIBUTES = {"train": 240, "test": 60}  # of eight attributes in turn, with `fashionai2018`
+_DRAWN = 0.3  # share of these that is drawn as validation
 PICTURE = 96  # pixels, side of the made-up images
 SAMPLE = "data/sample"
 _ELSEWHERE = "data/rehearsal"  # for a root outside of the project
@@ -48,8 +53,8 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
     -------
     dict
         Content for a params.yaml. Models: as few as show every backbone, loss, optimizer, pooling, schedule, way of
-        resizing and option of the recipe, at most two of a backbone. Stackers: at most two of a kind. No second
-        round, whose files the made-up data does not have.
+        resizing and option of the recipe, at most two of a backbone. Stackers: at most two of a kind. Of the second
+        round what needs no files of boxes, which the made-up data does not have: students, crops about heat.
     """
     small: dict[str, Any] = json.loads(json.dumps(content))  # no two sections share an anchor's value
     for section, limits in _AT_MOST.items():
@@ -60,7 +65,8 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
     _few_folds(small)
     _few_views(small)
     if "second_round" in small:
-        small["second_round"] = {}  # the made-up data has no such files
+        small["second_round"] = _students(params, list(small["models"]))
+    _all_groups(small)
     small["stackers"] = {name: _small_stacker(small["stackers"][name]) for name in kept_stackers(params)}
     _blend_small(small)
     _stay_here(small, params)
@@ -70,6 +76,9 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
 def kept_models(params: Params) -> list[str]:
     """Names of the models that are rehearsed, in the recipe's order."""
     traits = {name: set(_traits(model)) for name, model in params.models.items()}
+    for section in params.second_round.values():
+        if isinstance(section, CropSection) and section.heatmap is not None:
+            traits[section.after[0]].add("heatmap")
     backbone = {name: model.backbone for name, model in params.models.items()}
     kept: list[str] = []
     shown: set[Hashable] = set()
@@ -111,6 +120,8 @@ def _traits(model: ModelSection) -> Iterator[Hashable]:
         "phases": tuple(phase.train for phase in model.phases),
         "features": model.features.variants > 0,
         "batch_norm": model.batch_norm,
+        "groups": bool(model.groups),
+        "soft_labels": bool(model.soft_labels != "none"),
         "group_rates": model.group_rates != 1,
         "step": (model.clip_norm is not None, model.accumulate > 1),
     }.items()
@@ -120,14 +131,39 @@ def _traits(model: ModelSection) -> Iterator[Hashable]:
         yield from _traits(model.of_fold(fold))
 
 
+def _all_groups(small: dict[str, Any]) -> None:
+    """Label groups of models that are left out are dealt to those that are kept, so that each has one."""
+    some = [model for model in small["models"].values() if model.get("groups")]
+    if len(some) < len(small["models"]):  # another knows all
+        return
+    there = {group for model in some for group in model["groups"]}
+    first = {name for section in small.get("second_round", {}).values() for name in section["after"]}
+    some = [model for name, model in small["models"].items() if name not in first] or some
+    for place, group in enumerate(group for group in VALUES if group not in there):
+        some[place % len(some)]["groups"].append(group)
+
+
+def _students(params: Params, models: list[str]) -> dict[str, Any]:
+    """Second-round models that need no file, like the first of the kept models that they begin after."""
+    small: dict[str, Any] = {}
+    for name, section in params.second_round.items():
+        after = [first for first in section.after if first in models]
+        if after and not section.files():
+            small[name] = section.own() | {"kind": section.kind, "after": after}
+    return small
+
+
 def _few_folds(small: dict[str, Any]) -> None:
     """As few folds as nest and as show every network of a fold that is made in another way; the first of them do."""
     overrides = [model["by_fold"] for model in small["models"].values() if model.get("by_fold")]
-    places = {fold: str(place) for place, fold in enumerate(sorted({key for one in overrides for key in one}, key=int))}
+    made: dict[str, str] = {}  # how the networks of a fold are made → the first fold of this kind
+    for fold in sorted({key for one in overrides for key in one}, key=int):
+        made.setdefault(json.dumps([one.get(fold) for one in overrides], sort_keys=True), fold)
+    places = {fold: str(place) for place, fold in enumerate(made.values())}
     if "k" in small.get("folds", {}):
-        _limit(small["folds"], {"k": max(_K, len(places))})
+        _limit(small["folds"], {"k": max(_K, len(places)), "rare": 1})  # of so few images
         for one in overrides:
-            moved = {places[fold]: section for fold, section in one.items()}
+            moved = {places[fold]: section for fold, section in one.items() if fold in places}
             one.clear()
             one.update(moved)
         if small.get("base_models", ["all"]) != ["all"]:
@@ -209,7 +245,7 @@ def _blend_small(small: dict[str, Any]) -> None:
     blend = small.get("blend")
     if blend is None:
         return
-    names = {*small["models"], *small["stackers"]}
+    names = {*small["models"], *small.get("second_round", {}), *small["stackers"]}
     if "members" in blend:
         blend["members"] = [name for name in blend["members"] if name in names]
     if "step" in blend:
@@ -221,9 +257,14 @@ def _stay_here(small: dict[str, Any], params: Params) -> None:
     small.pop("engine", None)
     small.pop("notify", None)
     small.setdefault("tracking", {})["uri"] = "sqlite:///mlflow.db"
+    if "alone" in small["tracking"]:
+        there = {*small["models"], *small.get("second_round", {})}
+        small["tracking"]["alone"] = [name for name in small["tracking"]["alone"] if name in there]
     if "artifacts" in small["tracking"]:
         small["tracking"]["artifacts"] = None
     dataset = small.setdefault("dataset", {})
+    if params.dataset.format == FASHIONAI and params.dataset.validation:
+        dataset["validation"] = _DRAWN
     pure = PurePosixPath(params.dataset.root)
     if pure.is_absolute() or ".." in pure.parts:
         dataset["root"] = _ELSEWHERE

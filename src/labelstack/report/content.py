@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from labelstack.report.attributes import Attribute, Cropped
 from labelstack.scoring.metric import FMetric, Metric
 from labelstack.scoring.threshold_curve import ThresholdCurve
 
@@ -35,6 +36,8 @@ class LeaderboardRow:
         Share in the blend.
     seconds : float, optional
         Wall time of training.
+    flattered : bool
+        Whether what taught it has seen the images that it is scored on.
     """
 
     name: str
@@ -49,6 +52,7 @@ class LeaderboardRow:
     run_id: str | None = None
     run_url: str | None = None
     seconds: float | None = None
+    flattered: bool = False
 
     def score(self, scoring: str, key: str) -> float | None:
         """The score ``scoring``, a name of the scores above, by one metric; None if absent."""
@@ -132,6 +136,16 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class ServedRow:
+    """A model that is registered alone, or the ensemble: how large it is, how fast, and as what it is registered."""
+
+    name: str
+    bytes: int
+    images_per_second: float
+    uri: str = ""
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """The whole report.
 
@@ -153,8 +167,14 @@ class ReportContent:
         Every decision strategy on the same blend.
     comparisons : sequence of Comparison
         Blend against stackers against base models.
+    served : sequence of ServedRow
+        Models that are registered alone and the ensemble; none where all are registered together only.
     metric : Metric
         What everything is compared by.
+    attributes : sequence of Attribute
+        Label groups, where rows know one each.
+    crops : sequence of Cropped
+        What second-round models see of some images.
     reproduce : sequence of str
         Shell commands that rebuild this report.
     """
@@ -175,6 +195,9 @@ class ReportContent:
     fixed_threshold: float | None = 0.3
     decisions: Sequence[DecisionRow] = ()
     comparisons: Sequence[Comparison] = ()
+    served: Sequence[ServedRow] = ()
+    attributes: Sequence[Attribute] = ()
+    crops: Sequence[Cropped] = ()
     reproduce: Sequence[str] = field(default=("make repro", "make ui"))
 
     def __post_init__(self) -> None:
@@ -197,13 +220,19 @@ def known(value: float | None) -> float | None:
 
 
 def ranked(rows: Sequence[LeaderboardRow], metric: Metric) -> list[LeaderboardRow]:
-    """Rows by cross-fitted score, best first; rows without one come last, ties keep their order."""
+    """Rows by cross-fitted score, best first; then those without one, then flattered ones; ties keep their order."""
 
-    def key(row: LeaderboardRow) -> float:
+    def key(row: LeaderboardRow) -> tuple[bool, float]:
         score = row.score("cross_fitted", metric.key)
-        return math.inf if score is None else -score
+        return row.flattered, math.inf if score is None else -score
 
     return sorted(rows, key=key)
+
+
+def best_score(rows: Sequence[LeaderboardRow], scoring: str, key: str) -> float | None:
+    """The best of a column; flattered rows count on audit and test images alone."""
+    rivals = rows if scoring in ("audit", "test", "test_fixed") else [row for row in rows if not row.flattered]
+    return max((score for row in rivals if (score := row.score(scoring, key)) is not None), default=None)
 
 
 def pick_gallery(f1: ArrayLike, n: int = 24) -> list[int]:

@@ -60,7 +60,7 @@ def plain(text: object, limit: int = 30) -> str:
 def leaderboard(rows: Sequence[LeaderboardRow], metric: Metric, *, width: float = WIDE, theme: Theme = LIGHT) -> Figure:
     """Dots per model, best at the top: cross-fitted, fixed threshold, in-sample and, where known, test scores."""
     rows = ranked(rows, metric)
-    fig = _figure(width, 1.15 + 0.34 * len(rows) + (0.3 if width < 6 else 0), theme)
+    fig = empty_figure(width, 1.15 + 0.34 * len(rows) + (0.3 if width < 6 else 0), theme)
     ax = _axes(fig.add_subplot(), theme, grid="x")
     height = np.arange(len(rows))[::-1]
     for scoring, label, marker in _SCORINGS:
@@ -84,7 +84,7 @@ def per_label_f1(table: pd.DataFrame, *, score_name: str = "F1", width: float = 
     table = table.sort_values("f1", ascending=False, kind="stable", na_position="last").reset_index(drop=True)
     columns = min(4, max(1, math.ceil(len(table) / _LABELS_PER_COLUMN)))
     rows = max(1, math.ceil(len(table) / columns))
-    fig = _figure(width, 0.9 + 0.19 * rows, theme)
+    fig = empty_figure(width, 0.9 + 0.19 * rows, theme)
     for column in range(columns):
         part = table.iloc[column * rows : (column + 1) * rows]
         ax = _axes(fig.add_subplot(1, columns, column + 1), theme, grid="x")
@@ -110,7 +110,7 @@ def holdout_scores(histories: Iterable[pd.DataFrame]) -> str:
 def training_curves(curves: Mapping[str, pd.DataFrame], *, width: float = WIDE, theme: Theme = LIGHT) -> Figure:
     """Loss (solid train, dashed holdout), holdout score and learning rate over epochs, one colour per base model."""
     stacked = width < 6
-    fig = _figure(width, 6.6 if stacked else 3.4, theme)
+    fig = empty_figure(width, 6.6 if stacked else 3.4, theme)
     panels = [_axes(fig.add_subplot(3, 1, i + 1) if stacked else fig.add_subplot(1, 3, i + 1), theme) for i in range(3)]
     handles: list[Line2D] = []
     for index, history in enumerate(curves.values()):
@@ -135,7 +135,7 @@ def training_curves(curves: Mapping[str, pd.DataFrame], *, width: float = WIDE, 
 
 def threshold_curves(curve: ThresholdCurve, *, width: float = WIDE, theme: Theme = LIGHT) -> Figure:
     """The blend's scores over one threshold for all labels, with the fixed and the chosen threshold marked."""
-    fig = _figure(width, 3.4 if width > 6 else 3.2, theme)
+    fig = empty_figure(width, 3.4 if width > 6 else 3.2, theme)
     ax = _axes(fig.add_subplot(), theme)
     for index, (short, scores) in enumerate(curve.scores.items()):
         line, colour = ("-", "--", "-.")[index % 3], theme.series[index % len(theme.series)]
@@ -157,7 +157,7 @@ def threshold_curves(curve: ThresholdCurve, *, width: float = WIDE, theme: Theme
 def blend_weights(weights: Mapping[str, float], *, width: float = WIDE, theme: Theme = LIGHT) -> Figure:
     """Bars of each member's share in the blend, largest first; members without weight are shown too."""
     members = sorted(weights, key=lambda name: -weights[name])
-    fig = _figure(width, 0.8 + 0.3 * max(1, len(members)), theme)
+    fig = empty_figure(width, 0.8 + 0.3 * max(1, len(members)), theme)
     ax = _axes(fig.add_subplot(), theme, grid="x")
     height = np.arange(len(members))[::-1]
     ax.barh(height, [weights[name] for name in members], height=0.62, color=theme.series[0])
@@ -191,7 +191,8 @@ def _save(fig: Figure, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(width: float, height: float, theme: Theme) -> Figure:
+def empty_figure(width: float, height: float, theme: Theme) -> Figure:
+    """A figure of so many inches on the theme's paper."""
     fig = Figure(figsize=(width, height), layout="constrained", facecolor=theme.paper)
     FigureCanvasAgg(fig)
     return fig

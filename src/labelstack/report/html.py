@@ -15,12 +15,15 @@ from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from labelstack.report import figures, page
-from labelstack.report.content import GalleryItem, LeaderboardRow, ReportContent, known, ranked
+from labelstack.report.attributes import Attribute
+from labelstack.report.confusion import confusion
+from labelstack.report.content import GalleryItem, LeaderboardRow, ReportContent, best_score, known, ranked
 from labelstack.scoring.metric import Metric, family_name
 from labelstack.support.progress import bar
 from labelstack.support.storage import replacing
 
 GALLERY_SIDE = 320  # pixels
+_CONFUSION = 5.5  # inches
 _HIDDEN_USER = re.compile(r"//[^/@\s]*@")
 _SCORINGS = {
     "cross_fitted": "Cross-fitted",
@@ -80,6 +83,8 @@ def render(content: ReportContent) -> bytes:
         weights=sorted(content.blend_weights.items(), key=lambda item: -item[1]),
         pictures=_pictures(content, rows),
         holdout_scores=figures.holdout_scores(content.curves.values()),
+        attributes=[_attribute(one) for one in content.attributes],
+        crops=[(one, [thumbnail(one.photo), thumbnail(one.crop)]) for one in content.crops],
         thumbnails=[_thumbnail(item) for item in content.gallery],
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
@@ -101,9 +106,8 @@ def _best(rows: Sequence[LeaderboardRow], metric: Metric) -> dict[tuple[str, str
     best: dict[tuple[str, str], float] = {}
     for scoring in _SCORINGS:
         for each in metric.family:
-            scores = [score for row in rows if (score := row.score(scoring, each.key)) is not None]
-            if scores:
-                best[scoring, each.key] = max(scores)
+            if (score := best_score(rows, scoring, each.key)) is not None:
+                best[scoring, each.key] = score
     return best
 
 
@@ -129,6 +133,13 @@ def _pictures(content: ReportContent, rows: Sequence[LeaderboardRow]) -> dict[st
         )
         for key, function in bar(draw.items(), desc="report: figures", unit="figure")
     }
+
+
+def _attribute(one: Attribute) -> dict[str, Any]:
+    """A label group with its pictures as data URLs."""
+    picture = _data_url("image/svg+xml", figures.figure_svg(confusion(one, width=_CONFUSION)))
+    mistakes = [(mistake, *thumbnail(mistake.jpeg)) for mistake in one.mistakes]
+    return {"attribute": one, "picture": picture, "mistakes": mistakes}
 
 
 def _thumbnail(item: GalleryItem) -> _Thumbnail:

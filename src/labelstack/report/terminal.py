@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from labelstack.report.content import LeaderboardRow, ranked
+from labelstack.report.content import LeaderboardRow, best_score, ranked
 from labelstack.report.figures import plain
 from labelstack.scoring.metric import Metric, family_name
 
@@ -42,12 +42,13 @@ def leaderboard_table(
     table.add_column("weight", justify="right", no_wrap=True)
 
     scores = [[row.score(scoring, each.key) for _, scoring, each in columns] for row in rows]
-    best = [max((value for value in column if value is not None), default=None) for column in zip(*scores, strict=True)]
+    best = [best_score(rows, scoring, each.key) for _, scoring, each in columns]
     for row, values in zip(rows, scores, strict=True):
         cells = [
             Text("–" if value is None else f"{value:.3f}", style="bold" if value is not None and value == top else "")
             for value, top in zip(values, best, strict=True)
         ]
         weight = "" if row.weight is None else f"{row.weight:.2f}"
-        table.add_row(Text(plain(row.name, 60)), row.kind.removesuffix(" model"), *cells, weight)
+        kind = "flattered" if row.flattered else row.kind.removesuffix(" model")
+        table.add_row(Text(plain(row.name, 60)), kind, *cells, weight)
     return table

@@ -19,7 +19,8 @@ class Piece(NamedTuple):
     """One stroke of the brush.
 
     ``form`` is area, line or dot; ``size`` the width of a line or the radius of a dot; ``paint`` is fabric (with its
-    texture), dark (a darker fabric colour), inside, skin, hair, other, trim, metal or shoe; ``tone`` scales fabric.
+    texture), dark (a darker fabric colour), inside, skin, hair, other, trim, metal or shoe; ``tone`` scales fabric;
+    ``part`` names what the stroke is a part of besides the garment, such as ``left sleeve``.
     """
 
     form: str
@@ -27,21 +28,27 @@ class Piece(NamedTuple):
     points: NDArray[np.float64]
     size: float = 0.0
     tone: float = 1.0
+    part: str = ""
 
 
-def area(paint: str, points: list[Point], tone: float = 1.0) -> Piece:
+def area(paint: str, points: list[Point], tone: float = 1.0, part: str = "") -> Piece:
     """A filled outline."""
-    return Piece("area", paint, np.array(points), tone=tone)
+    return Piece("area", paint, np.array(points), tone=tone, part=part)
 
 
-def line(paint: str, points: list[Point], size: float) -> Piece:
+def line(paint: str, points: list[Point], size: float, part: str = "") -> Piece:
     """An open line of width ``size``."""
-    return Piece("line", paint, np.array(points), size)
+    return Piece("line", paint, np.array(points), size, part=part)
 
 
-def dot(paint: str, x: float, y: float, size: float) -> Piece:
+def dot(paint: str, x: float, y: float, size: float, part: str = "") -> Piece:
     """A disc of radius ``size``."""
-    return Piece("dot", paint, np.array([(x, y)]), size)
+    return Piece("dot", paint, np.array([(x, y)]), size, part=part)
+
+
+def sided(side: float, part: str) -> str:
+    """The part on one side: left for negative x."""
+    return f"{'left' if side < 0 else 'right'} {part}"
 
 
 def mirrored(right: list[Point]) -> list[Point]:
@@ -77,7 +84,7 @@ def legs(rng: np.random.Generator) -> list[Piece]:
     pieces = []
     for side in (-1, 1):
         foot = (side * rng.uniform(0.1, 0.22), 1.3)
-        pieces += [line("skin", [(side * 0.14, 0.2), foot], 0.14), dot("shoe", *foot, 0.085)]
+        pieces += [line("skin", [(side * 0.14, 0.2), foot], 0.14), dot("shoe", *foot, 0.085, sided(side, "shoe"))]
     return pieces
 
 

@@ -93,6 +93,7 @@ def refuse_foreign(root: Path) -> None:
     """Never delete what somebody else put there: raise ``UserError`` unless all is of a generated data set."""
     ours = {"README", "images", "labels.csv", "test_answers.json", *(f"{split}.json" for split in SPLITS)}
     ours |= {"train", "test", "train.csv", "sample_submission.csv", "train_answers.csv", "test_answers.csv"}
+    ours.add("label_descriptions.json")
     foreign = sorted(path.name for path in root.iterdir() if path.name not in ours) if root.is_dir() else []
     if foreign or root.is_file():
         raise UserError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from labelstack.sample.body import TOP, Piece, Point, area, arm, dot, ellipse, head, legs, line, mirrored, torso
+from labelstack.sample.body import TOP, Piece, Point, area, arm, dot, ellipse, head, legs, line, mirrored, sided, torso
 from labelstack.sample.labels import Outfit
 
 _WAIST = -0.05
@@ -30,7 +30,7 @@ def _upper(outfit: Outfit, worn: bool, rng: np.random.Generator) -> list[Piece]:
     hem = chest * (rng.uniform(1.05, 1.95) if outfit.garment == "dress" else rng.uniform(0.98, 1.14))
     pieces: list[Piece] = []
     if outfit.neckline == "hood":
-        pieces.append(area("fabric", ellipse(0, TOP - 0.02, 0.27 * loose, rng.uniform(0.2, 0.32)), 0.7))
+        pieces.append(area("fabric", ellipse(0, TOP - 0.02, 0.27 * loose, rng.uniform(0.2, 0.32)), 0.7, "hood"))
     if worn:
         pieces += head(rng)
         if outfit.garment in {"dress", "coat"}:
@@ -81,8 +81,8 @@ def _sleeve(
     outline = np.concatenate([path + normal, (path - normal)[::-1]])
     cuff = np.stack([path[-1] + normal[-1] - 0.04 * along[-1], path[-1] - normal[-1] - 0.04 * along[-1]])
     pieces = [
-        Piece("dot", "fabric", path[:1], wide * 1.02, 0.93),
-        Piece("area", "fabric", outline, tone=0.93),
+        Piece("dot", "fabric", path[:1], wide * 1.02, 0.93, sided(joint[0], "sleeve")),
+        Piece("area", "fabric", outline, tone=0.93, part=sided(joint[0], "sleeve")),
     ]
     if garment in {"shirt", "sweater", "hoodie"} or rng.random() < 0.5:
         pieces.append(Piece("line", "dark", cuff, 0.014))
@@ -124,7 +124,7 @@ def _lapels(under: str, tip: float, bottom: float) -> list[Piece]:
     for s in (-1, 1):
         upper = [(s * 0.12, TOP - 0.03), (s * 0.25, TOP + 0.16), (s * 0.19, TOP + 0.2)]
         lapel = [*upper, (0.0, tip), (s * 0.1, TOP + 0.1)]
-        pieces += [area("fabric", lapel, 0.84), line("dark", [*lapel, lapel[0]], 0.01)]
+        pieces += [area("fabric", lapel, 0.84, "lapel"), line("dark", [*lapel, lapel[0]], 0.01)]
     return [*pieces, line("dark", [(0, tip), (0.02, bottom)], 0.014)]
 
 
@@ -133,7 +133,7 @@ def _shirt_collar(inside: str, placket: float | None) -> list[Piece]:
     pieces = [area(inside, [(-0.1, TOP - 0.01), (0.0, TOP + 0.12), (0.1, TOP - 0.01)])]
     for s in (-1, 1):
         wing = [(s * 0.11, TOP - 0.05), (s * 0.19, TOP + 0.1), (s * 0.1, TOP + 0.17), (0.0, TOP + 0.1)]
-        pieces += [area("fabric", wing, 1.08), line("dark", [*wing, wing[0]], 0.01)]
+        pieces += [area("fabric", wing, 1.08, "collar"), line("dark", [*wing, wing[0]], 0.01)]
     return pieces if placket is None else [*pieces, line("dark", [(0.03, TOP + 0.12), (0.03, placket)], 0.01)]
 
 
@@ -150,7 +150,7 @@ def _upper_details(
     if "pocket" in outfit.details:
         if outfit.garment == "hoodie":
             pouch = [(-0.12, 0.0), (0.12, 0.0), (0.22, 0.24), (-0.22, 0.24), (-0.12, 0.0)]
-            pieces += [area("fabric", pouch, 0.95), line("dark", pouch, 0.014)]
+            pieces += [area("fabric", pouch, 0.95, "pocket"), line("dark", pouch, 0.014)]
         elif outfit.garment in {"blazer", "coat"}:
             for s in (-1, 1):
                 flap = [
@@ -160,17 +160,17 @@ def _upper_details(
                     (s * 0.12, 0.18),
                     (s * 0.12, 0.1),
                 ]
-                pieces += [area("fabric", flap, 0.86), line("dark", flap, 0.012)]
+                pieces += [area("fabric", flap, 0.86, sided(s, "pocket")), line("dark", flap, 0.012)]
         else:
             patch = [(0.09, -0.4), (0.25, -0.4), (0.25, -0.25), (0.17, -0.2), (0.09, -0.25), (0.09, -0.4)]
-            pieces += [area("fabric", patch, 1.04), line("dark", patch, 0.012)]
+            pieces += [area("fabric", patch, 1.04, "pocket"), line("dark", patch, 0.012)]
     if "belt" in outfit.details:
         pieces += _belt(waist + 0.02, _WAIST)
     return pieces
 
 
 def _belt(half: float, y: float) -> list[Piece]:
-    return [line("trim", [(-half, y), (half, y)], 0.065), dot("metal", 0.0, y, 0.042)]
+    return [line("trim", [(-half, y), (half, y)], 0.065, "belt"), dot("metal", 0.0, y, 0.042, "belt")]
 
 
 def _pleats(top: float, hem: float, first: float, last: float, rng: np.random.Generator) -> list[Piece]:

@@ -18,6 +18,7 @@ Dress = Callable[[Outfit, bool, np.random.Generator], list[Piece]]
 
 _FINE = 4  # fractional bits of cv2's drawing coordinates
 _SUPERSAMPLING = 2
+_LINES = ("dark", "trim", "metal")  # seams and buttons, which end no part that they lie on
 
 
 def photograph(outfit: Outfit, size: int, rng: np.random.Generator, dress: Dress = dress_up) -> Image:
@@ -31,6 +32,28 @@ def photograph(outfit: Outfit, size: int, rng: np.random.Generator, dress: Dress
     -------
     uint8 [size, size, 3], RGB
     """
+    return _photographed(outfit, size, rng, dress, None)
+
+
+def photograph_with_parts(
+    outfit: Outfit, size: int, rng: np.random.Generator, dress: Dress = dress_up
+) -> tuple[Image, dict[str, NDArray[np.bool_]]]:
+    """As ``photograph``, and the pixels that show what is worn.
+
+    Returns
+    -------
+    image : uint8 [size, size, 3], RGB
+    masks : bool [size, size] of ``garment``, of what else is worn (``top``, ``left shoe``, …) and of the parts that
+        pieces name, which lie on others; what something in the way hides is left out
+    """
+    masks: dict[str, NDArray[np.bool_]] = {}
+    return _photographed(outfit, size, rng, dress, masks), masks
+
+
+def _photographed(
+    outfit: Outfit, size: int, rng: np.random.Generator, dress: Dress, masks: dict[str, NDArray[np.bool_]] | None
+) -> Image:
+    """A photo; ``masks``, where there are to be any, are put in."""
     side = size * _SUPERSAMPLING
     canvas = _background(side, rng)
     worn = bool(rng.random() < 0.55)
@@ -40,8 +63,11 @@ def photograph(outfit: Outfit, size: int, rng: np.random.Generator, dress: Dress
         _cast_shadow(canvas, pieces, pose, rng)
     texture, dark = fabric(outfit, _garment_grid(pose, side), rng)
     _paint(canvas, pieces, pose, texture, palette_of(outfit, dark, rng))
+    before = canvas.copy()
     if rng.random() < 0.3:
         _put_in_the_way(canvas, rng)
+    if masks is not None:
+        masks.update(_seen(pieces, pose, np.all(before == canvas, axis=2), size))
     return _expose(cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA), rng)
 
 
@@ -158,6 +184,40 @@ def _stroke(canvas: Image, piece: Piece, pose: NDArray[np.float64], colour: list
     else:
         radius = max(round(piece.size * scale * 2**_FINE), 2**_FINE)
         cv2.circle(canvas, points[0].tolist(), radius, colour, -1, cv2.LINE_AA, _FINE)
+
+
+def _seen(
+    pieces: list[Piece], pose: NDArray[np.float64], free: NDArray[np.bool_], size: int
+) -> dict[str, NDArray[np.bool_]]:
+    """Name of what is worn, and of its parts → the pixels more than half of which show it, bool [size, size].
+
+    Parameters
+    ----------
+    free : bool [side, side], where nothing is in the way
+    """
+    names = ["", *dict.fromkeys(name for piece in pieces for name in (_worn(piece), piece.part) if name)]
+    worn, parts = np.zeros((2, *free.shape), np.uint8)
+    stroke = np.zeros(free.shape, np.uint8)
+    for piece in pieces:
+        stroke[:] = 0
+        _stroke(stroke, piece, pose, [255])
+        worn[stroke >= 128] = names.index(_worn(piece))
+        if piece.part or piece.paint not in _LINES:
+            parts[stroke >= 128] = 0 if piece.paint == "shoe" else names.index(piece.part)
+    found = {}
+    for number, name in enumerate(names[1:], start=1):
+        shown = ((worn == number) | (parts == number)) & free
+        mask = shown.reshape(size, _SUPERSAMPLING, size, _SUPERSAMPLING).mean(axis=(1, 3)) > 0.5
+        if mask.any():
+            found[name] = mask
+    return found
+
+
+def _worn(piece: Piece) -> str:
+    """What a stroke shows; nothing for skin and hair."""
+    if piece.paint == "shoe":
+        return piece.part
+    return {"skin": "", "hair": "", "other": "top"}.get(piece.paint, "garment")
 
 
 def _cast_shadow(canvas: Image, pieces: list[Piece], pose: NDArray[np.float64], rng: np.random.Generator) -> None:

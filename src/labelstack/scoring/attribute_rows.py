@@ -98,13 +98,18 @@ class AttributeRows:
         """Some of the rows: bool [n] or their numbers."""
         return AttributeRows(self.known[chosen], self.group, None if self.maybe is None else self.maybe[chosen])
 
-    def within(self, P: ArrayLike) -> NDArray[np.float32]:
+    def of_labels(self, columns: NDArray[np.bool_]) -> AttributeRows:
+        """The same rows of some labels, bool [n_labels]: all labels of the groups that the rows know."""
+        group = tuple(name for name, kept in zip(self.group, columns.tolist(), strict=True) if kept)
+        return AttributeRows.of(group, self.known, None if self.maybe is None else self.maybe[:, columns])
+
+    def within(self, P: ArrayLike, *, silent: bool = False) -> NDArray[np.float32]:
         """Probabilities [..., n, n_labels] divided by their sum within what each row knows, 0 elsewhere.
 
-        Equal ones where that sum is 0 or nothing is said (NaN).
+        Where that sum is 0 or nothing is said (NaN): equal ones, or, with ``silent``, 0.
         """
         inside = self.inside
         kept = np.where(inside, np.nan_to_num(np.asarray(P, np.float32), nan=0.0), 0)
         total = kept.sum(axis=-1, keepdims=True, dtype=np.float64)
-        equal = inside / inside.sum(axis=1, keepdims=True)
+        equal = np.zeros(inside.shape) if silent else inside / inside.sum(axis=1, keepdims=True)
         return np.where(total > 0, kept / np.where(total > 0, total, 1), equal).astype(np.float32)

@@ -54,6 +54,24 @@ def interval(
     return Interval(metric.score(true, values), *_bounds(scores, level))
 
 
+def interval_of_mean(values: ArrayLike, *, seed: int = 0, draws: int = 1000, level: float = 0.95) -> Interval:
+    """The mean of the rows' own scores, float [n], with its interval.
+
+    Other arguments and resamples as in ``interval``.
+
+    Raises
+    ------
+    ValueError
+        Without rows.
+    """
+    each = np.asarray(values, np.float64)
+    _check(draws, level)
+    if each.ndim != 1 or not len(each):
+        raise ValueError(f"values: expected scores of at least one row, found an array of {each.shape}")
+    means = np.concatenate([weights @ each / len(each) for weights in _weights(len(each), draws, seed)])
+    return Interval(float(each.mean()), *_bounds(means, level))
+
+
 def paired(
     metric: Metric,
     Y: ArrayLike,

@@ -53,31 +53,42 @@ def influence(Y: Answers, given: Answers, average: Average, beta: float) -> Floa
 
 
 class BestThreshold:
-    """F-beta of a probability matrix at its best threshold, all thresholds at once through histograms."""
+    """F-beta of a probability matrix at its best threshold, all thresholds at once through histograms.
 
-    def __init__(self, Y: Answers, average: Average, beta: float) -> None:
+    Parameters
+    ----------
+    Y : bool [n, n_labels]
+    average, beta : which F-score
+    some : flat places int64 [cells] of all cells that may reach 0.01; what is called is then given these alone. None:
+        all cells
+    """
+
+    def __init__(self, Y: Answers, average: Average, beta: float, some: NDArray[np.int64] | None = None) -> None:
         self.beta = beta
         n, n_labels = Y.shape
-        rows, columns = np.arange(n, dtype=np.int32)[:, None], np.arange(n_labels, dtype=np.int32)[None, :]
-        group = {"samples": rows, "macro": columns, "micro": np.zeros((1, 1), np.int32)}[average]
         self.groups = {"samples": n, "macro": n_labels, "micro": 1}[average]
-        self.offset = np.broadcast_to(group * np.int32(_BINS), Y.shape)
-        self.positives = np.flatnonzero(Y)
-        true = np.bincount((self.offset.ravel()[self.positives]) // _BINS, minlength=self.groups)
-        self.true = true.astype(np.float64)[:, None]
+        place = np.arange(Y.size) if some is None else some
+        group = {"samples": place // n_labels, "macro": place % n_labels, "micro": np.zeros_like(place)}[average]
+        self.offset = group.astype(np.int32) * np.int32(_BINS)
+        self.positives = np.flatnonzero(Y.ravel()[place])
+        axis = {"samples": 1, "macro": 0, "micro": None}[average]
+        self.true = np.atleast_1d(Y.sum(axis=axis)).astype(np.float64)[:, None]
+        self.cells = Y.size / self.groups
 
     def __call__(self, P: NDArray[np.float32]) -> float:
-        """F-beta of P [n, n_labels] in 0 … 1."""
-        bins = np.minimum((P * np.float32(_BINS)).astype(np.int32), _BINS - 1)
+        """F-beta of P in 0 … 1: [n, n_labels], or the values [cells] of some cells."""
+        bins = np.minimum((P.ravel() * np.float32(_BINS)).astype(np.int32), _BINS - 1)
         bins += self.offset
-        bins = bins.ravel()
-        predicted = self._at_or_above(bins)
-        hits = self._at_or_above(bins[self.positives])
+        predicted = self._at_or_above(bins, self.cells)
+        hits = self._at_or_above(bins[self.positives], self.true[:, 0])
         return float(f_of_counts(hits, self.true, predicted, self.beta).mean(axis=0).max())
 
-    def _at_or_above(self, bins: NDArray[np.int32]) -> Floats:
+    def _at_or_above(self, bins: NDArray[np.int32], everything: Floats | float) -> Floats:
+        """Counts [groups, thresholds] in falling order of thresholds; ``everything`` is at or above the last, 0."""
         counts = np.bincount(bins, minlength=self.groups * _BINS).reshape(self.groups, _BINS)
-        return np.cumsum(counts[:, ::-1], axis=1).astype(np.float64)
+        found = np.cumsum(counts[:, ::-1], axis=1).astype(np.float64)
+        found[:, -1] = everything
+        return found
 
 
 def _samples(true: Answers, given: Answers, beta: float) -> Resampled:

@@ -152,7 +152,7 @@ class Metric(ABC):
         best = int(np.argmax(scores))
         return scores[best], float(THRESHOLD_GRID[best])
 
-    def objective(self, Y: Answers, asked: AttributeRows | None = None) -> Callable[[NDArray[np.float32]], float]:
+    def objective(self, Y: Answers, *, asked: AttributeRows | None = None) -> Callable[[NDArray[np.float32]], float]:
         """What greedy blend weights make large: a score of probabilities [n, n_labels]; ``asked`` as of ``counts``."""
         return lambda P: self.on_holdout(Y, P, asked)[0]
 
@@ -227,9 +227,14 @@ class FMetric(Metric):
         """Itself."""
         return self
 
-    def objective(self, Y: Answers, asked: AttributeRows | None = None) -> Callable[[NDArray[np.float32]], float]:
-        """F at the best of the thresholds 0, 0.01, …, 0.99, found through histograms."""
-        return f_resampling.BestThreshold(Y, self.average, self.beta)
+    def objective(
+        self, Y: Answers, *, asked: AttributeRows | None = None, some: NDArray[np.int64] | None = None
+    ) -> Callable[[NDArray[np.float32]], float]:
+        """F at the best of the thresholds 0, 0.01, …, 0.99, found through histograms.
+
+        ``some`` are the flat places of all cells that may reach 0.01; the function is then given their values alone.
+        """
+        return f_resampling.BestThreshold(Y, self.average, self.beta, some)
 
 
 def f_metric(section: MetricSection) -> FMetric:

@@ -7,16 +7,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from labelstack.params.blend import BlendSection
 from labelstack.params.metric import MetricSection
 from labelstack.scoring.metric import FMetric, Metric, metric_of
 from labelstack.scoring.metrics import most_probable
 from labelstack.stacking.array_checks import check_answers, check_members
+from labelstack.stacking.cells import BLOCK, above, row_blocks
+from labelstack.stacking.mixture import Mixture
 from labelstack.stacking.weight_search import nelder_mead
+from labelstack.support.cores import in_threads
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar
+
+MANY_CELLS = 10_000_000  # images × labels above which improbable cells are summed up and not looked at one by one
+_LOWEST = np.float32(0.0099)  # a little below the lowest threshold of blends but 0, for rounding
 
 
 def blend(
@@ -44,8 +49,15 @@ def blend(
     used = check_members({name: members[name] for name, weight in weights.items() if weight})
     if exclusive:
         used = {name: of_sum_1(p) for name, p in used.items()}
-    total = sum(weights[name] * p.astype(np.float64) for name, p in used.items())
-    return np.clip(total, 0, 1).astype(np.float32)
+    n, n_labels = next(iter(used.values())).shape
+    mixed = np.empty((n, n_labels), np.float32)
+
+    def mix(rows: slice) -> None:
+        total = sum(weights[name] * p[rows].astype(np.float64) for name, p in used.items())
+        mixed[rows] = np.clip(total, 0, 1)
+
+    in_threads(mix, row_blocks(n, n_labels, BLOCK))
+    return mixed
 
 
 def of_sum_1(P: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -60,6 +72,7 @@ def fit_weights(
     settings: BlendSection,
     metric: MetricSection,
     *,
+    rows: NDArray[np.bool_] | None = None,
     folds: NDArray[np.int64] | None = None,
     exclusive: bool = False,
     progress: str = "",
@@ -70,7 +83,8 @@ def fit_weights(
     ----------
     members : name → float [n, n_labels] in 0 … 1, out-of-fold
     Y : 0/1 [n, n_labels]
-    folds : int [n], of the rows, for methods with thresholds of their own; None: there are no two
+    rows : bool [n], those that count; None: all
+    folds : int [n], of the rows that count, for methods with thresholds of their own; None: there are no two
     exclusive : as of ``blend``; then what counts is each row's one label
     """
     if len(members) == 1:
@@ -78,16 +92,31 @@ def fit_weights(
     if settings.method == "equal":
         return {name: 1 / len(members) for name in members}
     if settings.method == "log_loss":
-        return likelihood_weights(members, Y, exclusive=exclusive)
+        return likelihood_weights(members, Y, rows=rows, exclusive=exclusive)
     judge = metric_of(metric)
     if settings.method == "nelder_mead":
         f = judge.fits
+        members, Y = _of_rows(members, Y, rows)
         return nelder_mead(members, Y, folds, average=f.average, beta=f.beta).weights
-    return search_weights(members, Y, step=settings.step, metric=judge, exclusive=exclusive, progress=progress)
+    by: dict[str, Any] = {"metric": judge, "rows": rows, "exclusive": exclusive, "progress": progress}
+    return search_weights(members, Y, step=settings.step, **by)
+
+
+def _of_rows(
+    members: Mapping[str, ArrayLike], Y: ArrayLike, rows: NDArray[np.bool_] | None
+) -> tuple[Mapping[str, ArrayLike], ArrayLike]:
+    if rows is None:
+        return members, Y
+    return {name: np.asarray(p)[rows] for name, p in members.items()}, np.asarray(Y)[rows]
 
 
 def likelihood_weights(
-    members: Mapping[str, ArrayLike], Y: ArrayLike, *, smallest: float = 0.02, exclusive: bool = False
+    members: Mapping[str, ArrayLike],
+    Y: ArrayLike,
+    *,
+    smallest: float = 0.02,
+    rows: NDArray[np.bool_] | None = None,
+    exclusive: bool = False,
 ) -> dict[str, float]:
     """Convex weights with the largest likelihood of the answers, the optimum of a concave problem.
 
@@ -101,17 +130,21 @@ def likelihood_weights(
     checked = check_members(members)
     answers = check_answers(Y, next(iter(checked.values())).shape, of="members")  # type: ignore[arg-type]
     if exclusive:
+        checked, chosen = _of_rows(checked, answers, rows)  # type: ignore[assignment]
+        answers = np.asarray(chosen)
         checked = {name: of_sum_1(p)[answers] for name, p in checked.items()}
-        answers = np.ones(int(answers.sum()), bool)
-    kept = list(checked)
+        answers, rows = np.ones(int(answers.sum()), bool), None
+    mixture = mixture_of(list(checked.values()), answers, rows)
+    kept = np.arange(len(checked))
     while True:
-        weights = likeliest_weights([checked[name] for name in kept], answers)
-        small = [name for name, weight in zip(kept, weights, strict=True) if weight < smallest]
-        if not small or len(kept) == len(small):
+        weights = mixture.likeliest(kept)
+        small = weights < smallest
+        if not small.any() or small.all():
             break
-        kept = [name for name in kept if name not in small]
-    found = dict(zip(kept, weights, strict=True))
-    return {name: float(found.get(name, 0)) for name in checked}
+        kept = kept[~small]
+    found = np.zeros(len(checked))
+    found[kept] = weights
+    return dict(zip(checked, found.tolist(), strict=True))
 
 
 def likeliest_weights(stack: Sequence[NDArray[np.float32]], targets: NDArray[Any]) -> NDArray[np.float64]:
@@ -122,41 +155,14 @@ def likeliest_weights(stack: Sequence[NDArray[np.float32]], targets: NDArray[Any
     stack : probabilities float32 of one shape in 0 … 1, an array for each weight
     targets : bool, or float in 0 … 1, of the same shape
     """
-    if len(stack) == 1:
-        return np.ones(1)
-    from scipy.optimize import minimize  # half a second; before threads are limited, so that SciPy's are too
+    return mixture_of(stack, targets).likeliest(np.arange(len(stack)))
 
-    true = targets >= 0.5
-    right = np.stack([np.where(true, p, 1 - p).ravel() for p in stack])
-    mass = None
-    if targets.dtype != np.bool_ and (soft := np.minimum(targets, 1 - targets).ravel()).any():
-        right = np.concatenate([right, 1 - right], axis=1)  # an uncertain answer counts as both, by its weights
-        mass = np.concatenate([1 - soft, soft]).astype(np.float32)
-    np.maximum(right, np.float32(1e-6), out=right)
-    equal = np.full(len(stack), 1 / len(stack))
 
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        mixed = np.maximum(weights.astype(np.float32) @ right, np.float32(1e-6))
-        losses, slopes = -np.log(mixed), -1 / mixed
-        if mass is not None:
-            losses, slopes = losses * mass, slopes * mass
-        value = float(losses.mean(dtype=np.float64))
-        return value / scale, (right @ slopes).astype(np.float64) / right.shape[1] / scale
-
-    scale = 1.0
-    with threadpool_limits(1, user_api="blas"):  # the same sums, however many cores
-        scale = max(loss(equal)[0], 1e-9)  # where labels are rare every loss is small, which must not end the search
-        found = minimize(
-            loss,
-            equal,
-            jac=True,
-            method="SLSQP",
-            bounds=[(0, 1)] * len(stack),
-            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones_like(w)},
-            options={"ftol": 1e-9, "maxiter": 200},
-        )
-    weights: NDArray[np.float64] = np.clip(found.x, 0, 1)
-    return weights / weights.sum()
+def mixture_of(
+    stack: Sequence[NDArray[np.float32]], targets: NDArray[Any], rows: NDArray[np.bool_] | None = None
+) -> Mixture:
+    """The likelihood of mixes as a function of weights; of many cells the improbable ones count by their moments."""
+    return Mixture.of(stack, targets, rows, many=stack[0].size > MANY_CELLS and stack[0].ndim == 2)
 
 
 def search_weights(
@@ -165,6 +171,7 @@ def search_weights(
     *,
     step: float = 0.05,
     metric: Metric | None = None,
+    rows: NDArray[np.bool_] | None = None,
     exclusive: bool = False,
     progress: str = "",
 ) -> dict[str, float]:
@@ -179,6 +186,7 @@ def search_weights(
     members : name → float [n, n_labels] in 0 … 1, out-of-fold
     Y : 0/1 [n, n_labels]
     step : weights are multiples of 1 / round(1 / step)
+    rows : bool [n], those that count; None: all
     metric : None: samples F1
     exclusive : as of ``blend``; label sets are then the most probable labels, and no threshold is looked for
 
@@ -193,9 +201,16 @@ def search_weights(
     if not 0 < step <= 1:
         raise ValueError(f"step must be in 0 … 1, not {step}")
     judge = metric or FMetric()
-    score = judge.objective(answers)
+    counted = answers if rows is None else answers[rows]
+    if isinstance(judge, FMetric) and not exclusive:
+        # below the lowest threshold but 0 a cell is given at 0 alone, whatever its value
+        place, values = above(stack, _LOWEST, rows=rows)
+        stack, score = list(values), judge.objective(counted, some=place)
+    else:
+        stack = stack if rows is None else [p[rows] for p in stack]
+        score = judge.objective(counted)
     if exclusive and judge.wants == "label_sets":
-        score = lambda P: judge.score(answers, most_probable(P))  # noqa: E731
+        score = lambda P: judge.score(counted, most_probable(P))  # noqa: E731
     return greedy_weights(dict(zip(checked, stack, strict=True)), score, step, progress)
 
 
@@ -205,7 +220,7 @@ def greedy_weights(
     step: float = 0.05,
     progress: str = "",
 ) -> dict[str, float]:
-    """As ``search_weights``, of any score of blended probabilities [n, n_labels]."""
+    """As ``search_weights``, of any score of blended probabilities [n, n_labels], or of some of their cells."""
     picks = range(max(1, round(1 / step)))
     counts = _greedy(list(members.values()), score, bar(picks, desc=f"blend weights {progress}".strip(), unit="pick"))
     return {name: float(count / counts.sum()) for name, count in zip(members, counts, strict=True)}

@@ -263,13 +263,14 @@ def _cross_fit(
             mix = given_mix(given, thresholds.exclusive, asked)
         else:
             mix = fit_mix(
-                {name: p[~scored] for name, p in rows.items()},
-                answers[~scored],
+                rows,
+                answers,
                 blend_params,
                 metric,
+                rows=~scored,
                 folds=_without(folds, fold),
                 exclusive=thresholds.exclusive,
-                asked=None if asked is None else asked.where(~scored),
+                asked=asked,
                 progress=f"fold {fold + 1}/{k}",
             )
         P = mix(rows)
@@ -311,12 +312,12 @@ def _members(
     if not members:
         raise ValueError("members is empty: a blend needs at least one")
     checked = {}
+    silent = len(members) > 1  # what one says nothing of is left to the others
     for name, member in members.items():
         if asked is not None:
             whole = member if isinstance(member, FoldPredictions) else FoldPredictions(np.asarray(member))
-            member = FoldPredictions(
-                asked.within(whole.oof), None if whole.nested is None else asked.within(whole.nested)
-            )
+            nested = None if whole.nested is None else asked.within(whole.nested, silent=silent)
+            member = FoldPredictions(asked.within(whole.oof, silent=silent), nested)
         if not isinstance(member, FoldPredictions):
             member = FoldPredictions(check_probability(member, f"members[{name!r}]"))
         checked[name] = member

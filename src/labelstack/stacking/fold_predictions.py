@@ -16,13 +16,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_cube, check_folds, check_targets
+from labelstack.stacking.sampling import some_rows
 from labelstack.stacking.stackers.averaging import mean_of
 from labelstack.stacking.stackers.construction import load_stacker, new_stacker, reference_of
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 from labelstack.stacking.stackers.stacker import Stacker
+from labelstack.support.progress import bar
 from labelstack.support.sealed import is_sealed, seal
 from labelstack.support.storage import replacing, replacing_dir
 
+log = logging.getLogger(__name__)
+_MUCH = 2_000_000_000  # bytes of nested predictions that are warned of
 _ROOM = __name__.rpartition(".")[0]
 
 if TYPE_CHECKING:
@@ -119,12 +123,15 @@ def out_of_fold(
     tests = None if test_cube is None else check_cube(test_cube, fitted=(values.shape[1], values.shape[2]))
     k = int(assigned.max()) + 1
     pairs = list(combinations(range(k), 2)) if nested and k > 2 else []
+    if pairs and (size := 4 * k * targets.size) > _MUCH:
+        log.warning("nested predictions of a stacker take %.1f GB here; folds.nested: false does without", size / 1e9)
     data = _Data(values, targets, assigned, tests)
     without: list[tuple[int, ...]] = [*((fold,) for fold in range(k)), *pairs]
     oof = np.empty(targets.shape, np.float32)
     fits: dict[tuple[int, ...], _Fit] = {}
+    todo = bar(_fits(make_stacker, data, without, work, map_), total=len(without), desc="stacker fits", unit="fit")
     with _said_once():
-        for folds_out, fit in zip(without, _fits(make_stacker, data, without, work, map_), strict=True):
+        for folds_out, fit in zip(without, todo, strict=True):
             fits[folds_out] = fit
             if len(folds_out) == 1:
                 oof[assigned == folds_out[0]] = fit.held_out
@@ -217,12 +224,19 @@ class _Fit:
 def _fit(stacker: Stacker, data: _Data, without: tuple[int, ...]) -> _Fit:
     """Train on all rows but those of the folds named; of pairs of folds only the predictions are kept."""
     held_out = np.isin(data.folds, without)
+    others = np.flatnonzero(~held_out)
+    others = others[some_rows(len(others), _most_rows(stacker))]
     k = int(data.folds.max()) + 1
     progress = " and ".join(f"fold {fold + 1}/{k}" for fold in without)
-    stacker.fit(data.cube[~held_out], data.targets[~held_out], progress=progress)
+    stacker.fit(data.cube[others], data.targets[others], progress=progress)
     single = len(without) == 1
     test = None if data.test is None or not single else stacker.predict_proba(data.test)
     return _Fit(stacker.predict_proba(data.cube[held_out]), test, stacker if single else None)
+
+
+def _most_rows(stacker: Stacker) -> int | None:
+    """Rows that it learns from at most: no more are copied out of the cube."""
+    return stacker.get_params().get("rows") if getattr(stacker, "learns", True) else 1
 
 
 def _fits(

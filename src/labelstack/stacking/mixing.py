@@ -132,6 +132,7 @@ def fit_mix(
     settings: BlendSection,
     metric: MetricSection,
     *,
+    rows: NDArray[np.bool_] | None = None,
     folds: NDArray[np.int64] | None = None,
     exclusive: bool = False,
     asked: AttributeRows | None = None,
@@ -144,37 +145,45 @@ def fit_mix(
 
     Parameters
     ----------
-    members : name → float [n, n_labels], out-of-fold; of rows that know a group each as ``AttributeRows.within`` gives
-    Y, folds, exclusive : as of ``blending.fit_weights``
-    asked : what the rows know; None: all labels
+    members : name → float [n, n_labels], out-of-fold; of rows that know a group each as ``AttributeRows.within`` gives,
+        zeros where a member says nothing
+    Y, rows, folds, exclusive : as of ``blending.fit_weights``
+    asked : what all n rows know; None: all labels
     """
     if asked is None:
-        by: dict[str, Any] = {"folds": folds, "exclusive": exclusive, "progress": progress}
+        by: dict[str, Any] = {"rows": rows, "folds": folds, "exclusive": exclusive, "progress": progress}
         return PlainMix(fit_weights(members, Y, settings, metric, **by), exclusive)
+    if rows is not None:
+        members, Y, asked = {name: p[rows] for name, p in members.items()}, Y[rows], asked.where(rows)
     if settings.method == "nelder_mead":
         raise UserError("blend.method: nelder_mead goes by thresholds, which label groups have none of; use log_loss")
     groups = asked.groups
-    rows = [np.flatnonzero(asked.known == name) for name in groups.names]
+    of_group = [np.flatnonzero(asked.known == name) for name in groups.names]
     temperature = {
-        name: _temperatures(P, Y, groups, rows) if settings.calibration == "temperature" else [1.0] * len(rows)
+        name: _temperatures(P, Y, groups, of_group) if settings.calibration == "temperature" else [1.0] * len(of_group)
         for name, P in members.items()
     }
-    calibrated = {name: _calibrated(P, groups, rows, temperature[name]) for name, P in members.items()}
-    shared = _weights(calibrated, Y, settings, metric, asked, progress)
+    calibrated = {name: _calibrated(P, groups, of_group, temperature[name]) for name, P in members.items()}
     names = list(members)
-    if settings.weights == "shared" or settings.method == "equal":
-        return GroupMix(asked.group, {name: [shared[name]] * len(rows) for name in names}, temperature)
-    own = []
-    for mine in rows:
-        if not len(mine):
-            own.append(shared)
+    speaking = [[name for name in names if calibrated[name][mine].any()] for mine in of_group]
+    # weights of members that say nothing of some groups cannot be had from all rows: theirs start equal in each group
+    everyone = all(len(own) in (0, len(names)) for own in speaking)
+    shared = _weights(calibrated, Y, settings, metric, asked, progress) if everyone else {}
+    if everyone and (settings.weights == "shared" or settings.method == "equal"):
+        return GroupMix(asked.group, {name: [shared[name]] * len(of_group) for name in names}, temperature)
+    weights = []
+    for mine, there in zip(of_group, speaking, strict=True):
+        centre = shared or {name: 1 / len(there or names) for name in there or names}
+        if not there or settings.method == "equal":
+            weights.append(centre)
         elif settings.method == "greedy":
-            part = {name: P[mine] for name, P in calibrated.items()}
-            own.append(_weights(part, Y[mine], settings, metric, asked.where(mine), progress))
+            part = {name: calibrated[name][mine] for name in there}
+            weights.append(_weights(part, Y[mine], settings, metric, asked.where(mine), progress))
         else:
-            right = np.stack([P[mine][Y[mine]] for P in calibrated.values()])
-            own.append(dict(zip(names, drawn_weights(right, [shared[name] for name in names]), strict=True)))
-    return GroupMix(asked.group, {name: [weights[name] for weights in own] for name in names}, temperature)
+            right = np.stack([calibrated[name][mine][Y[mine]] for name in there])
+            found = drawn_weights(right, [centre[name] for name in there])
+            weights.append(dict(zip(there, found, strict=True)))
+    return GroupMix(asked.group, {name: [own.get(name, 0.0) for own in weights] for name in names}, temperature)
 
 
 def drawn_weights(right: NDArray[np.floating[Any]], shared: Sequence[float]) -> list[float]:
@@ -205,10 +214,13 @@ def _temperatures(
     P: NDArray[np.float32], Y: NDArray[np.bool_], groups: LabelGroups, rows: Sequence[NDArray[np.int64]]
 ) -> list[float]:
     """Of one member a temperature for each group, drawn to the middle one of those that groups would take alone."""
-    places = [np.ix_(mine, columns) for mine, columns in zip(rows, groups.columns, strict=True)]
-    parts = [(Y[place], np.maximum(P[place], np.float32(_FLOOR))) for place in places]
+    parts = []
+    for mine, columns in zip(rows, groups.columns, strict=True):
+        said = mine[P[np.ix_(mine, columns)].any(axis=1)]
+        place = np.ix_(said, columns)
+        parts.append((Y[place], np.maximum(P[place], np.float32(_FLOOR))))
     alone = [fit_temperature(y, p, 1.0) for y, p in parts if len(y)]
-    usual = float(np.exp(np.median(np.log(alone))))
+    usual = float(np.exp(np.median(np.log(alone)))) if alone else 1.0
     return [fit_temperature(y, p, usual) if len(y) else usual for y, p in parts]
 
 
@@ -221,8 +233,9 @@ def _calibrated(
 ) -> NDArray[np.float32]:
     found = np.zeros_like(P)
     for mine, columns, T in zip(rows, groups.columns, temperature, strict=True):
-        if len(mine):
-            found[np.ix_(mine, columns)] = _tempered(P[np.ix_(mine, columns)], T)
+        said = mine[P[np.ix_(mine, columns)].any(axis=1)]
+        if len(said):
+            found[np.ix_(said, columns)] = _tempered(P[np.ix_(said, columns)], T)
     return found
 
 
@@ -238,4 +251,4 @@ def _weights(
         return {name: 1 / len(members) for name in members}
     if settings.method == "log_loss":
         return likelihood_weights(members, Y, exclusive=True)
-    return greedy_weights(members, metric_of(metric).objective(Y, asked), settings.step, progress)
+    return greedy_weights(members, metric_of(metric).objective(Y, asked=asked), settings.step, progress)

@@ -37,6 +37,7 @@ def nelder_mead(
     *,
     average: Average = "samples",
     beta: float = 1.0,
+    thresholds: NDArray[np.float32] | None = None,
 ) -> Searched:
     """Weights with a large F-beta of label sets Σ w (p − t) > 0, t being a member's best threshold for the row's fold.
 
@@ -51,12 +52,13 @@ def nelder_mead(
     Y : 0/1 [n, n_labels]
     folds : int [n]; None: one threshold for each member
     average, beta : which F-score
+    thresholds : float32 [members, k], of each member in each fold, where they are known
     """
     checked = check_members(members)
     shape = next(iter(checked.values())).shape
     answers = check_answers(Y, (shape[0], shape[1]), of="members")
     assigned = np.zeros(shape[0], np.int64) if folds is None else folds
-    objective = _Objective(checked, answers, assigned, average, beta)
+    objective = _Objective(checked, answers, assigned, average, beta, thresholds)
     equal = np.full(len(checked), 1 / len(checked))
     if len(checked) == 1:
         return Searched(dict.fromkeys(checked, 1.0), objective(equal), 1)
@@ -78,9 +80,13 @@ class _Objective:
         folds: NDArray[np.int64],
         average: Average,
         beta: float,
+        thresholds: NDArray[np.float32] | None,
     ) -> None:
         self._beta = beta
-        margins = [_margin(P, Y, folds, average, beta) for P in members.values()]
+        if thresholds is None:
+            margins = [P - _best(P, Y, folds, average, beta)[folds][:, None] for P in members.values()]
+        else:
+            margins = [P - own[folds][:, None] for P, own in zip(members.values(), thresholds, strict=True)]
         some = np.flatnonzero(np.any([margin.ravel() > 0 for margin in margins], axis=0))
         self._margins = np.stack([margin.ravel()[some] for margin in margins])
         n_labels = Y.shape[1]
@@ -98,12 +104,12 @@ class _Objective:
         return float(f_of_counts(hits, self._true, predicted, self._beta).mean())
 
 
-def _margin(
+def _best(
     P: NDArray[np.float32], Y: NDArray[np.bool_], folds: NDArray[np.int64], average: Average, beta: float
 ) -> NDArray[np.float32]:
-    """Probabilities minus the best threshold of each row's fold."""
-    threshold = np.empty(len(P), np.float32)
+    """The best threshold for the rows of each fold, float32 [k]; 0 of a fold without rows."""
+    found = np.zeros(int(folds.max()) + 1, np.float32)
     for fold in np.unique(folds):
         rows = folds == fold
-        threshold[rows] = best_global(Y[rows], P[rows], average, beta)
-    return P - threshold[:, None]
+        found[fold] = best_global(Y[rows], P[rows], average, beta)
+    return found

@@ -40,6 +40,7 @@ def leaderboard_rows(params: Params, evaluation: dict[str, Any], *, tracker: Any
                 run_id=run["run_id"],
                 run_url=tracker.url(run["run_id"]) if tracker else None,
                 seconds=run["metrics"].get("train_seconds"),
+                flattered=bool(row.get("flattered")),
             )
         )
     return rows

@@ -73,7 +73,7 @@ def card_facts(
 def views_shown(params: Params) -> dict[str, list[dict[str, int]]]:
     """Of each model the views that its networks are shown, how many by name; of networks with equal ones once."""
     shown: dict[str, list[dict[str, int]]] = {}
-    for name in params.cube_columns:
+    for name in params.network_models:
         for fold in params.networks:
             listed = dict(Counter(re.split("[#@]", key)[0] for key in params.views_of(name, fold)))
             if listed not in shown.setdefault(name, []):

@@ -21,7 +21,7 @@ def save_cross_fitted(path: Path, image_id: NDArray[np.int64], fitted: CrossFitt
     if metric.wants == "label_sets":
         _probability_file(path).unlink(missing_ok=True)  # of another metric
     else:
-        write_predictions(_probability_file(path), image_id, fitted.given(metric))
+        write_predictions(_probability_file(path), image_id, fitted.given(metric), unknown=True)
 
 
 def cross_fitted_file(path: Path, metric: Metric) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,22 +46,36 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of one split, int64 row ids."""
+    """Some rows of one split, int64 row ids; ``known``: the label group that each knows, where that is one alone."""
 
     split: Split
     row_id: Ids
+    known: NDArray[np.str_] | None = None
+
+    @classmethod
+    def of(cls, rows: Rows) -> Part:
+        """These rows."""
+        return cls(rows.split, rows.row_id, rows.known)
+
+    def of_groups(self, groups: Sequence[str]) -> Ids:
+        """Row ids of those that know one of these label groups; without groups all."""
+        return self.row_id if self.known is None or not groups else self.row_id[np.isin(self.known, groups)]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the networks of one fold predict besides the test split: rows for the second level, and audit rows."""
+    """What the networks of one fold predict besides the test split: rows for the second level, and audit rows.
+
+    ``test`` is there where test rows ask for one label group each: those that are downloaded and others.
+    """
 
     oof: Part
     audit: Part | None = None
+    test: Part | None = None
 
     @property
     def parts(self) -> list[Part]:
-        """Both."""
+        """Rows for the second level and audit rows."""
         return [self.oof] if self.audit is None else [self.oof, self.audit]
 
 
@@ -87,12 +102,14 @@ def read_fitted(fold: str) -> Fitted:
 
 def write_asked(fold: str, rows: Asked) -> None:
     """Write what the networks of a fold predict."""
-    names = ("oof", "audit")[: len(rows.parts)]
-    columns = {
-        "split": [part.split for part in rows.parts for _ in range(len(part.row_id))],
-        "row_id": np.concatenate([part.row_id for part in rows.parts]),
-        "part": [name for name, part in zip(names, rows.parts, strict=True) for _ in range(len(part.row_id))],
+    parts = {name: part for name in ("oof", "audit", "test") if (part := getattr(rows, name)) is not None}
+    columns: dict[str, Any] = {
+        "split": [part.split for part in parts.values() for _ in range(len(part.row_id))],
+        "row_id": np.concatenate([part.row_id for part in parts.values()]),
+        "part": [name for name, part in parts.items() for _ in range(len(part.row_id))],
     }
+    if rows.oof.known is not None:
+        columns["known"] = np.concatenate([part.known for part in parts.values()])
     write_table(paths.predicted_rows(fold), columns)
 
 
@@ -100,10 +117,14 @@ def read_asked(fold: str) -> Asked:
     """Read what ``write_asked`` wrote; raise ``UserError`` when it is not there."""
     table = _read(paths.predicted_rows(fold))
     parts = {
-        str(name): Part(rows["split"].iloc[0], rows["row_id"].to_numpy(np.int64))
+        str(name): Part(
+            rows["split"].iloc[0],
+            rows["row_id"].to_numpy(np.int64),
+            rows["known"].to_numpy(np.str_) if "known" in rows else None,
+        )
         for name, rows in table.groupby("part")
     }
-    return Asked(parts["oof"], parts.get("audit"))
+    return Asked(parts["oof"], parts.get("audit"), parts.get("test"))
 
 
 def write_stacking(row_id: Ids, folds: Ids) -> None:

@@ -14,6 +14,7 @@ from labelstack.formats.manifest import write_manifest
 from labelstack.formats.single_label import single_label_problems
 from labelstack.formats.submission import write_form
 from labelstack.images.fetching.local_files import local_digest
+from labelstack.masks.instance_table import write_instances
 from labelstack.params import load_params
 from labelstack.params.folds import BlocksSection, FoldsSection
 from labelstack.stacking.shares import choose_share
@@ -55,7 +56,8 @@ def run() -> None:
     for split, manifest in dataset.manifests.items():
         write_manifest(paths.manifest(split), manifest)
     with storage.replacing(paths.BESIDE) as temporary:
-        beside.to_parquet(temporary, index=False)
+        with_asked(beside, dataset.manifests["test"]).to_parquet(temporary, index=False)
+    write_instances(paths.INSTANCES, dataset.instances)
     frequency = dataset.labels["n_train"] / len(dataset.manifests["train"])
     with storage.replacing(paths.LABELS) as temporary:
         dataset.labels.assign(train_frequency=frequency).to_parquet(temporary, index=False)
@@ -63,6 +65,14 @@ def run() -> None:
     storage.write_json(paths.METRICS / "ingest.json", dataset.counts)
     sizes = ", ".join(f"{len(manifest)} {split}" for split, manifest in dataset.manifests.items())
     done("ingest", f"{sizes} images, {len(dataset.labels)} labels", paths.manifest("train").parent)
+
+
+def with_asked(beside: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """What is said of rows, with the label group that each test image asks for where it asks for one alone."""
+    if "known" not in test:
+        return beside
+    asked = pd.DataFrame({"split": "test", "row_id": test["image_id"], "group": "", "fold": -1, "known": test["known"]})
+    return pd.concat([beside.assign(known=""), asked], ignore_index=True)
 
 
 def drawing(seed: int, folds: FoldsSection | None = None) -> Draw:

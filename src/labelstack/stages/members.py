@@ -214,9 +214,14 @@ def second_round(params: Params) -> list[Member]:
     return [second_round_model(name, params.networks) for name in params.second_round]
 
 
-def cube_members(params: Params) -> list[Member]:
-    """Whose predictions stackers learn from, in the order of the cube: base models, then second-round models."""
+def network_members(params: Params) -> list[Member]:
+    """Members that are networks: base models, then second-round models."""
     return [*base_models(params), *second_round(params)]
+
+
+def cube_members(params: Params) -> list[Member]:
+    """Whose predictions stackers learn from, in the order of the cube: of ``network_members`` those not flattered."""
+    return [one for one in network_members(params) if one.name not in params.flattered]
 
 
 def stackers(params: Params) -> list[Member]:
@@ -226,7 +231,7 @@ def stackers(params: Params) -> list[Member]:
 
 def everyone(params: Params) -> list[Member]:
     """Base models, then second-round models, then stackers, then the blend: the order of every table."""
-    return [*cube_members(params), *stackers(params), THE_BLEND]
+    return [*network_members(params), *stackers(params), THE_BLEND]
 
 
 def oof_files(member: Member) -> list[str]:
@@ -247,6 +252,12 @@ def _cross_fitted(member: Member) -> list[Path]:
     return [file, *file.parent.glob(f"{file.stem}_probability.npz")]
 
 
+def view_file(name: str) -> Path:
+    """The table of which part of each image a second-round model sees."""
+    found = paths.found_boxes(name)
+    return found if found.exists() else paths.view(name)
+
+
 Aspects = dict[str, Callable[[Member], list[Path]]]
 _OF_NETWORKS: Aspects = {
     "predictions": lambda member: [member.oof, member.test, member.audit],
@@ -257,10 +268,14 @@ _OF_NETWORKS: Aspects = {
     "weights": lambda member: [network.weights for network in member.networks],
     "runs": lambda member: [member.run_file, *(network.run_file for network in member.networks)],
 }
+# What a second-round model may take of a base model: the same, and what each of its networks says.
+_TAKEN: Aspects = _OF_NETWORKS | {
+    "answers": lambda member: [one.predictions / f"{part}.npz" for one in member.networks for part in ("oof", "test")],
+}
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
 _ASPECTS: dict[str, Aspects] = {
     "base_models": _OF_NETWORKS,
-    "second_round": _OF_NETWORKS | {"views": lambda member: [paths.view(member.name)]},
+    "second_round": _OF_NETWORKS | {"views": lambda member: [view_file(member.name)]},
     "stackers": {
         "predictions": lambda member: [member.oof, member.nested, member.test, member.audit],
         "label_sets": _cross_fitted,
@@ -284,6 +299,9 @@ def run(kind: str) -> None:
         aspect: [[member.name, of_member[aspect]] for member, of_member in zip(members, digests, strict=True)]
         for aspect in _ASPECTS[kind]
     }
+    if kind == "second_round":  # what stackers learn from
+        cube = {one.name for one in cube_members(params)}
+        content["cube"] = [row for row in content["predictions"] if row[0] in cube]
     storage.write_json(paths.members(kind), content)
     names = ", ".join(member.name for member in members)
     done("members", f"{len(members)} {kind.replace('_', ' ')}: {names or 'none'}", paths.members(kind))
@@ -305,7 +323,7 @@ def write_digests(member: Member) -> None:
 
 def taken_of(member: Member, aspects: Sequence[str]) -> dict[str, str]:
     """A digest of some aspects of a base model."""
-    return {aspect: _digest(member, _OF_NETWORKS[aspect](member)) for aspect in aspects}
+    return {aspect: _digest(member, _TAKEN[aspect](member)) for aspect in aspects}
 
 
 def _files(folder: Path) -> Iterator[Path]:

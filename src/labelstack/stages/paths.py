@@ -12,6 +12,7 @@ ANSWERS = Path("data/manifest/answers.parquet")
 LOCAL_FILES = Path("data/manifest/local_files.json")
 SUBMISSION_FORM = Path("data/manifest/submission.json")
 BESIDE = Path("data/manifest/beside.parquet")  # what the data set says of rows for their folds
+INSTANCES = Path("data/manifest/instances.parquet")  # with masks; no rows where a format has none
 FOLDS = Path("data/folds")
 STACKING = FOLDS / "stacking.parquet"
 AUDIT = FOLDS / "audit.parquet"
@@ -63,6 +64,11 @@ MEMBERS = {
 def view(name: str) -> Path:
     """Which part of each image a second-round model sees."""
     return Path(f"data/views/{name}.parquet")
+
+
+def found_boxes(name: str) -> Path:
+    """The same where the networks that it begins with say it; no file: ``view``."""
+    return Path(f"data/second_networks/{name}/boxes.parquet")
 
 
 def fit_rows(fold: str) -> Path:

@@ -1,132 +1,32 @@
-"""Stage `register`: the ensemble as one version in the MLflow registry."""
+"""Stage `register`: the ensemble as one version in the MLflow registry, and models alone that params.yaml names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from labelstack.ensemble.folder import EnsembleSettings, NetworkPart, Parts, View
-from labelstack.ensemble.image_sources import fetch_settings
 from labelstack.ensemble.log import log_ensemble
 from labelstack.ensemble.record import Record
-from labelstack.params import Params, digest, load_params
+from labelstack.ensemble.speed import Measured, measured
+from labelstack.params import Params, load_params
 from labelstack.params.blend import BLEND
-from labelstack.params.prediction_views import OneView, single_views
-from labelstack.params.task import MULTI
 from labelstack.registry.card import LIMIT, card
 from labelstack.registry.promotion import promote_if_better
-from labelstack.registry.versions import (
-    DATA_TAG,
-    METRIC_TAG,
-    SCORE_TAG,
-    SUBMISSION_TAG,
-    TASK_TAG,
-    describe,
-    ensemble_digest,
-    read_version,
-    register,
-)
+from labelstack.registry.versions import describe, ensemble_digest, read_version, register
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
+from labelstack.stages.alone import member_alone, parts_alone, register_alone
 from labelstack.stages.card_facts import card_facts
 from labelstack.stages.common import done
-from labelstack.stages.members import ALL, THE_BLEND, Network, cube_members, stackers
-from labelstack.stages.rows import label_table
-from labelstack.stages.version_record import record, test_boxes
+from labelstack.stages.members import THE_BLEND
+from labelstack.stages.version_parts import digests, parts, version_tags
+from labelstack.stages.version_record import record
 from labelstack.support import storage
-from labelstack.tracking.lineage import EXPERIMENT
 from labelstack.tracking.run_file import read_run_json
-from labelstack.tracking.runs import connect
-
-# Kept with the model for rebuilding; absent ones (a folder without git or DVC) are left out.
-FILES = ("params.yaml", "dvc.lock", "dvc.yaml", "requirements.lock")
-
-
-def parts(params: Params) -> Parts:
-    """Everything that predicts: files of stage outputs and how images are read."""
-    labels = label_table()
-    return Parts(
-        models={one.name: [network_part(params, network) for network in one.networks] for one in cube_members(params)},
-        stackers={one.name: one.learnt for one in stackers(params)},
-        blend=THE_BLEND.learnt,
-        thresholds=THE_BLEND.rule,
-        labels=list(zip(labels["label_id"].tolist(), labels["name"].tolist(), strict=True)),
-        settings=settings_of(params),
-        files={name: Path(name) for name in FILES if Path(name).exists()},
-        second_round=list(params.second_round),
-    )
-
-
-def settings_of(params: Params) -> EnsembleSettings:
-    """How images are fetched, read and predicted."""
-    return EnsembleSettings(
-        tta=tuple(view.as_json() for view in shared_views(params)),
-        batch_size=params.prediction.batch_size,
-        store_size=params.images.store_size,
-        jpeg_quality=params.images.jpeg_quality,
-        damaged=params.images.damaged,
-        fetch=fetch_settings(params.images),
-        task=params.dataset.task,
-        combine=params.prediction.combine,
-    )
-
-
-def network_part(params: Params, network: Network) -> NetworkPart:
-    """A network's file and how it sees images."""
-    made = params.network(network.model, network.fold)
-    views = tuple(params.views_of(network.model, network.fold).values())
-    own = () if views == shared_views(params) else views
-    return NetworkPart(network.fold, network.weights, View(made.image_size, made.resize, tta=own))
-
-
-def shared_views(params: Params) -> tuple[OneView, ...]:
-    """The test-time views of networks that have none of their own."""
-    return tuple(single_views(params.prediction.tta, params.prediction.views, params.seed).values())
-
-
-def digests(params: Params, ensemble: Parts) -> dict[str, str]:
-    """A digest of every part, of what it has learnt and not of file bytes, which hold dates."""
-    members = [*cube_members(params), *stackers(params)]
-    found = {one.name: read_run_json(one.run_file)[one.digest_key] for one in members}
-    found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
-    views = {name: _views(networks) for name, networks in ensemble.models.items()}
-    # What is not stated is multi_label and a mean of probabilities, as ensembles of before had it: the same digest.
-    usual = {"task": MULTI, "combine": "probability"}
-    settings = {
-        key: value
-        for key, value in asdict(ensemble.settings).items()
-        if key not in ("batch_size", "fetch") and usual.get(key) != value
-    }
-    if params.second_round:  # what new images show is whole; the submission's parts of images are the version's too
-        found["boxes"] = digest({name: test_boxes(name) for name in params.second_round})
-    return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
-
-
-def _views(networks: Sequence[NetworkPart]) -> Any:
-    """Of one network its view; of several one for each fold."""
-    views = {
-        network.fold: [network.view.image_size, network.view.resize, *(one.as_json() for one in network.view.tta)]
-        for network in networks
-    }
-    return views[ALL] if list(views) == [ALL] else views
-
-
-def version_tags(blended: Mapping[str, str], kept: Record, task: str) -> dict[str, str]:
-    """Tags of a version: where it comes from, its task, what it was scored on, its score, the submission it stands for.
-
-    ``blended`` are the tags of the blend's run.
-    """
-    primary, scores = kept.evaluation["primary"], kept.evaluation["scores"][BLEND]
-    kept_keys = ("git.", "params.", EXPERIMENT)  # the DVC hashes stand on the run and on the card
-    return {key: value for key, value in blended.items() if key.startswith(kept_keys)} | {
-        TASK_TAG: task,
-        DATA_TAG: kept.scored.digest,
-        SUBMISSION_TAG: str(kept.submission["sha256"]),
-        METRIC_TAG: primary,
-        SCORE_TAG: " ".join(f"{scores[key]:.6f}" for key in (primary, f"{primary}_low", f"{primary}_high")),
-    }
+from labelstack.tracking.runs import Tracker, connect
 
 
 def run() -> None:
@@ -164,8 +64,48 @@ def run() -> None:
             "uri": version.uri,
             "digest": whole,
             "run_id": version.run_id,
+            **_alone(params, tracker, kept),
         },
     )
     state = "new version" if version.created else "registered before"
     done("register", f"{version.name} v{version.version} ({state}), digest {whole}", version.uri)
     print(f"promotion: {promotion.sentence}", flush=True)
+
+
+def _alone(params: Params, tracker: Tracker, whole: Record) -> dict[str, Any]:
+    """Register the models of ``tracking.alone``: their versions, and how large and fast they and the ensemble are."""
+    if not params.tracking.alone:
+        return {}
+    speeds = speeds_of(params, params.tracking.alone, whole)
+    made = {name: register_alone(params, tracker, name, whole, speeds) for name in params.tracking.alone}
+    for version in made.values():
+        print(f"register: {version.name} v{version.version}, digest {version.digest} → {version.uri}", flush=True)
+    uris = {name: {"uri": version.uri} for name, version in made.items()}
+    return {"served": {name: uris.get(name, {}) | asdict(speed) for name, speed in speeds.items()}}
+
+
+def speeds_of(params: Params, names: Sequence[str], whole: Record) -> dict[str, Measured]:
+    """How large and how fast some members and the ensemble are, on the probe images."""
+    images, found = list(whole.probe.jpeg), {}
+    with TemporaryDirectory(prefix="labelstack-") as temporary:
+        for name in names:
+            folder = Path(temporary) / name
+            folder.mkdir()
+            found[name] = measured(parts_alone(params, member_alone(params, name), folder), images)
+    return found | {BLEND: measured(parts(params), images)}
+
+
+def run_alone(name: str) -> None:
+    """Register one model of images alone; what the stages made must lie here."""
+    params = load_params()
+    member_alone(params, name)
+    tracker, whole = connect(params.tracking), record(params)
+    speeds = speeds_of(params, [name], whole)
+    version = register_alone(params, tracker, name, whole, speeds)
+    state = "new version" if version.created else "registered before"
+    mine, all_ = speeds[name], speeds[BLEND]
+    done("register", f"{version.name} v{version.version} ({state}), digest {version.digest}", version.uri)
+    primary, scores = whole.evaluation["primary"], whole.evaluation["scores"]
+    for key, speed in ((name, mine), (BLEND, all_)):
+        told = f"{primary} {scores[key][primary]:.4f}" + (", flattered" if scores[key].get("flattered") else "")
+        print(f"{key}: {told}, {speed.bytes / 1e6:.1f} MB, {speed.images_per_second:.0f} images/s", flush=True)

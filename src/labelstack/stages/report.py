@@ -13,16 +13,25 @@ from labelstack.images.shards.shard_files import images_by_id
 from labelstack.params import Params, load_params
 from labelstack.predictions import read_predictions
 from labelstack.report import figures
-from labelstack.report.content import GalleryItem, MLflowHint, ReportContent, ThresholdCurve, gallery_item, pick_gallery
+from labelstack.report.content import (
+    GalleryItem,
+    MLflowHint,
+    ReportContent,
+    ServedRow,
+    ThresholdCurve,
+    gallery_item,
+    pick_gallery,
+)
 from labelstack.report.html import write_report
 from labelstack.scoring import metrics
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
+from labelstack.stages.attribute_pages import attributes, crops
 from labelstack.stages.board import comparison_rows, decision_rows, fixed_threshold, leaderboard_rows, scored_images
 from labelstack.stages.common import done
 from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.label_sets import load_decision
-from labelstack.stages.members import THE_BLEND, cube_members
+from labelstack.stages.members import THE_BLEND, network_members
 from labelstack.stages.rows import Split, label_table
 from labelstack.support import storage
 from labelstack.support.credentials import without_credentials
@@ -75,6 +84,9 @@ def content(params: Params, tracker: Any) -> ReportContent:
     per_label = read_table(paths.PLOTS / "per_label.csv").rename(columns={"name": "label"})
     rows = leaderboard_rows(params, evaluation, tracker=tracker)
     sizes = storage.read_json(paths.METRICS / "ingest.json")
+    rows_of = stacking_rows(params)
+    called = image_names(rows_of.split, rows_of.image_id)
+    P = read_predictions(THE_BLEND.oof).rows_of(rows_of.row_id)
     return ReportContent(
         title="labelstack report",
         generated_from={
@@ -88,7 +100,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         },
         leaderboard=rows,
         per_label=per_label,
-        curves={one.name: pd.read_csv(one.history) for member in cube_members(params) for one in member.networks},
+        curves={one.name: pd.read_csv(one.history) for member in network_members(params) for one in member.networks},
         threshold_curve=threshold_curve(params),
         blend_weights=storage.read_json(THE_BLEND.learnt)["weights"],
         gallery=gallery(params, labels),
@@ -98,6 +110,9 @@ def content(params: Params, tracker: Any) -> ReportContent:
         notes=notes(params, evaluation),
         decisions=decision_rows(params, evaluation),
         comparisons=comparison_rows(evaluation),
+        served=[ServedRow(name, **row) for name, row in registration.get("served", {}).items()],
+        attributes=attributes(rows_of, P, labels, called),
+        crops=crops(params, rows_of, called),
         metric=metric_of(params.metric),
         fixed_threshold=fixed_threshold(params),
     )

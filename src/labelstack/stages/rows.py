@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -56,9 +57,21 @@ class Rows:
             None if self.maybe is None else self.maybe[chosen],
         )
 
+    def of_groups(self, groups: Sequence[str]) -> Rows:
+        """The rows that know one of these label groups; without groups all."""
+        return self if self.known is None or not groups else self.where(np.isin(self.known, groups))
+
     def named(self, row_id: NDArray[np.int64]) -> Rows:
         """The rows of these ids, in the order that they stand here in."""
         return self.where(np.isin(self.row_id, row_id))
+
+
+@dataclass(frozen=True)
+class MoreRows:
+    """Rows of the test split to learn from: int64 [m] ids, and what is learned of them, float32 [m, n_labels]."""
+
+    row_id: NDArray[np.int64]
+    targets: NDArray[np.float32]
 
 
 def stacking_split(params: Params) -> Split:

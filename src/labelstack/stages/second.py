@@ -13,9 +13,8 @@ from labelstack.stages.common import done, flat, keep_run_id, known, lineage, ru
 from labelstack.stages.fold_files import read_fitted
 from labelstack.stages.logged_data import training_data
 from labelstack.stages.members import Network, second_round_model
-from labelstack.stages.rows import named_rows
-from labelstack.stages.train import log_network
-from labelstack.stages.work.second_networks import keep, learn, predict, read_boxes_seen, restored, seen_whole
+from labelstack.stages.train import learned_rows, log_network
+from labelstack.stages.work.second_networks import find_boxes, keep, learn, numbers, predict, restored, seen_whole
 from labelstack.support import storage
 from labelstack.support.box import Boxes
 from labelstack.tracking.run_file import read_run_json
@@ -26,7 +25,7 @@ def run(name: str) -> None:
     """Train and predict with ``second_round.<name>``; a killed attempt is taken up where it stopped."""
     params = load_params()
     section = known(name, params.second_round, "second-round model")
-    own, boxes = second_round_model(name, params.networks), read_boxes_seen(name)
+    own = second_round_model(name, params.networks)
     deciding = {
         "second": section,
         "networks": {fold: params.network(name, fold).as_trained() for fold in own.folds},
@@ -35,17 +34,18 @@ def run(name: str) -> None:
         "seed": params.seed,
         "task": params.dataset.task,
         "needs": storage.read_json(paths.NEEDS).get(name),
-    } | ({"metric": params.metric} if params.stops_early else {})
+    } | ({"metric": params.metric} if params.stops_early or section.by_metric else {})
     fitted = [paths.fit_rows(fold) for fold in own.folds]
     tags = lineage([paths.shards("train"), paths.manifest("train"), paths.LABELS, paths.view(name), *fitted], deciding)
     code = digest([kept_code_digest("second", *chosen(params, "second", name, fold)) for fold in own.folds])
     work = work_folder("second", name, tags, code)
+    boxes = find_boxes(params, name, work / "boxes.parquet")
     tracker = connect(params.tracking)
     logged = {key: deciding[key] for key in ("second", "training", "seed")}
     for network in own.networks:
         _train(params, network, boxes, work / network.fold, tracker, logged, tags)
         predict(params, network, boxes, code, work / network.fold)
-    whole, total = seen_whole(own.networks, boxes)
+    whole, total = seen_whole(own.networks, boxes, params.groups_of(name))
     for network in own.networks:
         with tracker.run(*network.run_name, run_id=read_run_json(network.run_file)["run_id"]) as run_:
             run_.log_metrics({"images_seen_whole": float(whole)})
@@ -72,8 +72,9 @@ def _train(
     with tracker.run(*own.run_name, params=logged, tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
         asked = read_fitted(own.fold)
-        rows, holdout = named_rows("train", asked.fit), named_rows("train", asked.holdout)
+        rows, holdout = learned_rows(asked, model)
         run_.log_datasets(*training_data(params, rows, holdout))
         trained = learn(params, own, rows, holdout, boxes, work, lambda epoch, scores: run_.log_history([scores]))
+        run_.log_metrics(numbers(params, own.model, rows))
         log_network(run_, own, model, trained, rows.Y.shape[1])
     keep(own, work)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from labelstack.params import Params, load_params
+from labelstack.params.second_round import SecondRoundSection
 from labelstack.stages import paths
 from labelstack.stages.code import ROOTS, chosen, keep, kept_code_digest, metric_digest
 from labelstack.stages.common import done
@@ -57,7 +58,8 @@ def settings(params: Params) -> dict[str, Any]:
     content["second_round"] = {
         name: {
             "kind": section.kind,
-            "own": section.own(),
+            **_own(section),
+            **({"metric": content["metric"]} if section.by_metric else {}),
             "networks": {fold: _network(params, name, fold, content["metric"]) for fold in params.networks},
             "tta": {fold: _views(params, name, fold) for fold in params.networks},
         }
@@ -79,7 +81,7 @@ def settings(params: Params) -> dict[str, Any]:
         "blend": params.blend_members(),
         "views": [
             [name, fold, network.image_size, network.resize, _views(params, name, fold)]
-            for name in params.cube_columns
+            for name in params.network_models
             for fold in params.networks
             for network in [params.network(name, fold)]
         ],
@@ -110,6 +112,12 @@ def _items(params: Params, stage: str) -> list[tuple[str, ...]]:
         return [(name, fold) for name in params.second_round for fold in params.networks]
     named: dict[str, Iterable[str]] = {"stack": params.stackers, "views": params.second_round}
     return [(name,) for name in named[stage]] if stage in named else [()]
+
+
+def _own(section: SecondRoundSection) -> dict[str, Any]:
+    """A kind's own keys: those on which `views` depends, or, where images are seen whole, `second` alone."""
+    whole = section.view == SecondRoundSection.view
+    return {"own": {}, "learned": section.own()} if whole else {"own": section.own()}
 
 
 def _views(params: Params, name: str, fold: str) -> list[Any]:

@@ -13,12 +13,13 @@ from labelstack.report.figures import figure_png, training_curves
 from labelstack.stages import paths
 from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
-from labelstack.stages.fold_files import read_fitted
+from labelstack.stages.fold_files import Fitted, read_fitted
 from labelstack.stages.logged_data import training_data
 from labelstack.stages.members import Network
-from labelstack.stages.rows import named_rows
+from labelstack.stages.rows import Rows, named_rows
+from labelstack.stages.trained import Trained
 from labelstack.stages.weights_content import weights_sha256
-from labelstack.stages.work.train_network import Trained, compute
+from labelstack.stages.work.train_network import compute
 from labelstack.support.errors import UserError
 from labelstack.tracking.logged_models import tensor_signature
 from labelstack.tracking.run import Run
@@ -62,7 +63,7 @@ def _train(params: Params, own: Network) -> None:
     with tracker.run("train", own.name, params=flat(sections), tags=tags, run_id=run_id_of(work)) as run_:
         keep_run_id(work, run_.run_id)
         asked = read_fitted(own.fold)
-        rows, holdout = named_rows("train", asked.fit), named_rows("train", asked.holdout)
+        rows, holdout = learned_rows(asked, model)
         run_.log_datasets(*training_data(params, rows, holdout))
         trained = compute(params, own, rows, holdout, work, lambda epoch, scores: run_.log_history([scores]))
         log_network(run_, own, model, trained, rows.Y.shape[1])
@@ -70,6 +71,21 @@ def _train(params: Params, own: Network) -> None:
     seconds = trained.history["seconds"].sum()
     epochs = f"{len(trained.history)} epochs, best {trained.best_epoch}, {seconds:.0f} s"
     done("train", f"{own.name}: {epochs}", own.folder)
+
+
+def learned_rows(asked: Fitted, model: ModelSection) -> tuple[Rows, Rows]:
+    """Rows of train that a network learns from, and those held out, of the label groups that it knows.
+
+    Raises
+    ------
+    UserError
+        When none know them.
+    """
+    rows, holdout = (named_rows("train", ids).of_groups(model.groups) for ids in (asked.fit, asked.holdout))
+    lacking = "to learn from" if not len(rows) else "held out" if len(asked.holdout) and not len(holdout) else ""
+    if lacking:
+        raise UserError(f"groups: {', '.join(model.groups)}: no image of train {lacking} knows them")
+    return rows, holdout
 
 
 def log_network(run_: Run, own: Network, model: ModelSection, trained: Trained, n_labels: int) -> None:

@@ -11,7 +11,7 @@ from labelstack.images.view_table import read_view
 from labelstack.params import Params
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.stages import paths
-from labelstack.stages.members import everyone
+from labelstack.stages.members import everyone, view_file
 from labelstack.stages.scored_sets import workspace_scored
 from labelstack.support import storage
 from labelstack.support.box import Boxes
@@ -55,7 +55,7 @@ def _texts(form: Form) -> dict[str, str]:
 
 def test_boxes(name: str) -> Boxes:
     """The part of each test image that a second-round model saw."""
-    return read_view(paths.view(name), "test")
+    return read_view(view_file(name), "test")
 
 
 def test_predictions(params: Params) -> dict[str, Predictions]:

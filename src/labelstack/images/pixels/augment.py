@@ -87,6 +87,25 @@ class Augmenter:
         for operation in self.rest:
             operation.apply(out, draws)
 
+    def maps_into(
+        self, out: Pixels, sources: Iterable[Pixels], seed: int, image_ids: NDArray[np.int64], background: int
+    ) -> None:
+        """Move class maps uint8 [h, w], each as large as its image, into ``out`` uint8 [n, H, W].
+
+        They go where ``into`` moves their images.
+
+        Colours leave them as they are, and so does erasing; what distortions bring in from outside is background.
+        """
+        if not len(out):
+            return
+        draws = image_draws(seed, image_ids)
+        plan = self.geometry.plan(draws, *out.shape[1:3])
+        for place, (source, row) in enumerate(zip(sources, out, strict=True)):
+            plan.apply_to_map(place, source, row)
+        for operation in self.rest:
+            if isinstance(operation, OneOf):
+                operation.apply_to_maps(out, draws, background)
+
 
 def _colours(params: AugmentSection) -> Iterator[_Colour]:
     """The operations that do something, in order."""

@@ -91,12 +91,17 @@ def fits_directly(height: int, width: int, size: int, zoom: float = 1) -> bool:
     return height * width < 3 * inner * inner and max(height, width) < 3 * inner
 
 
-def _letterboxed(pixels: Pixels, size: int) -> Pixels:
-    height, width = pixels.shape[:2]
+def letterbox(height: int, width: int, size: int) -> tuple[int, int, int, int]:
+    """Where an image lies in its square: height and width that it has there, its top and left, in pixels."""
     longest = max(height, width)
-    inner = fit(pixels, max(1, round(width * size / longest)), max(1, round(height * size / longest)))
-    top, left = (size - inner.shape[0]) // 2, (size - inner.shape[1]) // 2
-    bottom, right = size - inner.shape[0] - top, size - inner.shape[1] - left
+    inner = max(1, round(height * size / longest)), max(1, round(width * size / longest))
+    return (*inner, (size - inner[0]) // 2, (size - inner[1]) // 2)
+
+
+def _letterboxed(pixels: Pixels, size: int) -> Pixels:
+    height, width, top, left = letterbox(pixels.shape[0], pixels.shape[1], size)
+    inner = fit(pixels, width, height)
+    bottom, right = size - height - top, size - width - left
     return np.asarray(cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
 
 

@@ -7,6 +7,7 @@ pixels: ``Affine`` with reflected borders, ``Crop`` with ``keep_size``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -108,10 +109,8 @@ class Plan:
 
     def apply(self, place: int, source: Pixels, out: Pixels) -> None:
         """Resample an image uint8 [h, w, 3] into ``out`` uint8 [height, width, 3]."""
-        if self.matrices is not None and self.moved[place]:
-            down, across = self.height / source.shape[0], self.width / source.shape[1]
-            to_square = [[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]]
-            matrix = (self.matrices[place] @ to_square)[:2]
+        matrix = self._matrix(place, source)
+        if matrix is not None:
             cv2.warpAffine(source, matrix, (self.width, self.height), out, cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101)
             return
         if self.cropped[place]:
@@ -123,7 +122,25 @@ class Plan:
         else:
             out[:] = square
 
-    def _cut(self, place: int, source: Pixels) -> Pixels:
+    def apply_to_map(self, place: int, source: NDArray[Any], out: NDArray[Any]) -> None:
+        """Move a class map, uint8 or uint16 [h, w], as ``apply`` moves its image: to each pixel the nearest's class."""
+        matrix = self._matrix(place, source)
+        if matrix is not None:
+            cv2.warpAffine(source, matrix, (self.width, self.height), out, cv2.INTER_NEAREST, cv2.BORDER_REFLECT_101)
+            return
+        part = self._cut(place, source) if self.cropped[place] else source
+        square = cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
+        out[:] = square[:, ::-1] if self.flipped[place] else square
+
+    def _matrix(self, place: int, source: NDArray[Any]) -> Reals | None:
+        """Where the pixels of an image come to lie, float64 [2, 3]; None where it is not moved."""
+        if self.matrices is None or not self.moved[place]:
+            return None
+        down, across = self.height / source.shape[0], self.width / source.shape[1]
+        to_square = [[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]]
+        return np.asarray((self.matrices[place] @ to_square)[:2])
+
+    def _cut(self, place: int, source: NDArray[Any]) -> NDArray[Any]:
         """What a crop leaves of an image before it is flipped, to the nearest pixels, at least one each way."""
         (height, width), shares = source.shape[:2], self.shares[place].tolist()
         top, right, bottom, left = (round(n * share) for n, share in zip((height, width) * 2, shares, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -27,15 +27,29 @@ class OneOf:
         names = sorted(section.of)  # YAML's order of keys decides nothing
         weights = np.array([section.of[name].weight for name in names])
         self._until = np.cumsum(weights) / weights.sum()
+        self._moves = [map_operation_of(name, section.of[name].strength) for name in names]
         self._operations = [operation_of(name, section.of[name].strength) for name in names]
         self._chance, self._place = section.chance, GROUPS + 3 * number
 
     def apply(self, batch: Pixels, draws: Draws) -> None:
         """Change images in place: uint8 [n, h, w, 3], random numbers [n, draws]."""
+        for row, which, seed in self._drawn(draws):
+            batch[row] = self._operations[which](batch[row], seed)
+
+    def apply_to_maps(self, batch: Pixels, draws: Draws, background: int) -> None:
+        """Move class maps in place, uint8 [n, h, w], by the operations that move their images."""
+        for row, which, seed in self._drawn(draws):
+            move = self._moves[which]
+            if move is not None:
+                # What comes in from outside is 0.
+                batch[row] = move(batch[row] - np.uint8(background), seed) + np.uint8(background)
+
+    def _drawn(self, draws: Draws) -> Iterator[tuple[int, int, int]]:
+        """Images that get an operation, which one, and its seed."""
         chosen, which, seeds = draws[:, self._place : self._place + 3].T
-        for row in np.flatnonzero(chosen < self._chance):
-            operation = self._operations[int(np.searchsorted(self._until[:-1], which[row], side="right"))]
-            batch[row] = operation(batch[row], int(seeds[row] * 2**31))
+        for row in np.flatnonzero(chosen < self._chance).tolist():
+            place = int(np.searchsorted(self._until[:-1], which[row], side="right"))
+            yield row, place, int(seeds[row] * 2**31)
 
 
 def operation_of(name: str, strength: tuple[float, float] | None = None) -> Operation:
@@ -72,7 +86,33 @@ def operation_of(name: str, strength: tuple[float, float] | None = None) -> Oper
     return apply
 
 
-def optical(image: Pixels, k: float) -> Pixels:
+def map_operation_of(name: str, strength: tuple[float, float] | None = None) -> Operation | None:
+    """What an operation does to a class map uint8 [h, w] of its image; None where pixels stay in their places."""
+    low_high = OPERATIONS[name].usual if strength is None else strength
+    if name == "optical":
+        return lambda image, seed: optical(image, np.random.default_rng(seed).uniform(*low_high), cv2.INTER_NEAREST)
+    if name not in ("elastic", "perspective"):
+        return None
+    from labelstack.images.pixels import imgaug_parts as parts
+
+    iaa, real = parts.iaa, (float(low_high[0]), float(low_high[1]))
+    augmenter: Any = (
+        iaa.ElasticTransformation(alpha=real, sigma=4.0, mode="reflect")
+        if name == "elastic"
+        else iaa.PerspectiveTransform(scale=real, mode="replicate")
+    )
+
+    def apply(picture: Pixels, seed: int) -> Pixels:
+        from imgaug.augmentables.segmaps import SegmentationMapsOnImage
+
+        augmenter.seed_(seed)
+        moved = augmenter.augment_segmentation_maps(SegmentationMapsOnImage(picture.astype(np.int32), picture.shape))
+        return np.asarray(moved.get_arr(), np.uint8)
+
+    return apply
+
+
+def optical(image: Pixels, k: float, interpolation: int = cv2.INTER_LINEAR) -> Pixels:
     """Radial distortion around the middle, k1 = k2 = k with the sides as focal lengths; borders are mirrored.
 
     OpenCV's camera model; imgaug has no such operation.
@@ -82,4 +122,4 @@ def optical(image: Pixels, k: float) -> Pixels:
     maps = cv2.initUndistortRectifyMap(
         camera, np.array([k, k, 0, 0, 0], np.float64), np.eye(3), camera, (width, height), cv2.CV_32FC1
     )
-    return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.uint8)
+    return np.asarray(cv2.remap(image, *maps, interpolation, borderMode=cv2.BORDER_REFLECT_101), np.uint8)

@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelstack.images.pixels.draws import ATTEMPTS, SOURCE, Draws, between, image_draws, ratio_between
-from labelstack.params.augment import AugmentSection, CropIfNeededSection, RectCropSection, ResizedCropSection
+from labelstack.params.augment import (
+    AugmentSection,
+    CropIfNeededSection,
+    RectCropSection,
+    ResizedCropSection,
+    ScaledCropSection,
+)
 from labelstack.support.box import Box
 
 Crop = tuple[int, int, int, int]  # left, top, width, height in pixels
-Section = ResizedCropSection | CropIfNeededSection | RectCropSection
+Section = ResizedCropSection | CropIfNeededSection | RectCropSection | ScaledCropSection
 Buffer = bytes | memoryview
 Croppers = Callable[[int, NDArray[np.int64]], Callable[[int, Buffer, Box | None], Box | None]]
 _PLACE, _TRIES = SOURCE + 1, SOURCE + 3
@@ -38,15 +44,31 @@ def build_croppers(params: AugmentSection | None, size: int) -> Croppers | None:
         draws = image_draws(seed, image_ids)
 
         def crop(place: int, jpeg: Buffer, box: Box | None) -> Box | None:
-            own = draws[place]
-            if own[SOURCE] >= section.chance:
+            if draws[place, SOURCE] >= section.chance:
                 return box
             with Image.open(io.BytesIO(jpeg)) as image:  # reads the header only
-                return part_of(box or _WHOLE, image.width, image.height, lambda w, h: crop_of(section, size, w, h, own))
+                return _part(section, size, image.width, image.height, draws[place], box)
 
         return crop
 
     return croppers
+
+
+def crop_boxes(
+    params: AugmentSection | None, size: int, seed: int, image_ids: NDArray[np.int64], sides: NDArray[np.int64]
+) -> list[Box | None]:
+    """What ``build_croppers`` leaves of whole images whose height and width are known, int64 [n, 2]; None: all."""
+    section = None if params is None else params.source_crop
+    if section is None:
+        return [None] * len(image_ids)
+    return [
+        None if own[SOURCE] >= section.chance else _part(section, size, int(width), int(height), own, None)
+        for own, (height, width) in zip(image_draws(seed, image_ids), sides, strict=True)
+    ]
+
+
+def _part(section: Section, size: int, width: int, height: int, own: Draws, box: Box | None) -> Box:
+    return part_of(box or _WHOLE, width, height, lambda w, h: crop_of(section, size, w, h, own))
 
 
 def part_of(box: Box, width: int, height: int, crop: Callable[[int, int], Crop]) -> Box:
@@ -69,6 +91,10 @@ def crop_of(section: Section, size: int, width: int, height: int, draws: Draws) 
     if isinstance(section, CropIfNeededSection):
         longest = round(section.sides * size)
         return _placed(min(width, longest), min(height, longest), width, height, draws)
+    if isinstance(section, ScaledCropSection):
+        scale = section.scales[int(draws[_TRIES] * len(section.scales))]
+        side = max(1, round(min(width, height) / scale))
+        return _placed(side, side, width, height, draws)
     longer = round(size / between(section.ratio, draws[_TRIES]))
     if width >= height:
         return _placed(min(width, longer), min(height, size), width, height, draws)

@@ -11,7 +11,8 @@ an image's probabilities in their order and their sum at 1; what is fitted to ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -19,11 +20,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_probability, check_targets
+from labelstack.support.cores import cores, in_threads
 
 Method = Literal["none", "platt", "isotonic", "beta", "temperature"]
 METHODS: tuple[Method, ...] = ("none", "platt", "isotonic", "beta", "temperature")
 _EDGE = 1e-6  # probabilities are held this far from 0 and 1 before logarithms are taken
 _POOLED_ROWS = 1024
+_LABELS = 32  # whose sums are one piece of work
 _ROUNDS, _STEPS = 20, 25
 _LEAST = 1e-20  # of exclusive labels, whose small probabilities a temperature may raise: 0 alone is taken for it
 _HOTTEST = 20.0  # and its inverse the coldest: beyond, a few rows that happen to be separable would decide
@@ -58,10 +61,13 @@ class Calibration:
         if probability.shape[1] != n_labels:
             raise ValueError(f"P has {probability.shape[1]} labels, the calibration was fitted with {n_labels}")
         out = np.empty(probability.shape, np.float32)
-        rows = max(1, 1_000_000 // n_labels)
-        for start in range(0, len(out), rows):
+        rows = max(1, 500_000 // n_labels)
+
+        def fill(start: int) -> None:
             chunk = probability[start : start + rows]
             out[start : start + rows] = self._isotonic(chunk) if self.method == "isotonic" else self._curve(chunk)
+
+        in_threads(fill, range(0, len(out), rows))
         return out
 
     def _curve(self, P: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -121,8 +127,17 @@ def fit_calibration(Y: ArrayLike, P: ArrayLike, method: Method = "platt") -> Cal
 
 
 @dataclass(frozen=True)
+class _Sums:
+    """Cross-entropy; of each label the falling gradient [terms, n_labels] and Hessian [terms, terms, n_labels]."""
+
+    loss: float
+    gradient: NDArray[np.float64]
+    hessian: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class _Pooled:
-    """Targets ``y`` and logarithms ``x`` [terms, rows, n_labels] of the probabilities, and ``n`` images in each row.
+    """Targets ``y`` and logarithms ``x`` [slopes, rows, labels] of the probabilities, and ``n`` images in each row.
 
     With many images, those with neighbouring probabilities of a label are pooled: hundreds of rows tell as much.
     """
@@ -132,64 +147,83 @@ class _Pooled:
     n: NDArray[np.float64]
 
     @classmethod
-    def of(cls, Y: NDArray[np.float32], P: NDArray[np.float32], slopes: int) -> _Pooled:
+    def of(cls, Y: NDArray[np.floating], P: NDArray[np.float32], slopes: int) -> _Pooled:
         rows = min(len(P), _POOLED_ROWS)
         starts = np.arange(rows) * len(P) // rows
         n = np.diff(np.append(starts, len(P))).astype(np.float64)[:, None]
-        x, y = np.ones((slopes + 1, rows, P.shape[1])), np.empty((rows, P.shape[1]))
-        for first in range(0, P.shape[1], 32):
-            part = slice(first, first + 32)
-            order = np.argsort(P[:, part], axis=0, kind="stable")
-            falling, rising = _logarithms(np.take_along_axis(P[:, part], order, 0))
-            for term, values in enumerate([falling + rising] if slopes == 1 else [falling, rising]):
-                x[term, :, part] = np.add.reduceat(values, starts, axis=0) / n
-            y[:, part] = (
-                np.add.reduceat(np.take_along_axis(Y[:, part], order, 0).astype(np.float64), starts, axis=0) / n
-            )
-        return cls(x, y, n)
+        columns = np.ascontiguousarray(P.T)  # sorting along memory takes half the time
+        order = np.argsort(columns, axis=1, kind="stable")
+        falling, rising = _logarithms(np.take_along_axis(columns, order, 1))
+        logs = [falling + rising] if slopes == 1 else [falling, rising]
+        x = np.stack([np.add.reduceat(values, starts, axis=1).T / n for values in logs])
+        targets = np.take_along_axis(np.ascontiguousarray(Y.T), order, 1).astype(np.float64)
+        return cls(x, np.ascontiguousarray(np.add.reduceat(targets, starts, axis=1).T / n), n)
 
-    def sums(
-        self, shared: NDArray[np.float64], own: NDArray[np.float64]
-    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-        """Cross-entropy; of each label the falling gradient [terms, n_labels] and Hessian [terms, terms, n_labels]."""
-        score = np.tensordot(shared, self.x, 1) + own
-        p = _sigmoid(score)
-        loss = float((self.n * (np.logaddexp(0, score) - self.y * score)).sum())
+    def sums(self, shared: NDArray[np.float64], own: NDArray[np.float64]) -> _Sums:
+        """With the shared slopes and offset and the labels' own offsets [labels]."""
+        score = shared[-1] + own + sum(slope * x for slope, x in zip(shared[:-1], self.x, strict=True))
+        small = np.exp(-np.abs(score))
+        p = 1 / (1 + small)
+        loss = float((self.n * (np.maximum(score, 0) - np.log(p) - self.y * score)).sum())
+        p = np.where(score >= 0, p, 1 - p)
         error, weight = self.n * (self.y - p), self.n * p * (1 - p)
-        gradient = np.einsum("nl,tnl->tl", error, self.x)
-        hessian = np.stack([np.einsum("nl,tnl->tl", weight * left, self.x) for left in self.x])
-        return loss, gradient, hessian
+        slopes, labels = len(self.x), len(own)
+        gradient, hessian = np.empty((slopes + 1, labels)), np.empty((slopes + 1, slopes + 1, labels))
+        gradient[-1], hessian[-1, -1] = error.sum(axis=0), weight.sum(axis=0)
+        for i, x in enumerate(self.x):
+            gradient[i] = np.einsum("nl,nl->l", error, x)
+            weighted = weight * x
+            hessian[i, -1] = hessian[-1, i] = weighted.sum(axis=0)
+            for j in range(i + 1):
+                hessian[i, j] = hessian[j, i] = np.einsum("nl,nl->l", weighted, self.x[j])
+        return _Sums(loss, gradient, hessian)
 
 
-def _fit_curve(Y: NDArray[np.float32], P: NDArray[np.float32], slopes: int) -> NDArray[np.float64]:
+def _fit_curve(Y: NDArray[np.floating], P: NDArray[np.float32], slopes: int) -> NDArray[np.float64]:
     """Slopes, shared offset and labels' offsets; the offsets' variance by expectation-maximisation."""
-    data = _Pooled.of(Y, P, slopes)
-    shared, own, variance = np.array([1.0] * slopes + [0.0]), np.zeros(P.shape[1]), 0.1
-    for _ in range(_ROUNDS):
-        shared, own, sharpness = _newton(data, shared, own, variance)
-        before = variance
-        variance = max(float(np.mean(own**2 + 1 / (sharpness + 1 / variance))), 1e-4)
-        if abs(variance - before) < 0.02 * before:
-            break
+    parts = [slice(first, first + _LABELS) for first in range(0, P.shape[1], _LABELS)]
+    pooled = in_threads(lambda part: _Pooled.of(Y[:, part], P[:, part], slopes), parts)
+
+    def sums(shared: NDArray[np.float64], own: NDArray[np.float64]) -> _Sums:
+        of = list(each(lambda i: pooled[i].sums(shared, own[parts[i]]), range(len(parts))))
+        return _Sums(
+            sum(one.loss for one in of),
+            np.concatenate([one.gradient for one in of], axis=1),
+            np.concatenate([one.hessian for one in of], axis=2),
+        )
+
+    with ThreadPoolExecutor(cores()) as pool:
+        each = pool.map if len(parts) > 1 and cores() > 1 else map
+        shared, own, variance = np.array([1.0] * slopes + [0.0]), np.zeros(P.shape[1]), 0.1
+        at = sums(shared, own)
+        for _ in range(_ROUNDS):
+            shared, own, at = _newton(sums, at, shared, own, variance)
+            before = variance
+            variance = max(float(np.mean(own**2 + 1 / (at.hessian[-1, -1] + 1 / variance))), 1e-4)
+            if abs(variance - before) < 0.02 * before:
+                break
     both = np.broadcast_to(shared[:-1, None], (2, P.shape[1]))  # Platt's one slope counts for both logarithms
     return np.vstack([both, shared[-1] + own])
 
 
 def _newton(
-    data: _Pooled, shared: NDArray[np.float64], own: NDArray[np.float64], variance: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    sums: Callable[[NDArray[np.float64], NDArray[np.float64]], _Sums],
+    at: _Sums,
+    shared: NDArray[np.float64],
+    own: NDArray[np.float64],
+    variance: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], _Sums]:
     """Most likely slopes and offset (weak prior: slopes near 1) and labels' offsets (prior: 0 ± √variance)."""
     slopes = len(shared) - 1
     centre, pull = np.array([1.0] * slopes + [0.0]), np.array([1.0] * slopes + [1e-6])
 
-    def value_at(shared: NDArray[np.float64], own: NDArray[np.float64]) -> tuple[float, Any, Any]:
-        loss, gradient, hessian = data.sums(shared, own)
-        penalty = (pull * (shared - centre) ** 2).sum() / 2 + (own**2).sum() / (2 * variance)
-        return loss + float(penalty), gradient, hessian
+    def penalised(found: _Sums, shared: NDArray[np.float64], own: NDArray[np.float64]) -> float:
+        return found.loss + float((pull * (shared - centre) ** 2).sum() / 2 + (own**2).sum() / (2 * variance))
 
-    value, gradient, hessian = value_at(shared, own)
+    value = penalised(at, shared, own)
     for _ in range(_STEPS):
         # The labels' offsets enter the Hessian on its diagonal only, so they are eliminated.
+        gradient, hessian = at.gradient, at.hessian
         diagonal = hessian[-1, -1] + 1 / variance
         cross, rest = hessian[:, -1] / diagonal, gradient[-1] - own / variance
         system = hessian.sum(axis=2) + np.diag(pull) - cross @ hessian[:, -1].T
@@ -200,15 +234,15 @@ def _newton(
         while scale > 1e-4:
             trial = shared + scale * step
             trial[:-1] = np.maximum(trial[:-1], 0.01)  # a higher probability never becomes a lower one
-            found = value_at(trial, own + scale * own_step)
-            if found[0] <= value:
-                shared, own = trial, own + scale * own_step
-                value, gradient, hessian = found
+            found = sums(trial, own + scale * own_step)
+            reached = penalised(found, trial, own + scale * own_step)
+            if reached <= value:
+                shared, own, value, at = trial, own + scale * own_step, reached, found
                 break
             scale /= 4
         if before - value <= 1e-7 * abs(value):
             break
-    return shared, own, hessian[-1, -1]
+    return shared, own, at
 
 
 def fit_temperature(Y: NDArray[Any], P: NDArray[np.float32], usual: float | None = None) -> float:

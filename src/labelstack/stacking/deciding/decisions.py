@@ -24,6 +24,7 @@ from labelstack.stacking.deciding.group_limits import GroupLimit, apply_limits, 
 from labelstack.stacking.deciding.label_counts import count_distribution, fit_count_weights, largest_count
 from labelstack.stacking.deciding.one_threshold import mean_of_folds, of_mean_count
 from labelstack.stacking.folds import assign_folds
+from labelstack.stacking.sampling import some_rows
 from labelstack.support.errors import UserError
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -142,7 +143,8 @@ def fit_decision(
     ----------
     Y : 0/1 [n, n_labels], or soft labels, true from one half
     P : float [n, n_labels] in 0 … 1, out-of-fold
-    settings, metric : sections of params.yaml; None: their defaults
+    settings, metric : sections of params.yaml; None: their defaults. Of more than ``settings.rows`` rows, so many are
+        drawn to choose on
     strategy : instead of ``settings.strategy``
     groups : for each label the name of its group, for ``per_group``
     asked : the label group that each row knows, of which it has one label; None: rows know all labels
@@ -160,6 +162,11 @@ def fit_decision(
     name = strategy or settings.strategy
     if name not in (*STRATEGIES, ARGMAX, "auto"):
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, {ARGMAX} or auto, not {name!r}")
+    if settings.rows is not None and len(probability) > settings.rows:
+        some = np.arange(len(probability))[some_rows(len(probability), settings.rows)]
+        probability, Y = probability[some], np.asarray(Y)[some]
+        folds = None if folds is None else np.asarray(folds)[some]
+        asked = None if asked is None else asked.where(some)
     if asked is not None:
         return _of_groups(np.asarray(Y) >= 0.5, probability, settings, asked)
     if name == "auto":

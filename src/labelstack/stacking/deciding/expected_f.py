@@ -9,18 +9,22 @@ label i taken out again.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_probability
 from labelstack.stacking.deciding.label_counts import count_distribution, largest_count
+from labelstack.support.cores import in_threads
 
 _CELLS = 1_000_000  # float64 numbers in one work array
 _FIRST = 8  # most probable labels that are looked at first
+_TOP = 64  # most probable labels that are sorted, of more than twice as many
 
 
 def decode(P: ArrayLike, beta: float = 1.0, log_weights: ArrayLike | None = None) -> NDArray[np.bool_]:
-    """The label set of each image with the largest expected F-beta, exactly.
+    """The label set of each image with the largest expected F-beta, exactly (of more than 128 labels, to 1e-7).
 
     Parameters
     ----------
@@ -40,23 +44,54 @@ def decode(P: ArrayLike, beta: float = 1.0, log_weights: ArrayLike | None = None
     given = np.zeros(probability.shape, np.bool_)
     by_count = np.argsort(probability.sum(axis=1), kind="stable")  # images of a chunk need equally many counts
     rows = max(1, min(4096, _CELLS // (4 * probability.shape[1])))
-    for start in range(0, len(given), rows):
+
+    def one(start: int) -> None:
         chunk = by_count[start : start + rows]
-        order = np.argsort(-probability[chunk], axis=1, kind="stable")
-        ranked = np.take_along_axis(probability[chunk], order, 1).astype(np.float64)
-        first = np.arange(order.shape[1]) < _sizes(ranked, beta, log_weights)[:, None]
+        p = probability[chunk]
+        if p.shape[1] > _TOP * 2:
+            chunk = chunk[_decode_top(p, chunk, given, beta, log_weights)]
+            p = probability[chunk]
+        order = np.argsort(-p, axis=1, kind="stable")
+        ranked = np.take_along_axis(p, order, 1).astype(np.float64)
+        first = np.arange(order.shape[1]) < _sizes(ranked, p, beta, log_weights)[0][:, None]
         given[chunk[:, None], order] = first
+
+    in_threads(one, range(0, len(given), rows))
     return given
 
 
-def _sizes(p: NDArray[np.float64], beta: float, log_weights: ArrayLike | None) -> NDArray[np.int64]:
-    """How many of its most probable labels each image gets, int64 [n]; ``p`` [n, n_labels] falls in each row.
+def _decode_top(
+    P: NDArray[np.float32], rows: NDArray[np.int64], given: NDArray[np.bool_], beta: float, log_weights: Any
+) -> NDArray[np.int64]:
+    """Give the rows their best sets among their most probable labels; which of them need a look at all labels."""
+    top = np.sort(np.argpartition(-P, _TOP - 1, axis=1)[:, :_TOP], axis=1)
+    values = np.take_along_axis(P, top, 1)
+    by_value = np.argsort(-values, axis=1, kind="stable")  # of equally probable labels the first
+    order, ranked = np.take_along_axis(top, by_value, 1), np.take_along_axis(values, by_value, 1)
+    sizes, certain = _sizes(ranked.astype(np.float64), P, beta, log_weights)
+    last = np.take_along_axis(ranked, np.maximum(sizes - 1, 0)[:, None], 1)[:, 0]
+    certain &= (sizes == 0) | (last > ranked[:, -1])  # as probable a label may have been left out
+    given[rows[certain, None], order[certain]] = np.arange(_TOP) < sizes[certain, None]
+    return np.flatnonzero(~certain)
+
+
+def _sizes(
+    p: NDArray[np.float64], P: NDArray[np.float32], beta: float, log_weights: ArrayLike | None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """How many of its most probable labels each image gets, int64 [n], and whether none outside ``p`` may be missing.
 
     The first labels are looked at; images whose best set may be larger are looked at again with twice as many.
+
+    Parameters
+    ----------
+    p : [n, labels] the most probable labels, or all, falling in each row
+    P : [n, n_labels] all labels
     """
-    n, n_labels = p.shape
-    most = largest_count(p)
-    counts = count_distribution(p, most)
+    n, known_labels = p.shape
+    if not n:
+        return np.zeros(0, np.int64), np.ones(0, np.bool_)
+    most = largest_count(P)
+    counts = count_distribution(P, most)
     if log_weights is None:
         tilted = np.ones_like(counts)
     else:
@@ -64,26 +99,29 @@ def _sizes(p: NDArray[np.float64], beta: float, log_weights: ArrayLike | None) -
         log_g = known[np.minimum(np.arange(most + 1), len(known) - 1)]
         scale = np.log(np.maximum(counts, 1e-300)) + log_g
         tilted = np.exp(log_g - scale.max(axis=1, keepdims=True))  # the norm does not change which k is best
-    sizes = np.zeros(n, np.int64)
-    left, width = np.arange(n), min(_FIRST, n_labels)
+    sizes, sure = np.zeros(n, np.int64), np.ones(n, np.bool_)
+    left, width = np.arange(n), min(_FIRST, known_labels)
     while len(left):
         unsure = []
         rows = max(1, _CELLS // (width * (most + 1)))
         for start in range(0, len(left), rows):
             chunk = left[start : start + rows]
-            sizes[chunk], certain = _best_of_first(p[chunk], counts[chunk], tilted[chunk], width, beta)
+            sizes[chunk], certain = _best_of_first(p[chunk, :width], P.shape[1], counts[chunk], tilted[chunk], beta)
             unsure.append(chunk[~certain])
         left = np.concatenate(unsure)
-        width = min(2 * width, n_labels)
-    return sizes
+        if width == known_labels:
+            sure[left] = False
+            break
+        width = min(2 * width, known_labels)
+    return sizes, sure
 
 
 def _best_of_first(
-    p: NDArray[np.float64], counts: NDArray[np.float64], tilt: NDArray[np.float64], width: int, beta: float
+    p: NDArray[np.float64], n_labels: int, counts: NDArray[np.float64], tilt: NDArray[np.float64], beta: float
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The best k up to ``width``, and whether no larger k can be better."""
-    n_labels, most = p.shape[1], counts.shape[1] - 1
-    joint = _joint(p[:, :width], counts) * tilt[:, None, 1:]
+    """The best k up to the number of labels in ``p``, and whether no larger k can be better."""
+    width, most = p.shape[1], counts.shape[1] - 1
+    joint = _joint(p, counts) * tilt[:, None, 1:]
     s = np.arange(1, most + 1, dtype=np.float64)
     share = 1 / (beta**2 * s + np.arange(1, n_labels + 1, dtype=np.float64)[:, None])  # [k, s]
     sums = np.cumsum(joint, axis=1)

@@ -16,10 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from labelstack.params.stackers import section_of
 from labelstack.stacking.array_checks import check_cube, check_targets
+from labelstack.stacking.cells import row_blocks
+from labelstack.stacking.sampling import some_rows
 from labelstack.support.archive import read_archive, write_archive
 from labelstack.support.errors import UserError
 from labelstack.support.storage import read_json, replacing_dir, write_json
 
+CELLS = 40_000_000  # numbers of a cube that are answered together
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -30,6 +33,7 @@ class ArrayStacker(BaseEstimator, ABC):  # type: ignore[misc]
     """
 
     kind: ClassVar[str]
+    learns: ClassVar[bool] = True  # whether a fit looks at its rows
 
     @abstractmethod
     def _learn(self, cube: NDArray[np.float32], targets: NDArray[np.float32], progress: str) -> Arrays:
@@ -47,7 +51,8 @@ class ArrayStacker(BaseEstimator, ABC):  # type: ignore[misc]
         section_of(self.kind).model_validate({"kind": self.kind, **self.get_params()}, strict=False)
         values = check_cube(cube)
         targets = check_targets(Y, (values.shape[0], values.shape[2]))
-        self.arrays_ = self._learn(values, targets, progress)
+        some = some_rows(len(values), self.get_params().get("rows"))
+        self.arrays_ = self._learn(values[some], targets[some], progress)
         self.shape_ = (values.shape[1], values.shape[2])
         return self
 
@@ -55,7 +60,10 @@ class ArrayStacker(BaseEstimator, ABC):  # type: ignore[misc]
         """Probabilities float32 [n, n_labels] for a cube with the models and labels of the fit."""
         check_is_fitted(self, "arrays_")
         values = check_cube(cube, fitted=self.shape_)
-        return np.clip(self._answer(values, self.arrays_), 0, 1).astype(np.float32)
+        answer = np.empty((len(values), values.shape[2]), np.float32)
+        for rows in row_blocks(len(values), values[0].size, CELLS):
+            answer[rows] = np.clip(self._answer(values[rows], self.arrays_), 0, 1)
+        return answer
 
     def save(self, directory: str | Path) -> None:
         """Write ``arrays.zip`` (one ``.npy`` for each array) and ``config.json``; equal stackers give equal bytes."""
@@ -107,6 +115,6 @@ class ArrayStacker(BaseEstimator, ABC):  # type: ignore[misc]
             "kind": self.kind,
             "n_models": self.shape_[0],
             "n_labels": self.shape_[1],
-            "params": self.get_params(),
+            "params": {name: value for name, value in self.get_params().items() if (name, value) != ("rows", None)},
             "arrays": list(self.arrays_),
         }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -11,7 +12,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from labelstack.stacking.stackers.array_stacker import Arrays, ArrayStacker
-from labelstack.stacking.stackers.logit_features import Context, Floats, LogitColumns, logits, own_inputs, rivals
+from labelstack.stacking.stackers.logit_features import (
+    Context,
+    Floats,
+    LogitColumns,
+    SharedColumns,
+    logits,
+    own_inputs,
+    rivals,
+    spread,
+)
 from labelstack.stacking.stackers.newton import LOGISTIC, SQUARED, Family, fit_labels, fit_shared, leave_one_out
 from labelstack.support.cores import cores
 from labelstack.support.progress import bar
@@ -20,6 +30,7 @@ _STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _CONTEXTS = (0.1, 0.5)  # tried beside 0.25
 _CHOICE_ROWS, _CHOICE_LABELS = 3000, 128  # that a strength is chosen on; it tells how labels differ, not how many
 _FIRST_STEPS, _CHOICE_STEPS = 10, 4  # Newton steps, from zero and from the weights of the neighbouring strength
+_FEW_CELLS = 100_000  # images × labels on which weights that all labels share are found roughly
 _T = TypeVar("_T")
 
 
@@ -38,7 +49,9 @@ class _LinearStacker(ArrayStacker):
         context_rank: int,
         strength: float | None,
         clip: float,
+        rows: int | None,
     ) -> None:
+        self.rows = rows
         self.inputs = inputs
         self.pooled = pooled
         self.rivals = rivals
@@ -53,21 +66,23 @@ class _LinearStacker(ArrayStacker):
 
     def _fit(self, cube: NDArray[np.float32], Y: Floats, progress: str) -> Arrays:
         own = own_inputs(cube, self.inputs, self.clip)
-        arrays: Arrays = {"scale": own.std(axis=(0, 1), dtype=np.float64) + 1e-6, "prior": self._link(_priors(Y))}
+        arrays: Arrays = {"scale": spread(own), "prior": self._link(_priors(Y))}
         own /= arrays["scale"].astype(np.float32)
         if self.pooled:
             arrays["first"] = self._pool(own, Y, arrays)
         z = self._first_logits(cube, own, arrays)
         if self.rivals:
             extra = rivals(z)
-            arrays["rival_scale"] = extra.std(axis=(0, 1), dtype=np.float64) + 1e-6
-            own = np.concatenate([own, extra / arrays["rival_scale"].astype(np.float32)], axis=2)
+            arrays["rival_scale"] = spread(extra)
+            extra /= arrays["rival_scale"].astype(np.float32)
+            own = np.concatenate([own, extra], axis=2)
+            del extra
         centre = self._pool(own, Y, arrays) if self.pooled else np.zeros(own.shape[2] + 2)
         shared = None
         if self.context != 0:
             learnt = Context.of(z, self.context_rank)
             arrays |= {"context_mean": learnt.mean, "context_scale": learnt.scale, "directions": learnt.directions}
-            shared = learnt(z)
+            shared = SharedColumns(learnt(z))
         columns = LogitColumns(own, shared)
         offsets = _shared_part(own, centre, arrays["prior"])
         deviations, chosen = self._deviations(columns, Y, offsets, progress)
@@ -84,18 +99,25 @@ class _LinearStacker(ArrayStacker):
 
         A weak penalty draws them to equal weights for the models, which matters for few rows only.
         """
-        columns = LogitColumns(own)
         centre = np.zeros(own.shape[2] + 2)
         centre[: len(arrays["scale"])] = arrays["scale"] / len(arrays["scale"])
         penalty = np.ones(len(centre))
 
-        def blocks() -> Iterable[tuple[Floats, Floats]]:
-            for labels in columns.blocks():
-                x = columns.of(labels)
-                prior = np.broadcast_to(arrays["prior"][labels, None, None], (*x.shape[:2], 1))
-                yield np.concatenate([x[:, :, :-1], prior, x[:, :, -1:]], axis=2), Y[labels]
+        def pieces(every: int) -> list[Callable[[], tuple[Floats, Floats]]]:
+            some = own[:, ::every]
 
-        return fit_shared(blocks, penalty, centre, self.family)
+            def piece(labels: slice) -> tuple[Floats, Floats]:
+                x = np.ones((*some[labels].shape[:2], len(centre)))
+                x[:, :, :-2] = some[labels]
+                x[:, :, -2] = arrays["prior"][labels, None]
+                return x, Y[labels, ::every]
+
+            return [partial(piece, labels) for labels in LogitColumns(some).blocks()]
+
+        start = None
+        if Y.size > _FEW_CELLS:  # most of the way on some of the images
+            start = fit_shared(pieces(-(-Y.size // _FEW_CELLS)), penalty, centre, self.family, tolerance=1e-3)
+        return fit_shared(pieces(1), penalty, centre, self.family, start=start)
 
     def _first_logits(self, cube: NDArray[np.float32], own: NDArray[np.float32], arrays: Arrays) -> Floats:
         """Logits [n, n_labels] that say what the image's labels are before any label has weights of its own."""
@@ -202,6 +224,7 @@ class LogisticStacker(_LinearStacker):
     context_rank : with more labels than this, the context is cut down to so many directions
     strength : variance allowed to weights, scikit-learn's C; None: one of 0.0003 … 3 is chosen
     clip : probabilities are clipped to clip … 1 − clip before logits are taken
+    rows : images that are learnt from at most, drawn from those of the fit; None: all
 
     Notes
     -----
@@ -223,6 +246,7 @@ class LogisticStacker(_LinearStacker):
         context_rank: int = 40,
         strength: float | None = None,
         clip: float = 1e-3,
+        rows: int | None = None,
     ) -> None:
         super().__init__(
             inputs=inputs,
@@ -232,6 +256,7 @@ class LogisticStacker(_LinearStacker):
             context_rank=context_rank,
             strength=strength,
             clip=clip,
+            rows=rows,
         )
 
 
@@ -255,6 +280,7 @@ class RidgeStacker(_LinearStacker):
         context_rank: int = 40,
         strength: float | None = None,
         clip: float = 1e-3,
+        rows: int | None = None,
     ) -> None:
         super().__init__(
             inputs=inputs,
@@ -264,6 +290,7 @@ class RidgeStacker(_LinearStacker):
             context_rank=context_rank,
             strength=strength,
             clip=clip,
+            rows=rows,
         )
 
 
@@ -298,5 +325,7 @@ def _descend(values: Sequence[float], loss: Callable[[float], float]) -> None:
 
 def _each(work: Callable[[slice], _T], blocks: list[slice], description: str) -> list[_T]:
     """Results of all blocks in their order, computed on all cores."""
+    if cores() < 2:
+        return list(bar(map(work, blocks), total=len(blocks), desc=description, unit="block"))
     with ThreadPoolExecutor(cores()) as pool:
         return list(bar(pool.map(work, blocks), total=len(blocks), desc=description, unit="block"))

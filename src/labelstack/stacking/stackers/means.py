@@ -28,6 +28,7 @@ class MeanStacker(ArrayStacker):
     """
 
     kind = "mean"
+    learns = False
 
     def __init__(self, *, space: str = "probability") -> None:
         self.space = space
@@ -47,9 +48,16 @@ class RankMeanStacker(ArrayStacker):
     Each model's probability of a label becomes the share of fitted rows that lie below it; the mean of the shares is
     answered with the quantile of the models' mean at that share, so that labels remain comparable. Models that are
     poorly calibrated do no harm. Of more than 1,001 fitted rows, so many quantiles are kept.
+
+    Parameters
+    ----------
+    rows : images that are learnt from at most, drawn from those of the fit; None: all
     """
 
     kind = "rank_mean"
+
+    def __init__(self, *, rows: int | None = None) -> None:
+        self.rows = rows
 
     def _learn(self, cube: NDArray[np.float32], targets: NDArray[np.float32], progress: str) -> Arrays:
         return {"models": _quantiles(cube), "mean": _quantiles(cube.mean(axis=1, keepdims=True))[0]}
@@ -86,11 +94,20 @@ class WeightedMeanStacker(_Weighted):
     objective : ``log_loss``, a convex problem that SLSQP solves; or ``f``, F-beta at the best single threshold, looked
         for from there by Nelder and Mead's method and kept where it is higher
     metric, beta : which F-score, for ``f``
+    rows : images that are learnt from at most, drawn from those of the fit; None: all
     """
 
     kind = "weighted_mean"
 
-    def __init__(self, *, objective: str = "log_loss", metric: Average = "samples", beta: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        objective: str = "log_loss",
+        metric: Average = "samples",
+        beta: float = 1.0,
+        rows: int | None = None,
+    ) -> None:
+        self.rows = rows
         self.objective = objective
         self.metric = metric
         self.beta = beta
@@ -121,11 +138,15 @@ class GreedyStacker(_Weighted):
     ----------
     step : weights are multiples of 1 / round(1 / step)
     metric, beta : the F-score at its best single threshold that is maximised
+    rows : images that are learnt from at most, drawn from those of the fit; None: all
     """
 
     kind = "greedy"
 
-    def __init__(self, *, step: float = 0.05, metric: Average = "samples", beta: float = 1.0) -> None:
+    def __init__(
+        self, *, step: float = 0.05, metric: Average = "samples", beta: float = 1.0, rows: int | None = None
+    ) -> None:
+        self.rows = rows
         self.step = step
         self.metric = metric
         self.beta = beta
@@ -145,11 +166,13 @@ class PerLabelWeightsStacker(_Weighted):
     Parameters
     ----------
     shrinkage : how many images the shared weights count for; 0: each label alone
+    rows : images that are learnt from at most, drawn from those of the fit; None: all
     """
 
     kind = "per_label_weights"
 
-    def __init__(self, *, shrinkage: float = 50.0) -> None:
+    def __init__(self, *, shrinkage: float = 50.0, rows: int | None = None) -> None:
+        self.rows = rows
         self.shrinkage = shrinkage
 
     def _learn(self, cube: NDArray[np.float32], targets: NDArray[np.float32], progress: str) -> Arrays:

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from labelstack.params.stackers import XGBoostStackerSection
 from labelstack.stacking.array_checks import check_cube, check_targets
+from labelstack.stacking.sampling import some_rows
 from labelstack.stacking.stackers.xgb_features import TreeColumns, fit_base, related_labels
 from labelstack.stacking.stackers.xgb_training import TreeTraining, each_label, thread_count
 from labelstack.support.archive import read_archive, write_archive
@@ -47,6 +48,7 @@ class XGBoostStacker(BaseEstimator):  # type: ignore[misc]
     min_positives : a label with fewer positives or fewer negatives gets no trees
     device : ``cpu`` or ``cuda``; the latter needs a build of XGBoost for GPUs, and trains one label at a time
     seed : of the subsampling and of held-out rows
+    rows : images that are learnt from at most, drawn from those of the fit; None: all
     n_jobs : labels trained at a time, None for one on each core; does not change the result
 
     Notes
@@ -77,8 +79,10 @@ class XGBoostStacker(BaseEstimator):  # type: ignore[misc]
         min_positives: int = 2,
         device: str = "cpu",
         seed: int = 0,
+        rows: int | None = None,
         n_jobs: int | None = None,
     ) -> None:
+        self.rows = rows
         self.features = features
         self.top_k = top_k
         self.base = base
@@ -106,6 +110,8 @@ class XGBoostStacker(BaseEstimator):  # type: ignore[misc]
         XGBoostStackerSection(**self._params())
         values = check_cube(cube)
         targets = check_targets(Y, (values.shape[0], values.shape[2]))
+        some = some_rows(len(values), self.rows)
+        values, targets = values[some], targets[some]
         n_labels = values.shape[2]
         self.shape_ = (values.shape[1], n_labels)
         self.related_ = related_labels(values, targets, self.top_k if self.features == "own+top_k" else 0)
@@ -177,8 +183,9 @@ class XGBoostStacker(BaseEstimator):  # type: ignore[misc]
         return digest.hexdigest()
 
     def _params(self) -> dict[str, Any]:
-        """What decides the result: all but the number of threads."""
-        return {name: value for name, value in self.get_params().items() if name != "n_jobs"}
+        """What decides the result: all but the number of threads; ``rows`` where there is a limit."""
+        params: dict[str, Any] = self.get_params()
+        return {name: value for name, value in params.items() if name != "n_jobs" and (name, value) != ("rows", None)}
 
     def _booster_params(self) -> dict[str, Any]:
         import xgboost

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.stacking.stackers.newton import fit_labels
+from labelstack.stacking.stackers.newton import Floats, fit_labels
+from labelstack.support.cores import in_threads
 
 _LOGIT_LIMIT = 1e-4  # probabilities are kept this far from 0 and 1 before the logit
 _SLOPE_PENALTY, _SHIFT_PENALTY = 1.0, 1e-3
+_BLOCK = 400_000  # numbers of one batch of regressions
 _GRID = 2.0**16  # sums of products of multiples of 1 / _GRID are exact up to 2**20 images, in whatever order
 
 
@@ -32,16 +34,19 @@ class TreeColumns:
     ) -> None:
         self.cube, self.features, self.related, self.base = cube, features, related, base
         self.means = cube.mean(axis=1) if base is not None or features in ("own+context", "own+top_k") else None
+        self._own = cube if features == "all" else np.ascontiguousarray(cube.transpose(2, 1, 0))
+        self._means = np.ascontiguousarray(self.means.T) if features == "own+top_k" and self.means is not None else None
 
     def of(self, label: int) -> NDArray[np.float32]:
         """Float32 [n, n_features], contiguous."""
         if self.features == "all":
             return np.ascontiguousarray(self.cube).reshape(len(self.cube), -1)
-        own = np.ascontiguousarray(self.cube[:, :, label])
+        own = self._own[label].T
         if self.features == "own" or self.means is None:
-            return own
-        added = self.means if self.features == "own+context" else self.means[:, [label, *self.related[label]]]
-        return np.hstack([own, added])
+            return np.ascontiguousarray(own)
+        if self._means is None:
+            return np.hstack([own, self.means])
+        return np.ascontiguousarray(np.vstack([self._own[label], self._means[[label, *self.related[label]]]]).T)
 
     def margin(self, label: int) -> NDArray[np.float32] | None:
         """Logit float32 [n] that the trees of a label correct, None where they start from the prior."""
@@ -86,13 +91,17 @@ def fit_base(cube: NDArray[np.float32], targets: NDArray[np.float32]) -> NDArray
     The slope is held near 1 by a ridge penalty, so that a label with few positives gets little more than a shift.
     """
     penalty = np.array([_SLOPE_PENALTY, _SHIFT_PENALTY])
-    base = np.empty((targets.shape[1], 2), np.float32)
-    for label in range(len(base)):
-        logit = _logit(cube[:, :, label].mean(axis=1)).astype(np.float64)
-        columns = np.column_stack([logit, np.ones_like(logit)])
-        answers = targets[None, :, label].astype(np.float64)
-        base[label] = fit_labels(columns[None], answers, penalty, logit[None])[0] + (1, 0)
-    return base
+    means, n_labels = cube.mean(axis=1), targets.shape[1]
+
+    def fit(first: int) -> Floats:
+        part = slice(first, first + step)
+        logit = np.ascontiguousarray(_logit(means[:, part]).T, np.float64)
+        columns = np.stack([logit, np.ones_like(logit)], axis=2)
+        answers = np.ascontiguousarray(targets[:, part].T, np.float64)
+        return fit_labels(columns, answers, penalty, logit) + np.array([1.0, 0.0])
+
+    step = max(1, _BLOCK // (2 * len(means)))
+    return np.concatenate(in_threads(fit, range(0, n_labels, step))).astype(np.float32)
 
 
 def _logit(p: NDArray[np.float32]) -> NDArray[np.float32]:

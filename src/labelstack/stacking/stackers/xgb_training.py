@@ -85,7 +85,10 @@ class TreeTraining:
             matrix.set_weight(np.where(held, 0, 1).astype(np.float32))
             rounds = self._best_rounds(matrix, y[held], held)
             matrix.set_weight(np.ones(len(y), np.float32))
-        booster = xgboost.train(self.settings, matrix, num_boost_round=rounds)
+        booster = xgboost.Booster(self.settings, [matrix])  # what ``xgboost.train`` does, without its callbacks
+        for done in range(rounds):
+            booster.update(matrix, done)
+        booster.reset()
         booster.set_param({"device": "cpu", "nthread": 1})  # to predict; a loaded booster does the same
         return booster
 

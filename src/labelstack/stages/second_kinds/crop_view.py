@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def boxes(params: Params, section: SecondRoundSection, manifests: Mapping[str, pd.DataFrame]) -> dict[str, Boxes]:
     """Boxes by split and row id, the margin added; raise ``InputProblems`` with all faults of the file."""
     crop = cast(CropSection, section)
+    if crop.boxes is None:  # they come when the first networks are trained
+        return {}
     found = read_boxes(Path(params.dataset.root) / crop.boxes, crop.units, manifests)
     return {
         split: {row: box.widened(crop.margin) for row, box in of_split.items()} for split, of_split in found.items()

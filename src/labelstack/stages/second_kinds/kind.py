@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from labelstack.params import Params
 from labelstack.params.second_round import SecondRoundSection
-from labelstack.stages.rows import Rows
+from labelstack.stages.rows import MoreRows, Rows
 from labelstack.support.box import Boxes
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from labelstack.stages.members import Network
+    from labelstack.stages.trained import Trained
 
 View = Callable[[Params, SecondRoundSection, Mapping[str, "pd.DataFrame"]], Mapping[str, Boxes]]
 
@@ -40,12 +43,31 @@ class SecondKind:
         """
         return None
 
+    def boxes(self) -> Mapping[str, Boxes] | None:
+        """Which part of each image is seen, by split and row id, where the networks it begins with say so.
+
+        None: what the stage `views` wrote.
+        """
+        return None
+
     def targets(self, rows: Rows) -> NDArray[np.float32] | None:
         """What is learned of rows of train, float32 [n, n_labels], where a kind knows better than base models do.
 
         NaN is a label that is not known and counts nothing. None: what base models learn of them, their labels.
         """
         return None
+
+    def made(self, own: Network, rows: Rows) -> Trained | None:
+        """Write the network of a fold from its rows, where it is not trained; None: it is."""
+        return None
+
+    def more(self, rows: Rows) -> MoreRows | None:
+        """Test rows to learn from besides rows of train; None: there are none."""
+        return None
+
+    def numbers(self, rows: Rows) -> dict[str, float]:
+        """What is worth knowing of its targets, for the network's MLflow run."""
+        return {}
 
 
 def whole(params: Params, section: SecondRoundSection, manifests: Mapping[str, pd.DataFrame]) -> dict[str, Boxes]:

@@ -55,19 +55,20 @@ def compute(params: Params) -> Assigned:
         When a split has no image, or there are fewer rows (or sources) than folds.
     """
     train, audit = _set_aside(params, _with_sources(params, read_rows("train")))
+    asked = _asked_of_test()
     if params.by_fold:
         stacking = train = _frequent(params, whole := train)
         folds = _folds(params, train)
         for fold in range(params.folds.k):
             own = folds == fold
             write_fitted(str(fold), _by_fold(params, train, own))
-            write_asked(str(fold), Asked(Part("train", train.row_id[own]), audit))
+            write_asked(str(fold), Asked(Part.of(train.where(own)), audit, asked))
     else:
         whole = _with_sources(params, read_rows(stacking_split(params)))
         stacking = _frequent(params, whole)
         folds = _folds(params, stacking)
         write_fitted(ALL, _fitted(params, train))
-        write_asked(ALL, Asked(Part(stacking.split, stacking.row_id), audit))
+        write_asked(ALL, Asked(Part.of(stacking), audit, asked))
     write_stacking(stacking.row_id, folds)
     write_audit(audit)
     sources = None if stacking.source is None else len(np.unique(stacking.source))
@@ -88,11 +89,11 @@ def _set_aside(params: Params, train: Rows) -> tuple[Rows, Part | None]:
                 f"dataset.audit: is {share:g}, and the {len(validation):,} validation images are the audit already "
                 "(base_models has a network a fold, so they are not needed for stacking): set it to 0"
             )
-        return train, Part("validation", validation.row_id)
+        return train, Part.of(validation)
     if not share:
         return train, None
     audited = choose_share(train.Y, share, params.seed, train.source)
-    return train.where(~audited), Part("train", train.row_id[audited])
+    return train.where(~audited), Part.of(train.where(audited))
 
 
 def _fitted(params: Params, rows: Rows) -> Fitted:
@@ -162,6 +163,17 @@ def _with_sources(params: Params, rows: Rows) -> Rows:
     group = _beside(rows, "group").astype(str)
     alone = np.char.add("\n", np.arange(len(rows)).astype(str))  # no cell of a file holds a line end
     return replace(rows, source=np.where(group == "", alone, group))
+
+
+def _asked_of_test() -> Part | None:
+    """Test rows and the label group that each asks for; None where they ask for all."""
+    import pandas as pd
+
+    table = pd.read_parquet(paths.BESIDE)
+    if "known" not in table:
+        return None
+    test = table[table["split"] == "test"]
+    return Part("test", test["row_id"].to_numpy(np.int64), test["known"].to_numpy(np.str_))
 
 
 def _beside(rows: Rows, column: str) -> NDArray[Any]:

@@ -15,13 +15,15 @@ from labelstack.predictions import Predictions, read_predictions, write_predicti
 from labelstack.scoring.metric import metric_of
 from labelstack.stacking.blend_file import FileMember, write_blend_file
 from labelstack.stacking.crossfit import CrossFitted, fit_blend, scores, strategy_scores
+from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stacking.fold_predictions import FoldPredictions
 from labelstack.stacking.group_worth import group_worth
-from labelstack.stacking.mixing import Mix
+from labelstack.stacking.mixing import Mix, PlainMix
+from labelstack.stacking.student_weights import student_weights
 from labelstack.stages import paths
 from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
-from labelstack.stages.fold_files import read_stacking
+from labelstack.stages.fold_files import read_audit, read_stacking
 from labelstack.stages.label_sets import save_decision
 from labelstack.stages.members import THE_BLEND, blended, oof_files
 from labelstack.stages.rows import Rows, label_table
@@ -101,37 +103,74 @@ def compute(params: Params) -> Mixed:
     """Write models/ensemble (blend, as YAML too, thresholds), blended predictions, metrics/{blend,decisions}.json."""
     stacking, labels = read_stacking(params), label_table()
     rows, folds = stacking.rows, stacking.folds
-    members = fold_predictions(params, rows.row_id)
+    everyone = fold_predictions(params, rows.row_id)
+    members = {name: one for name, one in everyone.items() if name not in params.flattered}
     test = new_predictions(params, "test")
     test_id = next(iter(test.values())).image_id
     chosen = choices(params, labels, rows)
     new = {name: p.rows_of(test_id) for name, p in test.items()} if params.thresholds.by_new_images else None
-    mixed = fit_blend(members, rows.Y, folds, blend_params=params.blend, new=new, **chosen)
-    weights, oof, fitted = mixed.weights, mixed.probability, mixed.cross_fitted
-    measured = scores(rows.Y, oof, folds, **chosen, fitted=fitted, decision=mixed.decision)
+    honest = None if new is None else {name: new[name] for name in members}
+    mixed = fit_blend(members, rows.Y, folds, blend_params=params.blend, new=honest, **chosen)
+    weights, oof, fitted, decision, mix = (
+        mixed.weights,
+        mixed.probability,
+        mixed.cross_fitted,
+        mixed.decision,
+        mixed.mix,
+    )
+    audit = new_predictions(params, "audit")
+    if params.flattered:
+        weights = with_students(params, weights, audit)
+        mix = PlainMix(weights, params.thresholds.exclusive)
+        if any(weights[name] for name in params.flattered):
+            oof = mix({name: one.like_new(folds) for name, one in everyone.items()})
+            unseen = None if new is None else mix(new)
+            by = {"groups": chosen["groups"], "folds": folds, "new": unseen}
+            decision = fit_decision(rows.Y, oof, params.thresholds, params.metric, **by)
+    measured = scores(rows.Y, oof, folds, **chosen, fitted=fitted, decision=decision)
     if rows.known is not None:
         measured |= group_worth(members, fitted, rows.Y, folds, params.blend, params.thresholds)
     strategies = strategy_scores(members, fitted, rows.Y, folds, **chosen)
-    storage.write_json(THE_BLEND.learnt, mixed.mix.to_dict())
+    storage.write_json(THE_BLEND.learnt, mix.to_dict())
     write_blend_file(
         paths.BLEND_FILE, [FileMember(tuple(oof_files(one)), weights[one.name]) for one in blended(params)]
     )
-    save_decision(THE_BLEND.rule, labels["label_id"].to_numpy(), mixed.decision)
+    save_decision(THE_BLEND.rule, labels["label_id"].to_numpy(), decision)
     write_predictions(THE_BLEND.oof, rows.row_id, oof)
     save_cross_fitted(THE_BLEND.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
     storage.write_json(
         paths.METRICS / "decisions.json",
         {name: {key: round(value, 6) for key, value in row.items()} for name, row in strategies.items()},
     )
-    _write_blend(THE_BLEND.test, test, mixed.mix)
-    if audit := new_predictions(params, "audit"):
-        _write_blend(THE_BLEND.audit, audit, mixed.mix)
+    _write_blend(THE_BLEND.test, test, mix)
+    if audit:
+        _write_blend(THE_BLEND.audit, audit, mix)
     else:
         THE_BLEND.audit.unlink(missing_ok=True)  # of other params
     storage.write_json(THE_BLEND.scores, {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, oof)
-    strategy = mixed.decision.strategy
+    strategy = decision.strategy
     return Mixed(rows, labels, fitted, measured, weights, strategy, strategies, curve, test_id)
+
+
+def with_students(params: Params, weights: Mapping[str, float], audit: Mapping[str, Predictions]) -> dict[str, float]:
+    """Weights of all members, those of students chosen on the audit rows; without such rows students have 0.
+
+    Parameters
+    ----------
+    weights : of the other members, which keep their proportions
+    audit : predictions of the audit rows by member; empty where there are none
+    """
+    students = [name for name in params.blend_members() if name in params.flattered]
+    share = dict.fromkeys(students, 0.0)
+    rest = 1.0
+    if audit and students and (rows := read_audit()) is not None:
+        given = {name: one.rows_of(rows.row_id) for name, one in audit.items()}
+        taught = {name: given[name] for name in students}
+        others = PlainMix(dict(weights), params.thresholds.exclusive)(given)
+        share = student_weights(others, taught, rows.Y, params.blend, params.metric, params.thresholds.exclusive)
+        rest = 1 - sum(share.values())
+    return {name: share[name] if name in share else rest * weights[name] for name in params.blend_members()}
 
 
 def _write_blend(file: Path, members: Mapping[str, Predictions], mix: Mix) -> None:

@@ -20,11 +20,11 @@ from labelstack.images.shards.shard_files import ok_ids, shard_paths
 from labelstack.images.shards.verify import check_shards
 from labelstack.params import Params, digest
 from labelstack.params.prediction_views import Combine, one_view
-from labelstack.predictions import read_predictions, write_predictions
+from labelstack.predictions import Predictions, read_predictions, write_predictions
 from labelstack.stages import paths
 from labelstack.stages.fold_files import Asked, read_asked
 from labelstack.stages.members import Network
-from labelstack.stages.rows import Split
+from labelstack.stages.rows import Split, label_table
 from labelstack.support import storage
 from labelstack.support.box import Box, Boxes
 from labelstack.support.errors import UserError
@@ -62,24 +62,27 @@ def compute(
     UserError
         When the network is not trained or a split not downloaded; every such lack is named.
     """
-    asked = read_asked(own.fold)
+    asked, groups = read_asked(own.fold), params.groups_of(own.model)
     splits: list[Split] = [*dict.fromkeys(part.split for part in asked.parts), "test"]
     _check_inputs(own, splits)
     for split in splits:
         check_shards(paths.shards(split), params.images.verify, f"predict {own.name}")
     work, seen = kept or paths.WORK / "predict" / f"{own.model}-{own.fold}", boxes or {}
-    jobs = {split: _jobs(params, own, split, _wanted(asked, split), code, seen.get(split), work) for split in splits}
+    jobs = {
+        split: _jobs(params, own, split, _wanted(asked, split, groups), code, seen.get(split), work) for split in splits
+    }
     todo = [job for part in jobs.values() for job in part if not _finished(job)]
     with Engine(params.engine) as engine:
         for _ in engine.map(
             predict_shard, todo, desc=f"predict {own.name}", reads=_reads, writes=lambda job: [job["out"]]
         ):
             pass
-    test_id = _join(own, "test", jobs["test"], None)
-    oof = _join(own, "oof", jobs[asked.oof.split], asked.oof.row_id)
+    all_of_test = ok_ids(paths.shards("test")) if groups else None
+    test_id = _join(own, "test", jobs["test"], None, all_of_test)
+    oof = _join(own, "oof", jobs[asked.oof.split], asked.oof.row_id, asked.oof.row_id if groups else None)
     audit = 0
-    if asked.audit is not None:
-        audit = len(_join(own, "audit", jobs[asked.audit.split], asked.audit.row_id))
+    if (rows := asked.audit) is not None:
+        audit = len(_join(own, "audit", jobs[rows.split], rows.row_id, rows.row_id if groups else None))
     else:
         (own.predictions / "audit.npz").unlink(missing_ok=True)  # of other params
     if kept is None:
@@ -111,7 +114,7 @@ def predict_shard(job: Job) -> int:
     image_id, probability = predict(
         network, batches, looks.transforms, forward=forward, combine=job["combine"], most=most
     )
-    write_predictions(job["out"], image_id, probability)
+    write_predictions(job["out"], image_id, probability, unknown=job["groups"])
     return len(image_id)
 
 
@@ -139,9 +142,12 @@ def _check_inputs(own: Network, splits: list[Split]) -> None:
         raise UserError("\n".join(lacking))
 
 
-def _wanted(asked: Asked, split: Split) -> Ids | None:
-    """Ids of the images to predict; None: all that are there."""
-    wanted = [part.row_id for part in asked.parts if part.split == split]
+def _wanted(asked: Asked, split: Split, groups: list[str]) -> Ids | None:
+    """Ids of the images to predict; None: all that are there. Of some label groups those that know one of them."""
+    parts = [part for part in asked.parts if part.split == split]
+    if groups and split == "test":
+        parts += [] if asked.test is None else [asked.test]
+    wanted = [part.of_groups(groups) for part in parts]
     if not wanted:
         return None
     ids = np.unique(np.concatenate(wanted))
@@ -168,19 +174,32 @@ def _jobs(
         if here == []:
             continue
         of_shard = None if boxes is None else {str(i): list(boxes[i]) for i in ok_ids(shard).tolist() if i in boxes}
+        groups = bool(params.groups_of(own.model))
         key = digest([package_versions(), code, settings, storage.sha256(shard), here, of_shard])
         out = work / f"{split}-{shard.stem}-{key}.npz"
-        jobs.append({**settings, "shard": str(shard), "wanted": here, "boxes": of_shard, "out": str(out)})
+        jobs.append(
+            {**settings, "shard": str(shard), "wanted": here, "boxes": of_shard, "groups": groups, "out": str(out)}
+        )
     return jobs
 
 
-def _join(own: Network, name: str, jobs: list[Job], chosen: Ids | None) -> Ids:
-    """Write one file of what some jobs predicted, of the chosen ids or of all; its ids, int64 [n]."""
+def _join(own: Network, name: str, jobs: list[Job], chosen: Ids | None, whole: Ids | None) -> Ids:
+    """Write one file of what some jobs predicted, of the chosen ids or of all; its ids, int64 [n].
+
+    ``whole`` are ids of rows that the file has all of, NaN where the network was not shown one; None: it was shown all.
+    """
     parts = [read_predictions(job["out"]) for job in jobs]
+    if not parts and whole is not None:  # no row knows what it knows
+        parts = [Predictions(np.zeros(0, np.int64), np.zeros((0, len(label_table())), np.float32))]
     there = [slice(None) if chosen is None else np.isin(part.image_id, chosen) for part in parts]
     image_id = np.concatenate([part.image_id[rows] for part, rows in zip(parts, there, strict=True)])
     probability = np.concatenate([part.probability[rows] for part, rows in zip(parts, there, strict=True)])
-    write_predictions(own.predictions / f"{name}.npz", image_id, probability)
+    if whole is not None:
+        spread = np.full((len(whole), probability.shape[1]), np.nan, np.float32)
+        order = np.argsort(whole)
+        spread[order[np.searchsorted(whole, image_id, sorter=order)]] = probability
+        image_id, probability = whole, spread
+    write_predictions(own.predictions / f"{name}.npz", image_id, probability, unknown=whole is not None)
     return image_id
 
 

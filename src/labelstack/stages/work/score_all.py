@@ -14,7 +14,7 @@ from labelstack.params import Params
 from labelstack.params.blend import BLEND
 from labelstack.params.metric import MetricSection
 from labelstack.params.thresholds import ARGMAX
-from labelstack.predictions import Predictions, read_predictions
+from labelstack.predictions import Predictions, answered, known_rows, read_predictions
 from labelstack.scoring import bootstrap, metrics
 from labelstack.scoring.mean_average_precision import MeanAveragePrecision
 from labelstack.scoring.metric import metric_of
@@ -25,7 +25,7 @@ from labelstack.stages.choosing import asked_of
 from labelstack.stages.cross_fitted import read_cross_fitted
 from labelstack.stages.fold_files import read_audit, stacking_rows
 from labelstack.stages.label_sets import label_sets, load_decision, probabilities
-from labelstack.stages.members import THE_BLEND, Member, cube_members, everyone
+from labelstack.stages.members import THE_BLEND, Member, everyone, network_members
 from labelstack.stages.rows import Rows, label_table, rows_in
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.stages.work.score_attributes import attribute_scores
@@ -57,18 +57,28 @@ def compute(params: Params) -> Evaluated:
         name, scored = member.name, storage.read_json(member.scores)
         if answers is not None:
             decision = load_decision(member.rule)
-            on_test[name] = test_scores(params, read_predictions(member.test), decision, answers, labels, asked)
+            test, answered_of, asked_here = read_predictions(member.test), answers, asked
+            if params.groups_of(name):
+                test = known_rows(test)
+                mine = np.isin(answers[0], test.image_id)
+                answered_of = answers[0][mine], answers[1][mine]
+                if asked is not None:
+                    asked_here = asked.where(np.isin(asked.row_id, test.image_id))
+            on_test[name] = test_scores(params, test, decision, answered_of, labels, asked_here)
             scored |= {key: round(value, 6) for key, value in on_test[name].items()}
         if audit is not None:
             found = audit_scores(params, member, audit, labels)
             scored |= {key: round(value, 6) for key, value in found.items()}
         P = read_predictions(member.oof).rows_of(rows.row_id)
-        scored[ranking.key] = round(ranking.score(rows.Y, P), 6)
-        scored |= attribute_scores(rows, P, labels)
+        shown = answered(P)
+        if not shown.all():
+            scored["n_rows"] = int(shown.sum())
+        scored[ranking.key] = round(ranking.score(rows.Y[shown], np.nan_to_num(P[shown])), 6)
+        scored |= attribute_scores(rows.where(shown), P[shown], labels)
         if answers is not None and asked is not None:
-            test = probabilities(read_predictions(member.test), asked.row_id, labels)
-            scored |= attribute_scores(asked, test, labels, prefix="test_")
-        table[name] = {"kind": member.kind, **scored}
+            said = probabilities(read_predictions(member.test), asked.row_id, labels)
+            scored |= attribute_scores(asked.where(answered(said)), said[answered(said)], labels, prefix="test_")
+        table[name] = {"kind": member.kind, **({"flattered": True} if name in params.flattered else {}), **scored}
     primary = metric_of(params.metric).cross_fitted
     evaluation: dict[str, Any] = {
         "primary": primary,
@@ -102,6 +112,12 @@ def caveats(params: Params) -> list[str]:
         )
     if params.training.monitor == "fold":
         said.append("Flattered: the networks were stopped by the very rows that they are scored on.")
+    if params.flattered:
+        said.append(
+            f"Flattered: {', '.join(params.flattered)}, since what taught them has seen the rows that they predict. "
+            "Stackers do not learn from students, their weights in the blend are chosen on the audit rows (0 without), "
+            "and cross-fitted scores of the blend are without them."
+        )
     return said
 
 
@@ -167,7 +183,10 @@ def _asked_scores(
 
 def audit_scores(params: Params, member: Member, audit: Rows, labels: pd.DataFrame) -> dict[str, float]:
     """Scores on the audit rows, which nothing was learned from or chosen by; of label sets by the rule in use."""
-    P, asked = read_predictions(member.audit).rows_of(audit.row_id), asked_of(audit, labels)
+    P = read_predictions(member.audit).rows_of(audit.row_id)
+    if not (shown := answered(P)).all():
+        audit, P = audit.where(shown), np.nan_to_num(P[shown])
+    asked = asked_of(audit, labels)
     P = P if asked is None else asked.within(P)
     chosen = load_decision(member.rule).decide(P)
     return {
@@ -184,20 +203,29 @@ def fixed_threshold(params: Params, n_labels: int) -> Decision:
 
 
 def comparisons(params: Params, table: Mapping[str, Mapping[str, Any]], rows: Rows) -> list[dict[str, Any]]:
-    """Blend against best stacker against best single model: cross-fitted difference, 95 % paired bootstrap interval."""
+    """Blend against best stacker against best single model: cross-fitted difference, 95 % paired bootstrap interval.
+
+    Models that know some label groups alone have no rows in common with the others.
+    """
     metric = metric_of(params.metric)
     there = {member.name: member for member in everyone(params)}
 
     def given(name: str) -> NDArray[Any]:
         return read_cross_fitted(there[name].cross_fitted, rows.row_id, metric)
 
-    def best(*kinds: str) -> str:
-        of_kind = (name for name in table if table[name]["kind"] in kinds)
-        return max(of_kind, key=lambda name: table[name][metric.cross_fitted])
+    def best(*kinds: str) -> str | None:
+        of_kind = (
+            name
+            for name, scored in table.items()
+            if scored["kind"] in kinds and not scored.get("flattered") and not params.groups_of(name)
+        )
+        return max(of_kind, key=lambda name: table[name][metric.cross_fitted], default=None)
 
     stacker, single = best("stacker"), best("base model", "second round")
     compared = []
     for a, b in ((BLEND, stacker), (BLEND, single), (stacker, single)):
+        if a is None or b is None:
+            continue
         paired = bootstrap.paired(metric, rows.Y, given(a), given(b))
         bounds = {"difference": paired.score, "low": paired.low, "high": paired.high}
         compared.append({"better": a, "other": b, **{key: round(value, 6) for key, value in bounds.items()}})
@@ -209,7 +237,7 @@ def write_plots(
 ) -> None:
     """Tables behind `dvc plots show`: leaderboard, training curves, threshold curve, per-label scores."""
     write_csv("leaderboard", pd.DataFrame([{"name": name, **row} for name, row in table.items()]))
-    networks = [network for one in cube_members(params) for network in one.networks]
+    networks = [network for one in network_members(params) for network in one.networks]
     histories = [pd.read_csv(network.history).assign(model=network.name) for network in networks]
     write_csv("training", pd.concat(histories).drop(columns="seconds"))
     blended = read_predictions(THE_BLEND.oof)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelstack.params import Params
-from labelstack.predictions import Predictions, read_predictions, write_predictions
+from labelstack.predictions import Predictions, answered, known_rows, read_predictions, write_predictions
 from labelstack.scoring.metric import metric_of
 from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
@@ -59,17 +60,22 @@ def compute(params: Params, own: Member) -> ScoredModel:
     whole = Predictions(
         np.concatenate([part.image_id for part in oof]), np.concatenate([part.probability for part in oof])
     )
-    P = whole.rows_of(rows.row_id)
-    write_predictions(own.oof, rows.row_id, P)
-    _write_mean(own, "test")
+    P, some = whole.rows_of(rows.row_id), bool(params.groups_of(own.name))
+    write_predictions(own.oof, rows.row_id, P, unknown=some)
+    _write_mean(own, "test", some)
     if (own.networks[0].predictions / "audit.npz").exists():
-        _write_mean(own, "audit")
+        _write_mean(own, "audit", some)
     else:
         own.audit.unlink(missing_ok=True)  # of other params
+    if some:  # scored on the rows of its label groups
+        shown = answered(P)
+        every, rows, folds, P = rows.row_id, rows.where(shown), folds[shown], np.nan_to_num(P[shown])
     chosen = choices(params, labels, rows)
     fitted = cross_fit(P, rows.Y, folds, **chosen)
-    save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
-    new = read_predictions(own.predictions / "test.npz").probability if params.thresholds.by_new_images else None
+    saved = of_all_rows(fitted, shown) if some else fitted
+    save_cross_fitted(own.cross_fitted, every if some else rows.row_id, saved, metric_of(params.metric))
+    test = known_rows(read_predictions(own.test)).probability
+    new = test if params.thresholds.by_new_images else None
     by = {"groups": chosen["groups"], "asked": chosen["asked"], "folds": folds, "new": new}
     if chosen["asked"] is not None:
         P = chosen["asked"].within(P)
@@ -79,6 +85,14 @@ def compute(params: Params, own: Member) -> ScoredModel:
     storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
     _write_curves(own)
     return ScoredModel(rows, labels, fitted, measured)
+
+
+def of_all_rows(fitted: CrossFitted, shown: NDArray[np.bool_]) -> CrossFitted:
+    """What was cross-fitted of the rows that a model was ``shown``, among all: no label and NaN for the others."""
+    labels = np.zeros((len(shown), fitted.labels.shape[1]), np.bool_)
+    probability = np.full(labels.shape, np.nan, np.float32)
+    labels[shown], probability[shown] = fitted.labels, fitted.probability
+    return replace(fitted, labels=labels, probability=probability)
 
 
 def _write_curves(own: Member) -> None:
@@ -95,8 +109,8 @@ def _parts(own: Member, name: str) -> list[Predictions]:
     return [read_predictions(network.predictions / f"{name}.npz") for network in own.networks]
 
 
-def _write_mean(own: Member, name: str) -> None:
+def _write_mean(own: Member, name: str, unknown: bool) -> None:
     parts = _parts(own, name)
     image_id = parts[0].image_id
     mean = mean_of([part.rows_of(image_id) for part in parts])
-    write_predictions(own.predictions / f"{name}.npz", image_id, mean)
+    write_predictions(own.predictions / f"{name}.npz", image_id, mean, unknown=unknown)

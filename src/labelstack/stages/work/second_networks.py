@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from labelstack.images.view_table import read_view
+from labelstack.images.view_table import read_view, write_view
 from labelstack.params import Params
-from labelstack.predictions import read_predictions
+from labelstack.predictions import answered, read_predictions
 from labelstack.stages import paths
 from labelstack.stages.fold_files import read_asked
 from labelstack.stages.members import Network
 from labelstack.stages.rows import Rows
 from labelstack.stages.second_kinds.kind import kind_of
+from labelstack.stages.trained import Trained
 from labelstack.stages.work import predict_network, train_network
-from labelstack.stages.work.train_network import Trained
 from labelstack.support import storage
 from labelstack.support.box import Boxes
 from labelstack.support.sealed import is_sealed, seal
@@ -25,9 +25,22 @@ from labelstack.support.sealed import is_sealed, seal
 _FINISHED = "finished"  # folder of a network that needs nothing more
 
 
-def read_boxes_seen(name: str) -> dict[str, Boxes]:
-    """By split, the part of each image that a second-round model sees."""
-    return {split: read_view(paths.view(name), split) for split in paths.SPLITS}
+def find_boxes(params: Params, name: str, kept: Path) -> dict[str, Boxes]:
+    """By split, the part of each image that a second-round model sees.
+
+    Where its kind finds them by networks, they are written beside what it predicts; ``kept`` is where they outlive a
+    kill.
+    """
+    target = paths.found_boxes(name)
+    if not kept.exists():
+        found = kind_of(params, params.second_round[name]).boxes()
+        if found is None:
+            target.unlink(missing_ok=True)  # of other params
+            return {split: read_view(paths.view(name), split) for split in paths.SPLITS}
+        write_view(kept, found)
+    with storage.replacing(target) as temporary:
+        shutil.copyfile(kept, temporary)
+    return {split: read_view(target, split) for split in paths.SPLITS}
 
 
 def learn(
@@ -41,6 +54,8 @@ def learn(
 ) -> Trained:
     """Train a network, from the weights and for the targets of its kind; arguments as of ``train_network.compute``."""
     kind = kind_of(params, params.second_round[own.model])
+    if (made := kind.made(own, rows)) is not None:
+        return made
     return train_network.compute(
         params,
         own,
@@ -49,9 +64,15 @@ def learn(
         work,
         on_epoch,
         targets=kind.targets(rows),
+        more=kind.more(rows),
         boxes=boxes["train"],
         start=kind.start(own.fold),
     )
+
+
+def numbers(params: Params, name: str, rows: Rows) -> dict[str, float]:
+    """What is worth knowing of what a network is taught."""
+    return kind_of(params, params.second_round[name]).numbers(rows)
 
 
 def keep(own: Network, work: Path) -> None:
@@ -80,12 +101,13 @@ def predict(params: Params, own: Network, boxes: Mapping[str, Boxes], code: str,
     predict_network.compute(params, own, code, boxes=boxes, kept=work / "predicted")
 
 
-def seen_whole(own: Sequence[Network], boxes: Mapping[str, Boxes]) -> tuple[int, int]:
-    """How many of the images that networks predict together have no box, and how many there are."""
+def seen_whole(own: Sequence[Network], boxes: Mapping[str, Boxes], groups: Sequence[str] = ()) -> tuple[int, int]:
+    """How many of the images that networks of these label groups predict together have no box; how many there are."""
     asked = [read_asked(network.fold) for network in own]
-    ids = {"test": [read_predictions(own[0].predictions / "test.npz").image_id]}
+    test = read_predictions(own[0].predictions / "test.npz")
+    ids = {"test": [test.image_id[answered(test.probability)]]}
     for part in (part for one in asked for part in one.parts):
-        ids.setdefault(part.split, []).append(part.row_id)
+        ids.setdefault(part.split, []).append(part.of_groups(groups))
     unique = {split: np.unique(np.concatenate(rows)) for split, rows in ids.items()}
     cut = sum(int(np.isin(rows, np.array(list(boxes[split]), np.int64)).sum()) for split, rows in unique.items())
     total = sum(map(len, unique.values()))
