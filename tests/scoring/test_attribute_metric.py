@@ -47,7 +47,7 @@ def test_the_metric_of_counts_is_the_score_of_rows(name: str) -> None:
     shuffled = np.random.default_rng(1).permutation(len(Y))
     assert judge.score(Y[shuffled], counts[shuffled]) == pytest.approx(whole, abs=0.03)  # ties may fall otherwise
     assert judge.on_holdout(Y, P, asked) == (pytest.approx(whole), None)
-    assert judge.objective(Y, asked)(P) == pytest.approx(whole)
+    assert judge.objective(Y, asked=asked)(P) == pytest.approx(whole)
 
 
 def test_a_resample_is_scored_as_rows_that_occur_so_often() -> None:

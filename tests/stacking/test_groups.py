@@ -189,13 +189,39 @@ def test_drawn_weights_have_a_likelihood_no_smaller_than_shared_ones(seed: int) 
     assert np.log(weights @ right).sum() >= np.log(shared @ right).sum() - 1e-9
 
 
+def test_members_of_one_group_are_blended_as_if_each_group_were_alone() -> None:
+    """Separate networks, NaN outside of their group: the blend is that of the members that speak, group by group."""
+    names = list(dict.fromkeys(DATA.groups))
+    inside = ASKED.inside
+    separate = {
+        f"{member}_{name}": np.where(inside & (ASKED.known == name)[:, None], P, np.nan)
+        for member, P in list(MEMBERS.items())[:2]
+        for name in names
+    }
+    blended = fit_blend(separate, DATA.labels, FOLDS, metric=MAP, thresholds=ARGMAX, asked=ASKED)
+    assert isinstance(blended.mix, GroupMix)
+    for place, name in enumerate(names):
+        weights = {member: own[place] for member, own in blended.mix.of_group.items()}
+        assert sum(weights.values()) == pytest.approx(1)
+        assert all(weight == 0 for member, weight in weights.items() if not member.endswith(f"_{name}"))
+    found = ASKED.within(blended.cross_fitted.probability)
+    judge = metric_of(MAP)
+    by = {"metric": MAP, "thresholds": ARGMAX, "asked": ASKED}
+    alone = [cross_fit(P, DATA.labels, FOLDS, **by).given(judge) for P in list(MEMBERS.values())[:2]]
+    worst = min(judge.score(DATA.labels, given) for given in alone)
+    assert judge.score(DATA.labels, judge.given(DATA.labels, found > 1, found, ASKED)) > worst
+    equal = fit_blend(separate, DATA.labels, FOLDS, blend_params=EQUAL, metric=MAP, thresholds=ARGMAX, asked=ASKED)
+    pair = [ASKED.within(P) for P in list(MEMBERS.values())[:2]]
+    np.testing.assert_allclose(ASKED.within(equal.probability), (pair[0] + pair[1]) / 2, atol=1e-6)
+
+
 def test_greedy_weights_go_by_the_metric_and_never_below_the_best_member() -> None:
     judge, Y = metric_of(MAP), DATA.labels > 0
     settings_ = BlendSection(method="greedy", step=0.25, calibration="none", weights="shared")
     masked = {name: ASKED.within(P) for name, P in MEMBERS.items()}
     mix = fit_mix(masked, Y, settings_, MAP, asked=ASKED)
-    best = max(judge.objective(Y, ASKED)(P) for P in masked.values())
-    assert judge.objective(Y, ASKED)(mix(masked)) >= best - 1e-4
+    best = max(judge.objective(Y, asked=ASKED)(P) for P in masked.values())
+    assert judge.objective(Y, asked=ASKED)(mix(masked)) >= best - 1e-4
     with pytest.raises(UserError, match="nelder_mead goes by thresholds"):
         fit_mix(masked, Y, BlendSection(method="nelder_mead"), MAP, asked=ASKED)
 
