@@ -15,13 +15,33 @@ if TYPE_CHECKING:
     from labelstack.stacking.crossfit import CrossFitted
 
 
-def save_cross_fitted(path: Path, image_id: NDArray[np.int64], fitted: CrossFitted, metric: Metric) -> None:
-    """Write cross-fitted label sets and, beside them, the probabilities or counts where the metric wants those."""
-    write_predictions(path, image_id, fitted.labels.astype(np.float32))
+def save_cross_fitted(
+    path: Path,
+    image_id: NDArray[np.int64],
+    fitted: CrossFitted,
+    metric: Metric,
+    shown: NDArray[np.bool_] | None = None,
+) -> None:
+    """Write cross-fitted label sets and, beside them, the probabilities or counts where the metric wants those.
+
+    Parameters
+    ----------
+    image_id : int64 [n]
+    shown : bool [n], the rows that ``fitted`` is of; the others get no label, and NaN. None: all
+    """
+    write_predictions(path, image_id, _of_all(fitted.labels.astype(np.float32), shown, 0))
     if metric.wants == "label_sets":
         _probability_file(path).unlink(missing_ok=True)  # of another metric
     else:
-        write_predictions(_probability_file(path), image_id, fitted.given(metric), unknown=True)
+        write_predictions(_probability_file(path), image_id, _of_all(fitted.given(metric), shown, np.nan), unknown=True)
+
+
+def _of_all(values: NDArray[Any], shown: NDArray[np.bool_] | None, other: float) -> NDArray[Any]:
+    if shown is None:
+        return values
+    found = np.full((len(shown), values.shape[1]), other, values.dtype)
+    found[shown] = values
+    return found
 
 
 def cross_fitted_file(path: Path, metric: Metric) -> Path:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from labelstack.params import Params
 from labelstack.predictions import Predictions, answered, known_rows, read_predictions, write_predictions
@@ -67,13 +66,12 @@ def compute(params: Params, own: Member) -> ScoredModel:
         _write_mean(own, "audit", some)
     else:
         own.audit.unlink(missing_ok=True)  # of other params
-    if some:  # scored on the rows of its label groups
-        shown = answered(P)
-        every, rows, folds, P = rows.row_id, rows.where(shown), folds[shown], np.nan_to_num(P[shown])
+    every, shown = rows.row_id, answered(P) if some else None
+    if shown is not None:  # scored on the rows of its label groups
+        rows, folds, P = rows.where(shown), folds[shown], np.nan_to_num(P[shown])
     chosen = choices(params, labels, rows)
     fitted = cross_fit(P, rows.Y, folds, **chosen)
-    saved = of_all_rows(fitted, shown) if some else fitted
-    save_cross_fitted(own.cross_fitted, every if some else rows.row_id, saved, metric_of(params.metric))
+    save_cross_fitted(own.cross_fitted, every, fitted, metric_of(params.metric), shown)
     test = known_rows(read_predictions(own.test)).probability
     new = test if params.thresholds.by_new_images else None
     by = {"groups": chosen["groups"], "asked": chosen["asked"], "folds": folds, "new": new}
@@ -85,14 +83,6 @@ def compute(params: Params, own: Member) -> ScoredModel:
     storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
     _write_curves(own)
     return ScoredModel(rows, labels, fitted, measured)
-
-
-def of_all_rows(fitted: CrossFitted, shown: NDArray[np.bool_]) -> CrossFitted:
-    """What was cross-fitted of the rows that a model was ``shown``, among all: no label and NaN for the others."""
-    labels = np.zeros((len(shown), fitted.labels.shape[1]), np.bool_)
-    probability = np.full(labels.shape, np.nan, np.float32)
-    labels[shown], probability[shown] = fitted.labels, fitted.probability
-    return replace(fitted, labels=labels, probability=probability)
 
 
 def _write_curves(own: Member) -> None:
