@@ -75,6 +75,7 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
     make: Callable[[], Stacker] = partial(make_stacker, section)
     if rows.known is not None:
         make = partial(ByGroup.of, section, labels["group"].tolist())
+        cube, test_cube = np.nan_to_num(cube, nan=0), np.nan_to_num(test_cube, nan=0)  # both say nothing of a group
     with Engine(params.engine) as engine:
         result = out_of_fold(
             make,
