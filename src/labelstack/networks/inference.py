@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import special
 
-from labelstack.networks import backbones, neighbours  # noqa: F401 - what all saved models may hold decides predictions
+from labelstack.networks import backbones, nearest_neighbours  # noqa: F401 - what saved models hold decides predictions
 from labelstack.networks.among_labels import AmongLabels, spread_of
 from labelstack.networks.group_softmax import GroupSoftmax
 from labelstack.params.backbone_names import BACKBONES, OWN, backbone_of

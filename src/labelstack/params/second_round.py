@@ -161,7 +161,7 @@ SECOND_ROUND = Catalogue(
     | {
         "student": "labelstack.params.students:StudentSection",
         "pseudo": "labelstack.params.students:PseudoSection",
-        "neighbours": "labelstack.params.neighbours:NeighboursSection",
+        "neighbours": "labelstack.params.label_propagation:NeighboursSection",
     },
 )
 

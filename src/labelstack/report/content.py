@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from labelstack.report.attributes import Attribute, Cropped
+from labelstack.report.attribute_tables import Attribute, Cropped
 from labelstack.scoring.metric import FMetric, Metric
 from labelstack.scoring.threshold_curve import ThresholdCurve
 

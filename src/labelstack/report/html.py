@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from labelstack.report import figures, page
-from labelstack.report.attributes import Attribute
-from labelstack.report.confusion import confusion
+from labelstack.report.attribute_tables import Attribute
 from labelstack.report.content import GalleryItem, LeaderboardRow, ReportContent, best_score, known, ranked
+from labelstack.report.value_confusion import confusion
 from labelstack.scoring.metric import Metric, family_name
 from labelstack.support.progress import bar
 from labelstack.support.storage import replacing

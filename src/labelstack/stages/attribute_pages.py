@@ -11,7 +11,7 @@ from labelstack.images.shards.shard_files import images_by_id
 from labelstack.images.view_table import read_view
 from labelstack.params import Params
 from labelstack.predictions import answered
-from labelstack.report.attributes import Attribute, Cropped, Mistake, cropped
+from labelstack.report.attribute_tables import Attribute, Cropped, Mistake, cropped
 from labelstack.scoring.attribute_precision import AttributePrecision, letters_of
 from labelstack.stages import paths
 from labelstack.stages.members import view_file

@@ -92,11 +92,12 @@ _ABOUT = ("register", "report")
 _PLUMBING = tuple(
     f"labelstack.tracking.{name}" for name in ("journal", "outbox", "run", "run_file", "runs", "store", "texts")
 )
+_LABELLED = "labelstack.ensemble.ensemble"  # a card says how fast it is on this machine, not what it gives
 
 
 def apart(stage: str) -> list[str]:
     """Modules and rooms that do not count for a stage."""
-    return [*APART, *(_PLUMBING if stage in _ABOUT else NEVER)]
+    return [*APART, *((*_PLUMBING, _LABELLED) if stage in _ABOUT else NEVER)]
 
 
 def chosen(params: Params, stage: str, name: str = "", fold: str = "") -> tuple[str, ...]:

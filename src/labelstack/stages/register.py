@@ -18,9 +18,9 @@ from labelstack.registry.promotion import promote_if_better
 from labelstack.registry.versions import describe, ensemble_digest, read_version, register
 from labelstack.scoring.metric import metric_of
 from labelstack.stages import paths
-from labelstack.stages.alone import member_alone, parts_alone, register_alone
 from labelstack.stages.card_facts import card_facts
 from labelstack.stages.common import done
+from labelstack.stages.member_version import member_alone, parts_alone, register_alone
 from labelstack.stages.members import THE_BLEND
 from labelstack.stages.version_parts import digests, parts, version_tags
 from labelstack.stages.version_record import record

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.params.neighbours import NeighboursSection
+from labelstack.params.label_propagation import NeighboursSection
 from labelstack.params.task import SINGLE
 from labelstack.stages import paths
 from labelstack.stages.members import Network
@@ -37,7 +37,7 @@ class Looked(SecondKind):
         from labelstack.images.loader import evaluation_batches
         from labelstack.networks.determinism import make_deterministic
         from labelstack.networks.inference import compile_predict, load_model, save_model, weights_digest
-        from labelstack.networks.neighbours import features_model, unit_rows, with_neighbours
+        from labelstack.networks.nearest_neighbours import features_model, unit_rows, with_neighbours
         from labelstack.stages.trained import Trained
         from labelstack.support.storage import replacing
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from labelstack.report.attributes import Attribute, Mistake, cropped
-from labelstack.report.confusion import confusion
+from labelstack.report.attribute_tables import Attribute, Mistake, cropped
 from labelstack.report.figures import DARK, LIGHT, figure_svg
 from labelstack.report.html import render
+from labelstack.report.value_confusion import confusion
 from labelstack.stages import attribute_pages
 from labelstack.stages.rows import Rows
 from labelstack.support.box import Box

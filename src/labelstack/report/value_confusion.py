@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from labelstack.report.attributes import Attribute
+from labelstack.report.attribute_tables import Attribute
 from labelstack.report.figures import LIGHT, NARROW, Theme, empty_figure, plain
 
 _PALE = 0.5  # share of a row above which a cell is dark

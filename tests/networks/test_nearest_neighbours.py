@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from labelstack.networks import neighbours
+from labelstack.networks import nearest_neighbours
 from labelstack.networks.inference import compile_predict, finish_of, load_model, save_model
 from labelstack.networks.model import build_model
-from labelstack.networks.neighbours import Neighbours, features_model, unit_rows, with_neighbours
+from labelstack.networks.nearest_neighbours import Neighbours, features_model, unit_rows, with_neighbours
 from labelstack.networks.tasks import TASKS
 from labelstack.params.models import ModelSection
 from labelstack.stages.second_kinds.neighbours import left_out_loss
@@ -34,7 +34,7 @@ def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("block", [16384, 16])  # as large as all rows, and of several
 def test_votes_are_those_of_scikit_learns_neighbours(drawn, block, monkeypatch) -> None:
-    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    monkeypatch.setattr(nearest_neighbours, "_BLOCK", block)
     features, Y, asked = drawn
     kept = unit_rows(features)
     layer = Neighbours(*features.shape, 4, K, SHARPNESS)
