@@ -250,6 +250,7 @@ OTHERS: dict[str, list[Any]] = {
     "stackers.cnn.structure": ["published"],
     "blend.members": [["ridge"]],
     "submission.filename": ["other.csv"],
+    "tracking.alone": [["plain_cnn"]],
     "tracking.uri": ["http://127.0.0.1:9"],
     "tracking.artifacts": ["s3://bucket/prefix"],
 }
