@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
+import os
+import signal
+import subprocess
+import urllib.request
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,8 @@ from labelstack.formats.manifest import read_manifest
 from labelstack.networks.inference import load_model
 from labelstack.predictions import read_predictions
 from labelstack.support.fashionai_values import FIRST, NAMES, VALUES
-from tiny import TINY, Workspace
+from stores import answers, free_port, wait_for
+from tiny import TINY, Workspace, environment
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]
 SOFT = {"collar_design_labels": "published", "skirt_length_labels": "sum_to_one"}
@@ -48,6 +54,7 @@ def test_attributes_run_to_the_end(tmp_path: Path) -> None:
     assert json.loads(workspace.run("dvc", "status", "--json").stdout) == {}
     has_what_it_should(root)
     workspace.run("labelstack", "rebuild", "1", "--to", "rebuilt", "--verify")
+    tells_values_of_a_photo(workspace)
 
 
 def has_what_it_should(root: Path) -> None:
@@ -89,6 +96,43 @@ def has_what_it_should(root: Path) -> None:
     second_level_by_group(root)
     labels = pd.read_parquet(root / "data/manifest/labels.parquet")
     assert labels["name"].tolist() == list(NAMES)
+
+
+def tells_values_of_a_photo(workspace: Workspace) -> None:
+    """In the terminal and over HTTP one value of each attribute, all eight or those asked for."""
+    photo = sorted((workspace.root / "data/sample/test").rglob("*.jpg"))[0]
+    typed = workspace.run("labelstack", "predict", str(photo), "--model", "1", "--json")
+    everything = json.loads(typed.stdout)["labels"]
+    assert [name.split("::")[0] for name in everything] == list(VALUES)
+    some = ["neck_design_labels", "sleeve_length_labels"]
+    own = [name for name in everything if name.split("::")[0] in some]
+    asked = ["--model", "1", "--json", "--attributes", "sleeve_length,neck_design_labels"]
+    typed = workspace.run("labelstack", "predict", str(photo), *asked)
+    assert json.loads(typed.stdout)["labels"] == own
+    refused = workspace.run("labelstack", "predict", str(photo), "--attributes", "hem", "--model", "1", ok=False)
+    assert refused.returncode
+    assert "this version has no hem (there are: coat_length_labels" in refused.stderr
+
+    port, log = free_port(), workspace.root / "served.log"
+    command = ["mlflow", "models", "serve", "-m", "models:/labelstack/1", "--env-manager", "local", "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=workspace.root, stdout=output, stderr=output, start_new_session=True,
+            env=environment() | {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
+        )  # fmt: skip
+    try:
+        wait_for(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/ping"), 120)
+        assert process.poll() is None, log.read_text()
+        image = {"image": base64.b64encode(photo.read_bytes()).decode()}
+        for given, expected in (({}, everything), ({"attributes": "sleeve_length, neck_design"}, own)):
+            body = {"dataframe_records": [image]} | ({"params": given} if given else {})
+            address, head = f"http://127.0.0.1:{port}/invocations", {"Content-Type": "application/json"}
+            request = urllib.request.Request(address, json.dumps(body).encode(), head)
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                assert json.loads(answer.read())["predictions"][0]["labels"] == expected
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
 
 
 def second_level_by_group(root: Path) -> None:
