@@ -355,7 +355,8 @@ def test_a_kind_of_second_round_says_what_is_learned_begun_with_and_seen(params:
     network = seconded.network("softer", "all")
     assert (network.backbone, network.loss, network.epochs) == ("fern", "squared", 2)
     stated = settings(seconded)
-    assert stated["second_round"]["softer"]["own"] == {"softness": 0.25}
+    assert stated["second_round"]["softer"]["learned"] == {"softness": 0.25}
+    assert stated["second_round"]["softer"]["own"] == {}  # it sees whole images, so no box depends on its keys
     assert stated["members"]["needs"] == {"softer": [["fern"], ["weights"]]}
     reached = code.modules("second", *code.chosen(seconded, "second", "softer", "all"))
     assert "labelstack.stages.second_kinds.kind" in reached

@@ -44,6 +44,8 @@ def assigned(monkeypatch: pytest.MonkeyPatch, labels: list[list[int]], **folds: 
     monkeypatch.setattr(assign_rows, "read_rows", lambda split: Rows(split, ids, ids, Y))
     none = np.zeros(0, np.int64)
     monkeypatch.setattr(assign_rows, "rows_there", lambda split: Rows(split, none, none, Y[:0]))
+    paths.BESIDE.parent.mkdir(parents=True)
+    pd.DataFrame({"split": [], "row_id": []}).to_parquet(paths.BESIDE)  # nothing is said of any row
     params = {**TINY, "base_models": [0, 1, 2, 3, 4], "folds": {"k": 5, **folds}}
     return assign_rows.compute(Params.model_validate(params))
 

@@ -213,6 +213,8 @@ CLOSER: dict[str, Any] = {
 }
 OTHERS: dict[str, list[Any]] = {
     "thresholds.rows": [1000],
+    "blend.weights": ["shared"],
+    "blend.calibration": ["none"],
     "augment.resized_crop": [{"area": [0.5, 1]}],
     "augment.crop_if_needed": [{"sides": 3}],
     "augment.rect_crop": [{"chance": 0.5}],
@@ -339,10 +341,10 @@ def test_every_param_reruns_what_the_table_says() -> None:
     table = graph.stages(REPOSITORY / "dvc.yaml")
     before = settings(load_params(REPOSITORY / "params.yaml"))
     for key, value in list(leaves(stated)):
-        if key in ("dataset.format", "dataset.task", "training.monitor") or (
+        if key in ("dataset.format", "dataset.task", "training.monitor", "thresholds.prior_bias") or (
             key.startswith("stackers.") and key.endswith(".kind")
         ):
-            continue  # those decide what is valid beside them; the other takes its section's keys with it
+            continue  # those decide what is valid beside them, or are of one format; a kind takes its section's keys
         after = changed_settings(stated, key, value)
         if any(key == name or key.startswith(f"{name}.") for name in UNDECIDING):
             assert after == before, key

@@ -23,7 +23,7 @@ from labelstack.stages.fold_files import read_asked, read_audit, read_fitted, st
 from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import base_model, base_models
 from labelstack.stages.rows import label_table, named_rows
-from labelstack.stages.work.score_all import audit_scores, read_test_answers
+from labelstack.stages.work.score_all import answered_rows, audit_scores, read_test_answers
 from labelstack.stages.work.score_all import test_scores as scores_of_test
 from tiny import REPOSITORY, TINY, merged
 
@@ -141,7 +141,7 @@ def test_what_is_new_to_it_is_scored_on_its_rows(params: Params) -> None:
     asked = read_asked("all").audit
     assert asked is not None
     assert asked.of_groups(SLEEVES).tolist() == audit.of_groups(SLEEVES).row_id.tolist()
-    found = audit_scores(params, own, audit)
+    found = audit_scores(params, own, audit, label_table())
     mine, columns = audit.of_groups(SLEEVES), label_table()["group"].isin(SLEEVES).to_numpy()
     P = read_predictions(own.audit).rows_of(mine.row_id)[:, columns]
     assert found["audit_samples_f1"] == pytest.approx((P.argmax(1) == mine.Y[:, columns].argmax(1)).mean())
@@ -149,9 +149,11 @@ def test_what_is_new_to_it_is_scored_on_its_rows(params: Params) -> None:
     assert answers is not None
     test = known_rows(read_predictions(own.test))
     there = np.isin(answers[0], test.image_id)
-    scored = scores_of_test(
-        params, test, load_decision(own.rule), (answers[0][there], answers[1][there]), label_table()
-    )
+    told = answered_rows(label_table())
+    assert told is not None
+    told = told.where(np.isin(told.row_id, test.image_id))
+    given = answers[0][there], answers[1][there]
+    scored = scores_of_test(params, test, load_decision(own.rule), given, label_table(), told)
     true = answers[1][there][:, columns]
     assert (true.sum(axis=1) == 1).all()
     accuracy = (test.rows_of(answers[0][there])[:, columns].argmax(axis=1) == true.argmax(axis=1)).mean()
