@@ -2,7 +2,7 @@
 
     python benchmarks/attribute_cube.py [--rows 10000] [--models 16] [--seed 0] [--members default] [--json FILE]
 
-Writes the cube (docs/benchmarks.md says how it is made), then does what `labelstack bench CUBE --params default` does;
+Writes the cube (stacking/bench/attribute_generator.py says how it is made), then does what `labelstack bench CUBE --params default` does;
 the notes below its table compare the blend with the plain mean of the same members and of the models alone.
 """
 

@@ -1,6 +1,6 @@
 """FashionAI's form from the generator to a registered ensemble, and what is gained by what: one command.
 
-    python benchmarks/attribute_tour.py FOLDER            # 8 networks, about a quarter of an hour on two cores
+    python benchmarks/attribute_tour.py FOLDER            # 8 networks
     python benchmarks/attribute_tour.py FOLDER --small    # whether it runs
     python benchmarks/attribute_tour.py FOLDER --print    # the tables of a folder in which it has run
 
