@@ -2,8 +2,9 @@
 
     python benchmarks/attribute_cube.py [--rows 10000] [--models 16] [--seed 0] [--members default] [--json FILE]
 
-Writes the cube (stacking/bench/attribute_generator.py says how it is made), then does what `labelstack bench CUBE --params default` does;
-the notes below its table compare the blend with the plain mean of the same members and of the models alone.
+Writes the cube (stacking/bench/attribute_generator.py says how it is made), then does what
+`labelstack bench CUBE --params default` does; the notes below its table compare the blend with the plain mean of the
+same members and of the models alone.
 """
 
 from __future__ import annotations
