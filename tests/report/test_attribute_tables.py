@@ -107,3 +107,24 @@ def test_a_crop_is_what_the_box_holds_and_the_photo_has_its_line() -> None:
         corner, middle = photo.getpixel((50, 30)), photo.getpixel((100, 35))
     assert corner[2] < 120  # the line
     assert min(middle) > 230
+
+
+def test_heat_lies_where_the_map_has_it_and_is_shown_first() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (200, 100), "black").save(buffer, "JPEG", quality=95)
+    heat = np.zeros((4, 8), np.uint8)
+    heat[1, 6] = 255
+    seen = cropped("closer", "a", buffer.getvalue(), Box(0.25, 0.1, 0.75, 0.6), heat)
+    assert seen.heat is not None
+    with Image.open(io.BytesIO(seen.heat)) as picture:
+        pixels = np.asarray(picture.convert("L")).astype(int)
+    assert picture.size == (200, 100)
+    hot = np.unravel_index(pixels.argmax(), pixels.shape)
+    assert abs(hot[0] - 37) < 10
+    assert abs(hot[1] - 162) < 10
+    assert pixels[80:, :100].max() < 20
+    text = render(made_up.brief(crops=[seen])).decode()
+    first, second = (text.index(f'alt="{what}, a"') for what in ("Where the first network looks", "Photo with its box"))
+    assert first < second
+    without = cropped("closer", "a", buffer.getvalue(), Box(0.25, 0.1, 0.75, 0.6))
+    assert 'alt="Where the first network looks' not in render(made_up.brief(crops=[without])).decode()

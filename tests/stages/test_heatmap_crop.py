@@ -18,6 +18,7 @@ import yaml
 from labelstack.ensemble.ensemble import Ensemble
 from labelstack.ensemble.folder import Parts, assemble_folder
 from labelstack.formats.manifest import read_manifest
+from labelstack.images.heat_table import read_heat
 from labelstack.images.pixels.decode import decode
 from labelstack.images.shards.shard_files import images_by_id, status_frame
 from labelstack.images.view_table import read_view
@@ -28,6 +29,8 @@ from labelstack.predictions import answered, read_predictions
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.stages import download, ingest, needs, paths, predict, sample, score, second, second_score, split, train
 from labelstack.stages import views as view_stage
+from labelstack.stages.attribute_pages import crops
+from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.members import Network, base_model, second_round_model, view_file
 from labelstack.stages.rows import label_table
 from labelstack.stages.version_parts import network_part, registered_heatmaps, settings_of
@@ -122,6 +125,21 @@ def test_new_rows_are_cut_by_the_mean_map(params: Params) -> None:
     assert set(boxes) <= set(mine.index[mine])
     for row in list(boxes)[:2]:
         assert boxes[row] == pytest.approx(by_hand("test", row, params.networks))
+
+
+def test_the_report_shows_where_the_first_networks_look(params: Params) -> None:
+    rows = stacking_rows(params)
+    shown = crops(params, rows, {})
+    assert len(shown) == 6
+    assert all(one.heat is not None for one in shown)
+    heat = read_heat(paths.found_heat("closer"))
+    assert set(read_view(view_file("closer"), "train")) <= set(heat)
+    assert len(heat) == known("train").isin(GROUPS).sum()
+    row = next(iter(heat))
+    fold = str(pd.read_parquet(paths.STACKING).set_index("row_id")["fold"].loc[row])
+    pixels = decode(images_by_id(paths.shards("train"), np.array([row]))[row], 24)[None]
+    mine = heatmaps_of(load_model(Network("necks", fold).weights))(pixels)[0]
+    assert heat[row] / 255 == pytest.approx(mine, abs=0.01)
 
 
 def test_its_networks_are_members_and_say_what_they_know(params: Params) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import keras
@@ -56,7 +57,7 @@ def heatmaps_of(model: keras.Model) -> Callable[[Images], Maps]:
     return lambda images: np.asarray(traced(tf.constant(images)), np.float32)
 
 
-def of_shape(maps: Maps, shape: tuple[int, ...]) -> Maps:
+def of_shape(maps: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Maps [n, h, w] resized to another height and width, bilinear."""
     if maps.shape[1:] == shape:
         return maps

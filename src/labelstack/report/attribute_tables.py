@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from labelstack.support.box import Box
 
 _LINE = "#d55e00"
+_HEAT = "#f0e442"
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,44 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Cropped:
-    """What a second-round model sees of an image: the photo with its box, and the crop, both JPEG."""
+    """What a second-round model sees of an image: the photo with its box, and the crop, both JPEG.
+
+    Attributes
+    ----------
+    heat : JPEG of the photo with where the first networks look, where they say what is seen
+    """
 
     member: str
     called: str
     photo: bytes
     crop: bytes
+    heat: bytes | None = None
+
+    @property
+    def pictures(self) -> list[tuple[str, bytes]]:
+        """What each picture is, and the picture, in the order in which they come about."""
+        heat = [("Where the first network looks", self.heat)] if self.heat is not None else []
+        return [*heat, ("Photo with its box", self.photo), ("Crop", self.crop)]
 
 
-def cropped(member: str, called: str, jpeg: bytes, box: Box) -> Cropped:
-    """A photo with its box drawn, and what the box holds."""
+def cropped(member: str, called: str, jpeg: bytes, box: Box, heat: NDArray[np.uint8] | None = None) -> Cropped:
+    """A photo with its box drawn, what the box holds, and the photo under its heat, uint8 [h, w], if any."""
     with Image.open(io.BytesIO(jpeg)) as image:
         photo = image.convert("RGB")
+    heated = None if heat is None else _encoded(_under(photo, heat))
     sides = (box.left * photo.width, box.top * photo.height, box.right * photo.width, box.bottom * photo.height)
     corners = tuple(round(side) for side in sides)
     part = photo.crop((corners[0], corners[1], max(corners[2], corners[0] + 1), max(corners[3], corners[1] + 1)))
     line = max(1, round(max(photo.size) / 80))
     ImageDraw.Draw(photo).rectangle((corners[0], corners[1], corners[2] - 1, corners[3] - 1), outline=_LINE, width=line)
-    return Cropped(member, called, _encoded(photo), _encoded(part))
+    return Cropped(member, called, _encoded(photo), _encoded(part), heated)
+
+
+def _under(photo: Image.Image, heat: NDArray[np.uint8]) -> Image.Image:
+    """A photo in grey with its heat over it: the brighter the colour, the more heat."""
+    mask = Image.fromarray(heat).resize(photo.size, Image.Resampling.BILINEAR).point(lambda value: value * 4 // 5)
+    grey = photo.convert("L").convert("RGB")
+    return Image.composite(Image.new("RGB", photo.size, _HEAT), grey, mask)
 
 
 def _encoded(image: Image.Image) -> bytes:

@@ -84,7 +84,7 @@ def render(content: ReportContent) -> bytes:
         pictures=_pictures(content, rows),
         holdout_scores=figures.holdout_scores(content.curves.values()),
         attributes=[_attribute(one) for one in content.attributes],
-        crops=[(one, [thumbnail(one.photo), thumbnail(one.crop)]) for one in content.crops],
+        crops=[(one, [(what, *thumbnail(jpeg)) for what, jpeg in one.pictures]) for one in content.crops],
         thumbnails=[_thumbnail(item) for item in content.gallery],
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704

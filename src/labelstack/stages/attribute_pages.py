@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.images.heat_table import read_heat
 from labelstack.images.shards.shard_files import images_by_id
 from labelstack.images.view_table import read_view
 from labelstack.params import Params
@@ -68,12 +69,13 @@ def attributes(rows: Rows, P: NDArray[np.float32], labels: pd.DataFrame, called:
 
 
 def crops(params: Params, rows: Rows, called: dict[int, str]) -> list[Cropped]:
-    """The first images of the rows that each second-round model sees a part of, with their boxes."""
+    """The first images of the rows that each second-round model sees a part of, with their boxes and heat."""
     found = []
     for name in params.second_round:
         file = view_file(name)
         boxes = read_view(file, rows.split) if file.exists() else {}
+        heat = read_heat(paths.found_heat(name))
         ids = [i for i in rows.image_id.tolist() if i in boxes][:CROPS]
         jpegs = images_by_id(paths.shards(rows.split), np.array(ids, np.int64))
-        found += [cropped(name, called.get(i, f"#{i}"), jpegs[i], boxes[i]) for i in ids]
+        found += [cropped(name, called.get(i, f"#{i}"), jpegs[i], boxes[i], heat.get(i)) for i in ids]
     return found

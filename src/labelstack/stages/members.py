@@ -275,7 +275,7 @@ _TAKEN: Aspects = _OF_NETWORKS | {
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
 _ASPECTS: dict[str, Aspects] = {
     "base_models": _OF_NETWORKS,
-    "second_round": _OF_NETWORKS | {"views": lambda member: [view_file(member.name)]},
+    "second_round": _OF_NETWORKS | {"views": lambda member: [view_file(member.name), paths.found_heat(member.name)]},
     "stackers": {
         "predictions": lambda member: [member.oof, member.nested, member.test, member.audit],
         "label_sets": _cross_fitted,

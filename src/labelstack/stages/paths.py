@@ -71,6 +71,11 @@ def found_boxes(name: str) -> Path:
     return Path(f"data/second_networks/{name}/boxes.parquet")
 
 
+def found_heat(name: str) -> Path:
+    """Where those networks look in the rows of the second level; no file: no such networks."""
+    return found_boxes(name).with_name("heat.npz")
+
+
 def fit_rows(fold: str) -> Path:
     """Which rows of train the networks of a fold learn from, and which are held out."""
     return FOLDS / "fit" / f"{fold}.parquet"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from labelstack.params.second_round import CropSection
 from labelstack.stages.members import Network
 from labelstack.stages.second_kinds.heat_boxes import heat_boxes
-from labelstack.stages.second_kinds.kind import SecondKind
-from labelstack.support.box import Boxes
+from labelstack.stages.second_kinds.kind import SecondKind, Seen
 
 
 class Crop(SecondKind):
@@ -20,7 +18,7 @@ class Crop(SecondKind):
         """The weights of the first network of the fold."""
         return Network(self.section.after[0], fold).weights
 
-    def boxes(self) -> Mapping[str, Boxes] | None:
+    def seen(self) -> Seen | None:
         """About what the first networks look at, where ``heatmap`` says so."""
         section = cast(CropSection, self.section)
         return None if section.heatmap is None else heat_boxes(self.params, section)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.images.heat_table import Heat, as_stored
 from labelstack.images.loader import shown_batches
 from labelstack.images.pixels.tta import Looks
 from labelstack.images.shards.shard_files import ok_ids, status_frame
@@ -18,13 +19,14 @@ from labelstack.stages import paths
 from labelstack.stages.fold_files import Part, read_asked, read_fitted
 from labelstack.stages.members import Network
 from labelstack.stages.rows import named_rows
-from labelstack.support.box import Box, Boxes
+from labelstack.stages.second_kinds.kind import Seen
+from labelstack.support.box import Box
 
 Maps = NDArray[np.float32]
 
 
-def heat_boxes(params: Params, section: CropSection) -> dict[str, Boxes]:
-    """Boxes by split and row id of all rows that are learned from or predicted, the margin added.
+def heat_boxes(params: Params, section: CropSection) -> Seen:
+    """Boxes of all rows that are learned from or predicted, the margin added, and maps of stacking rows.
 
     A row that a network did not learn from has its map from that one; audit and test rows the mean of the maps of all
     networks, as new images have it. Where there is one network on all of train, train's rows have theirs from it too.
@@ -37,13 +39,17 @@ def heat_boxes(params: Params, section: CropSection) -> dict[str, Boxes]:
     size = params.network(first, params.networks[0]).image_size
     boxes = _Boxes(size, threshold, section.margin)
     shared: dict[str, tuple[NDArray[np.int64], Maps]] = {}
+    stacking: list[tuple[NDArray[np.int64], NDArray[np.uint8]]] = []
     for fold in params.networks:
         network = params.network(first, fold)
+        asked = read_asked(fold).oof.split
         maps_of = heatmaps_of(load_model(Network(first, fold).weights))
         batch_size = params.prediction.batch_size
         for part in own_rows(params, fold, network.groups):
             for ids, maps in _maps(part, maps_of, network.image_size, batch_size):
                 boxes.add(part.split, ids, maps)
+                if part.split == asked:
+                    stacking.append((ids, as_stored(maps)))
         for part in shared_rows(fold, network.groups):
             found = list(_maps(part, maps_of, network.image_size, batch_size))
             if not found:
@@ -53,7 +59,18 @@ def heat_boxes(params: Params, section: CropSection) -> dict[str, Boxes]:
             shared[part.split] = ids, maps if so_far is None else so_far[1] + of_shape(maps, so_far[1].shape[1:])
     for split, (ids, maps) in shared.items():
         boxes.add(split, ids, maps)
-    return dict(boxes.of_split)
+    return Seen(boxes.of_split, _joined(stacking))
+
+
+def _joined(parts: list[tuple[NDArray[np.int64], NDArray[np.uint8]]]) -> Heat:
+    """Maps of one shape, that of the first; folds may have networks of several backbones."""
+    from labelstack.networks.heatmaps import of_shape
+
+    if not parts:
+        return Heat(np.empty(0, np.int64), np.empty((0, 1, 1), np.uint8))
+    shape = parts[0][1].shape[1:]
+    maps = [of_shape(maps, shape) for _, maps in parts]
+    return Heat(np.concatenate([ids for ids, _ in parts]), np.concatenate(maps))
 
 
 def own_rows(params: Params, fold: str, groups: list[str]) -> list[Part]:

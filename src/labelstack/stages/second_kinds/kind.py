@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.images.heat_table import Heat
 from labelstack.params import Params
 from labelstack.params.second_round import SecondRoundSection
 from labelstack.stages.rows import MoreRows, Rows
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
     from labelstack.stages.members import Network
     from labelstack.stages.trained import Trained
+
+
+class Seen(NamedTuple):
+    """Which part of each image is seen, by split and row id, and where networks look in rows of the second level."""
+
+    boxes: Mapping[str, Boxes]
+    heat: Heat
+
 
 View = Callable[[Params, SecondRoundSection, Mapping[str, "pd.DataFrame"]], Mapping[str, Boxes]]
 
@@ -43,8 +52,8 @@ class SecondKind:
         """
         return None
 
-    def boxes(self) -> Mapping[str, Boxes] | None:
-        """Which part of each image is seen, by split and row id, where the networks it begins with say so.
+    def seen(self) -> Seen | None:
+        """Which part of each image is seen, where the networks it begins with say so.
 
         None: what the stage `views` wrote.
         """

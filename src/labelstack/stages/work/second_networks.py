@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labelstack.images.heat_table import write_heat
 from labelstack.images.view_table import read_view, write_view
 from labelstack.params import Params
 from labelstack.predictions import answered, read_predictions
@@ -28,18 +29,22 @@ _FINISHED = "finished"  # folder of a network that needs nothing more
 def find_boxes(params: Params, name: str, kept: Path) -> dict[str, Boxes]:
     """By split, the part of each image that a second-round model sees.
 
-    Where its kind finds them by networks, they are written beside what it predicts; ``kept`` is where they outlive a
-    kill.
+    Where its kind finds them by networks, they are written beside what it predicts, with maps of where these look;
+    ``kept`` is where the boxes outlive a kill, and the maps beside them.
     """
     target = paths.found_boxes(name)
+    maps = kept.with_name(paths.found_heat(name).name)
     if not kept.exists():
-        found = kind_of(params, params.second_round[name]).boxes()
+        found = kind_of(params, params.second_round[name]).seen()
         if found is None:
-            target.unlink(missing_ok=True)  # of other params
+            for of_other_params in (target, paths.found_heat(name)):
+                of_other_params.unlink(missing_ok=True)
             return {split: read_view(paths.view(name), split) for split in paths.SPLITS}
-        write_view(kept, found)
-    with storage.replacing(target) as temporary:
-        shutil.copyfile(kept, temporary)
+        write_heat(maps, found.heat)
+        write_view(kept, found.boxes)
+    for source, place in ((maps, paths.found_heat(name)), (kept, target)):
+        with storage.replacing(place) as temporary:
+            shutil.copyfile(source, temporary)
     return {split: read_view(target, split) for split in paths.SPLITS}
 
 
