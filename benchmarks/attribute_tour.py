@@ -78,7 +78,9 @@ def params_of(*, small: bool) -> dict[str, Any]:
     tour = yaml.safe_load((HERE / "attribute_tour.yaml").read_text(encoding="utf-8"))
     if small:
         tour |= SMALL
-        for section in (*tour["models"].values(), *tour["second_round"].values()):
+        for section in tour["models"].values():
+            section["phases"] = [{"epochs": 1, "train": "head"}]
+        for section in tour["second_round"].values():
             section["epochs"] = 1
     content.pop("metric")  # as is usual for the format
     for key, value in tour.items():
@@ -135,7 +137,9 @@ def of_member(member: Member, rows: Rows, split: str, group: NDArray[np.str_]) -
 
 
 def scores_of(rows: Rows, P: NDArray[np.float32], group: NDArray[np.str_]) -> AttributePrecision:
-    """Of rows that know one attribute each."""
+    """Of rows that know one attribute each; the blend's cross-fitted predictions are kept as counts of these."""
+    if P.shape[1] != len(group):
+        return AttributePrecision.of_counts(P)
     assert rows.known is not None
     assert rows.maybe is not None
     return AttributePrecision(letters_of(rows.Y, rows.maybe), P, rows.known, group)

@@ -258,6 +258,12 @@ def view_file(name: str) -> Path:
     return found if found.exists() else paths.view(name)
 
 
+def seen_files(name: str) -> list[Path]:
+    """That table and, where networks say what is seen, the maps of where they look."""
+    heat = paths.found_heat(name)
+    return [view_file(name), *([heat] if heat.exists() else [])]
+
+
 Aspects = dict[str, Callable[[Member], list[Path]]]
 _OF_NETWORKS: Aspects = {
     "predictions": lambda member: [member.oof, member.test, member.audit],
@@ -275,7 +281,7 @@ _TAKEN: Aspects = _OF_NETWORKS | {
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
 _ASPECTS: dict[str, Aspects] = {
     "base_models": _OF_NETWORKS,
-    "second_round": _OF_NETWORKS | {"views": lambda member: [view_file(member.name), paths.found_heat(member.name)]},
+    "second_round": _OF_NETWORKS | {"views": lambda member: seen_files(member.name)},
     "stackers": {
         "predictions": lambda member: [member.oof, member.nested, member.test, member.audit],
         "label_sets": _cross_fitted,
