@@ -11,6 +11,7 @@ from labelstack.params import Params, load_params
 from labelstack.params.backbone_names import OWN
 from labelstack.params.fine_tuning import TrainPhase
 from labelstack.params.models import LearningSection, ModelSection
+from labelstack.params.region_rows import RegionRowsSection
 from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
 from labelstack.params.stackers import STACKERS, section_of
 
@@ -52,9 +53,10 @@ SECTIONS = (
     {
         f"## {name}": sections_in(field.annotation)[0]
         for name, field in Params.model_fields.items()
-        if name not in {"seed", "base_models", "models", "second_round", "stackers"}
+        if name not in {"seed", "base_models", "region_rows", "models", "second_round", "stackers"}
     }
     | {
+        "## region_rows.&lt;name&gt;": RegionRowsSection,
         "## models.&lt;name&gt;": ModelSection,
     }
     | {f"### `kind: {kind}`": section_of(kind) for kind in STACKERS.own}
@@ -121,7 +123,7 @@ def test_the_default_file_states_every_tunable():
     stated = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert set(stated) == set(Params.model_fields)
     for name, section in stated.items():
-        if name not in {"seed", "base_models", "models", "second_round", "stackers"}:
+        if name not in {"seed", "base_models", "region_rows", "models", "second_round", "stackers"}:
             (kind,) = sections_in(Params.model_fields[name].annotation)
             assert set(section) == set(kind.model_fields), name
 

@@ -23,6 +23,7 @@ from tiny import REPOSITORY, Workspace, environment
 
 SECOND_LEVEL = {"score", "second_score", "stack", "blend"}
 NETWORKS = {"train", "second"}
+REGIONS = {"region_rows", "submit_masks"}
 ALL = set(code.ROOTS)
 # Room → stages that a line in one of its files may rerun.
 ROOMS: dict[str, set[str]] = {
@@ -32,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "images/fetching": NETWORKS | {"ingest", "download", "predict", "register"},
     "images/pixels": NETWORKS | {"download", "predict"},
     "images/shards": ALL - {"sample", "ingest", "members", "needs"},
-    "masks": {"sample", "ingest", "submit"},
+    "masks": {"sample", "ingest", "submit", *REGIONS},
     "networks": NETWORKS | {"predict"},
     "networks/backbones": NETWORKS | {"predict"},
     "networks/losses": NETWORKS,
@@ -258,6 +259,10 @@ OTHERS: dict[str, list[Any]] = {
 }
 
 
+DECIDING = (
+    *("dataset.format", "dataset.into", "dataset.task", "region_rows", "training.monitor"),
+    "thresholds.prior_bias",
+)
 WORDS = [
     "average",
     "flatten",
@@ -341,9 +346,14 @@ def test_every_param_reruns_what_the_table_says() -> None:
     table = graph.stages(REPOSITORY / "dvc.yaml")
     before = settings(load_params(REPOSITORY / "params.yaml"))
     for key, value in list(leaves(stated)):
-        if key in ("dataset.format", "dataset.task", "training.monitor", "thresholds.prior_bias") or (
-            key.startswith("stackers.") and key.endswith(".kind")
-        ):
+        if key in (
+            "dataset.format",
+            "dataset.into",
+            "dataset.task",
+            "region_rows",
+            "training.monitor",
+            "thresholds.prior_bias",
+        ) or (key.startswith("stackers.") and key.endswith(".kind")):
             continue  # those decide what is valid beside them, or are of one format; a kind takes its section's keys
         after = changed_settings(stated, key, value)
         if any(key == name or key.startswith(f"{name}.") for name in UNDECIDING):

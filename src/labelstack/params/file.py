@@ -21,6 +21,7 @@ from labelstack.params.models import ModelSection
 from labelstack.params.notify import NotifySection
 from labelstack.params.prediction import PredictionSection
 from labelstack.params.prediction_views import OneView, raw_view_problems, single_views, view_problems
+from labelstack.params.region_rows import RegionRowsSection, region_row_problems
 from labelstack.params.sample import SampleSection
 from labelstack.params.second_level_file import SecondLevel
 from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, heatmap_problems, second_section_of
@@ -48,6 +49,7 @@ class Params(SecondLevel):
     dataset: DatasetSection = DatasetSection()
     sample: SampleSection = SampleSection()
     images: ImagesSection = ImagesSection()
+    region_rows: dict[str, RegionRowsSection] = {}
     augment: AugmentSection = AugmentSection()
     training: TrainingSection = TrainingSection()
     base_models: BaseModels = ON_ALL
@@ -79,6 +81,7 @@ class Params(SecondLevel):
         problems += group_problems(self.dataset.format, self.metric, self.thresholds)
         problems += model_group_problems(self.dataset.format, self.models)
         problems += task_problems(self.dataset.task, self.thresholds, stated_losses(self.models, self.second_round))
+        problems += region_row_problems(self.region_rows, self.dataset, self.folds, self.by_fold)
         if not set(self.blend_members()) - set(self.flattered):
             problems.append(
                 "blend.members: needs one that is no student, since audit rows alone give a student a weight"
@@ -189,6 +192,11 @@ class Params(SecondLevel):
         if isinstance(model.augment, AugmentSection):
             return model.augment
         return self.augment if model.augment else None
+
+    @property
+    def rows_of_regions(self) -> RegionRowsSection | None:
+        """How regions of photos become rows; None where photos are the rows."""
+        return next(iter(self.region_rows.values()), None)
 
     @property
     def network_models(self) -> list[str]:

@@ -26,6 +26,7 @@ ROOTS: dict[str, str] = {
     "sample": "labelstack.stages.sample",
     "ingest": "labelstack.stages.ingest",
     "download": "labelstack.stages.download",
+    "region_rows": "labelstack.stages.region_rows",
     "views": "labelstack.stages.views",
     "split": "labelstack.stages.work.assign_rows",
     "train": "labelstack.stages.work.train_network",
@@ -39,6 +40,7 @@ ROOTS: dict[str, str] = {
     "blend": "labelstack.stages.work.fit_blend",
     "evaluate": "labelstack.stages.work.score_all",
     "submit": "labelstack.stages.submit",
+    "submit_masks": "labelstack.stages.submit_masks",
     "register": "labelstack.stages.register",
     "report": "labelstack.stages.report",
 }
