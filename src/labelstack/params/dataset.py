@@ -127,6 +127,7 @@ class InstancesSection(Section):
     train_photos: Inside = "train"
     test_photos: Inside = "test"
     outside: Literal["refuse", "clip"] = "refuse"
+    on_top: Literal["last", "smallest"] = "last"
 
 
 class DatasetSection(Section):
