@@ -11,6 +11,7 @@ from labelstack.params import Params, load_params
 from labelstack.params.backbone_names import OWN
 from labelstack.params.fine_tuning import TrainPhase
 from labelstack.params.models import LearningSection, ModelSection
+from labelstack.params.region_rows import RegionRowsSection
 from labelstack.params.regions import RegionsSection
 from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
 from labelstack.params.segmenters import SegmenterParams, SegmenterPhase
@@ -21,7 +22,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "params.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-NAMED = {"seed", "base_models", "models", "second_round", "segmenters", "regions", "stackers"}  # no section, or many
+NAMED = {
+    "seed",
+    "base_models",
+    "models",
+    "second_round",
+    "segmenters",
+    "regions",
+    "region_rows",
+    "stackers",
+}  # no section, or many
 
 
 def rows_of(heading: str) -> dict[str, list[str]]:
@@ -57,6 +67,7 @@ SECTIONS = (
     | {
         "## segmenters.&lt;name&gt;": SegmenterParams,
         "## regions.&lt;name&gt;": RegionsSection,
+        "## region_rows.&lt;name&gt;": RegionRowsSection,
         "## models.&lt;name&gt;": ModelSection,
     }
     | {f"### `kind: {kind}`": section_of(kind) for kind in STACKERS.own}

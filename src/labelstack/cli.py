@@ -144,6 +144,14 @@ def photo_folds(name: Name) -> None:
     stage.run(name)
 
 
+@stages.command(name="region_rows")
+def region_rows(name: Name) -> None:
+    """Cut regions out of photos: rows whose labels are attributes."""
+    from labelstack.stages import region_rows as stage
+
+    stage.run(name)
+
+
 @stages.command()
 def segment(segmenter: Name, fold: Fold = None) -> None:
     """Train a network that gives every pixel a class."""
@@ -156,6 +164,14 @@ def segment(segmenter: Name, fold: Fold = None) -> None:
 def regions(name: Name) -> None:
     """Find regions in photos by the segmenters, and score these."""
     from labelstack.stages import regions as stage
+
+    stage.run(name)
+
+
+@stages.command(name="submit_masks")
+def submit_masks(name: Name) -> None:
+    """Write the competition's file of masks, with attributes where they gain."""
+    from labelstack.stages import submit_masks as stage
 
     stage.run(name)
 

@@ -24,6 +24,7 @@ from tiny import REPOSITORY, Workspace, environment
 SECOND_LEVEL = {"score", "second_score", "stack", "blend"}
 NETWORKS = {"train", "second"}
 PIXELS = {"segment", "regions"}
+REGIONS = {"region_rows", "submit_masks"}
 ALL = set(code.ROOTS)
 # Room → stages that a line in one of its files may rerun.
 ROOMS: dict[str, set[str]] = {
@@ -33,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "images/fetching": NETWORKS | PIXELS | {"ingest", "download", "predict", "register"},
     "images/pixels": NETWORKS | PIXELS | {"download", "predict"},
     "images/shards": ALL - {"sample", "ingest", "members", "needs"},
-    "masks": PIXELS | {"sample", "ingest", "submit"},
+    "masks": PIXELS | {"sample", "ingest", "submit", *REGIONS},
     "networks": NETWORKS | PIXELS | {"predict"},
     "networks/backbones": NETWORKS | PIXELS | {"predict"},
     "networks/losses": NETWORKS,
@@ -55,7 +56,6 @@ ROOMS: dict[str, set[str]] = {
     "tracking": {"register"},
 }
 # Key of params.yaml → stages that depend on it; a section stands for all its keys that are not named.
-PHOTOS = ("segmenters", "regions")
 PARAMS: dict[str, set[str]] = {
     "seed": NETWORKS | PIXELS | {"sample", "ingest", "split", "register", "report"},
     "dataset": {"ingest"},
@@ -264,6 +264,10 @@ OTHERS: dict[str, list[Any]] = {
 }
 
 
+DECIDING = (
+    *("dataset.format", "dataset.into", "dataset.task", "region_rows", "training.monitor"),
+    "thresholds.prior_bias",
+)
 WORDS = [
     "average",
     "flatten",
@@ -347,9 +351,16 @@ def test_every_param_reruns_what_the_table_says() -> None:
     table = graph.stages(REPOSITORY / "dvc.yaml")
     before = settings(load_params(REPOSITORY / "params.yaml"))
     for key, value in list(leaves(stated)):
-        if key in ("dataset.format", "dataset.task", "training.monitor", "thresholds.prior_bias", *PHOTOS) or (
-            key.startswith("stackers.") and key.endswith(".kind")
-        ):
+        if key in (
+            "dataset.format",
+            "dataset.into",
+            "dataset.task",
+            "region_rows",
+            "regions",
+            "segmenters",
+            "training.monitor",
+            "thresholds.prior_bias",
+        ) or (key.startswith("stackers.") and key.endswith(".kind")):
             continue  # those decide what is valid beside them, or are of one format; a kind takes its section's keys
         after = changed_settings(stated, key, value)
         if any(key == name or key.startswith(f"{name}.") for name in UNDECIDING):

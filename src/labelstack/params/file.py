@@ -21,6 +21,7 @@ from labelstack.params.models import ModelSection
 from labelstack.params.notify import NotifySection
 from labelstack.params.prediction import PredictionSection
 from labelstack.params.prediction_views import OneView, raw_view_problems, single_views, view_problems
+from labelstack.params.region_rows import RegionRowsSection, region_row_problems
 from labelstack.params.regions import RegionsSection, region_problems
 from labelstack.params.sample import SampleSection
 from labelstack.params.second_level_file import SecondLevel
@@ -52,6 +53,7 @@ class Params(SecondLevel):
     images: ImagesSection = ImagesSection()
     segmenters: dict[str, SegmenterParams] = {}
     regions: dict[str, RegionsSection] = {}
+    region_rows: dict[str, RegionRowsSection] = {}
     augment: AugmentSection = AugmentSection()
     training: TrainingSection = TrainingSection()
     base_models: BaseModels = ON_ALL
@@ -86,6 +88,7 @@ class Params(SecondLevel):
         problems += region_problems(
             self.segmenters, self.regions, self.dataset.format, by_fold=self.by_fold, held_out=self.stops_early
         )
+        problems += region_row_problems(self.region_rows, self.dataset, self.folds, self.by_fold)
         if not set(self.blend_members()) - set(self.flattered):
             problems.append(
                 "blend.members: needs one that is no student, since audit rows alone give a student a weight"
@@ -207,6 +210,11 @@ class Params(SecondLevel):
         """Segmenters whose mean the regions are found by."""
         section = self.regions_section
         return [] if section is None else section.segmenters or list(self.segmenters)
+
+    @property
+    def rows_of_regions(self) -> RegionRowsSection | None:
+        """How regions of photos become rows; None where photos are the rows."""
+        return next(iter(self.region_rows.values()), None)
 
     @property
     def network_models(self) -> list[str]:

@@ -29,6 +29,7 @@ ROOTS: dict[str, str] = {
     "photo_folds": "labelstack.stages.work.assign_photos",
     "segment": "labelstack.stages.work.train_segmenter",
     "regions": "labelstack.stages.work.find_regions",
+    "region_rows": "labelstack.stages.region_rows",
     "views": "labelstack.stages.views",
     "split": "labelstack.stages.work.assign_rows",
     "train": "labelstack.stages.work.train_network",
@@ -42,6 +43,7 @@ ROOTS: dict[str, str] = {
     "blend": "labelstack.stages.work.fit_blend",
     "evaluate": "labelstack.stages.work.score_all",
     "submit": "labelstack.stages.submit",
+    "submit_masks": "labelstack.stages.submit_masks",
     "register": "labelstack.stages.register",
     "report": "labelstack.stages.report",
 }

@@ -72,6 +72,8 @@ def settings(params: Params) -> dict[str, Any]:
     for key in ("tta", "views"):  # names, which decide nothing but what each network is shown
         del content["prediction"][key]
     content["audit"] = content["dataset"].pop("audit")  # of rows that are there; the data set is the same
+    regions = params.rows_of_regions
+    content["learn_from"] = None if regions is None else regions.learn_from  # by which rows are assigned
     del content["augment"]  # stands with every network that uses it
     for key in UNDECIDING:
         section, _, last = key.rpartition(".")
