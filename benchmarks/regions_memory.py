@@ -89,7 +89,7 @@ def train(root: Path) -> None:
     """A segmenter for each fold, the same."""
     from labelstack.segmentation.segmenter import Segmenter
     from labelstack.stages import paths
-    from labelstack.stages.photos import photo_categories, photo_set
+    from labelstack.stages.photo_maps import photo_categories, photo_set
     from labelstack.stages.work.train_segmenter import section_of
 
     os.chdir(root)

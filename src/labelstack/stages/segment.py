@@ -16,7 +16,8 @@ from labelstack.stages.category_names import category_names
 from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, flat, keep_run_id, known, lineage, run_id_of, work_folder
 from labelstack.stages.logged_data import photo_data
-from labelstack.stages.photos import PhotoSet, photo_categories, photo_places
+from labelstack.stages.photo_maps import PhotoSet, photo_categories
+from labelstack.stages.photos import photo_places
 from labelstack.stages.weights_content import weights_sha256
 from labelstack.stages.work.train_segmenter import TrainedSegmenter, compute, fitted_photos
 from labelstack.support.errors import UserError

@@ -24,7 +24,8 @@ from labelstack.masks.region_writer import region_batches, region_rows, write_re
 from labelstack.params import Params
 from labelstack.params.regions import RegionsSection
 from labelstack.stages import paths
-from labelstack.stages.photos import Ids, PhotoPlaces, photo_places, read_photo_folds, true_maps
+from labelstack.stages.photo_maps import true_maps
+from labelstack.stages.photos import Ids, PhotoPlaces, photo_places, read_photo_folds
 from labelstack.support.archive import DAMAGED_ARCHIVE
 from labelstack.support.errors import UserError
 from labelstack.support.progress import bar

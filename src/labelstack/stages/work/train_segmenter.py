@@ -19,14 +19,8 @@ from labelstack.params.segmenters import SegmenterSection
 from labelstack.stacking.holdouts import hold_out
 from labelstack.stages import paths
 from labelstack.stages.fold_files import Fitted
-from labelstack.stages.photos import (
-    PhotoSet,
-    photo_categories,
-    photo_places,
-    photo_set,
-    read_photo_folds,
-    whole_sources,
-)
+from labelstack.stages.photo_maps import PhotoSet, photo_categories, photo_set
+from labelstack.stages.photos import photo_places, read_photo_folds, whole_sources
 from labelstack.support.errors import InputProblems
 from labelstack.support.storage import replacing, replacing_dir, write_json
 
