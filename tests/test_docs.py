@@ -11,13 +11,27 @@ from labelstack.params import Params, load_params
 from labelstack.params.backbone_names import OWN
 from labelstack.params.fine_tuning import TrainPhase
 from labelstack.params.models import LearningSection, ModelSection
+from labelstack.params.region_rows import RegionRowsSection
+from labelstack.params.regions import RegionsSection
 from labelstack.params.second_round import SECOND_ROUND, SecondRoundSection, second_section_of
+from labelstack.params.segmenters import SegmenterParams, SegmenterPhase
 from labelstack.params.stackers import STACKERS, section_of
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "params.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+NAMED = {
+    "region_rows",
+    "seed",
+    "base_models",
+    "models",
+    "second_round",
+    "segmenters",
+    "regions",
+    "stackers",
+}  # no section, or many
 
 
 def rows_of(heading: str) -> dict[str, list[str]]:
@@ -42,19 +56,18 @@ def fields_of(section: type[BaseModel]) -> dict[str, Any]:
         if name in known:
             continue
         found[name] = field.get_default(call_default_factory=True)
-        if name != "augment" and section is not TrainPhase:
+        if name != "augment" and section not in (TrainPhase, SegmenterPhase):
             for inner in sections_in(field.annotation):
                 found |= {f"{name}.{key}": default for key, default in fields_of(inner).items()}
     return found
 
 
 SECTIONS = (
-    {
-        f"## {name}": sections_in(field.annotation)[0]
-        for name, field in Params.model_fields.items()
-        if name not in {"seed", "base_models", "models", "second_round", "stackers"}
-    }
+    {f"## {name}": sections_in(field.annotation)[0] for name, field in Params.model_fields.items() if name not in NAMED}
     | {
+        "## segmenters.&lt;name&gt;": SegmenterParams,
+        "## regions.&lt;name&gt;": RegionsSection,
+        "## region_rows.&lt;name&gt;": RegionRowsSection,
         "## models.&lt;name&gt;": ModelSection,
     }
     | {f"### `kind: {kind}`": section_of(kind) for kind in STACKERS.own}
@@ -72,7 +85,7 @@ def test_the_reference_states_the_defaults(heading, section):
     rows, wrong = rows_of(heading), {}
     for key, default in fields_of(section).items():
         stated = rows[key][2].strip("`") if key in rows else ""
-        if isinstance(default, BaseModel) or stated in {"", "required", "both", "all four"}:
+        if isinstance(default, BaseModel) or stated in {"", "required", "both", "all four", "one phase of 10 epochs"}:
             continue
         value = list(default) if isinstance(default, tuple) else default
         if yaml.safe_load(stated) != value:
@@ -121,7 +134,7 @@ def test_the_default_file_states_every_tunable():
     stated = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert set(stated) == set(Params.model_fields)
     for name, section in stated.items():
-        if name not in {"seed", "base_models", "models", "second_round", "stackers"}:
+        if name not in NAMED:
             (kind,) = sections_in(Params.model_fields[name].annotation)
             assert set(section) == set(kind.model_fields), name
 

@@ -136,6 +136,46 @@ def predict(
     command.run(images or [], model, all_probabilities=all_probabilities, attributes=attributes, as_json=json, out=out)
 
 
+@stages.command(name="photo_folds")
+def photo_folds(name: Name) -> None:
+    """Deal photos into folds, so that each has segmenters that did not learn from it."""
+    from labelstack.stages import photo_folds as stage
+
+    stage.run(name)
+
+
+@stages.command(name="region_rows")
+def region_rows(name: Name) -> None:
+    """Cut regions out of photos: rows whose labels are attributes."""
+    from labelstack.stages import region_rows as stage
+
+    stage.run(name)
+
+
+@stages.command()
+def segment(segmenter: Name, fold: Fold = None) -> None:
+    """Train a network that gives every pixel a class."""
+    from labelstack.stages import segment as stage
+
+    stage.run(segmenter, fold)
+
+
+@stages.command()
+def regions(name: Name) -> None:
+    """Find regions in photos by the segmenters, and score these."""
+    from labelstack.stages import regions as stage
+
+    stage.run(name)
+
+
+@stages.command(name="submit_masks")
+def submit_masks(name: Name) -> None:
+    """Write the competition's file of masks, with attributes where they gain."""
+    from labelstack.stages import submit_masks as stage
+
+    stage.run(name)
+
+
 @stages.command()
 def views(model: Name) -> None:
     """Say which part of each image a second-round model sees."""

@@ -1,4 +1,4 @@
-"""Class maps move as their images do: masks painted as images and masks kept as runs come out alike."""
+"""Class maps are painted as their images show them, and move as these do."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import pyarrow as pa
 import pytest
 
 from images import golden
-from labelstack.images.class_maps import ClassMaps, MapBatches
-from labelstack.images.loader import TrainingBatches
-from labelstack.images.pixels.decode import decode
-from labelstack.images.shards.shard_files import KEY_LENGTH, Shard, write_shard
+from labelstack.images.class_maps import ClassMaps, StoredMaps, StoredPhotos
+from labelstack.images.pixels.decode import decode, read_pixels
+from labelstack.images.shards.shard_files import KEY_LENGTH, Shard, images_by_id, write_shard
 from labelstack.masks.instance_table import SCHEMA, write_instances
 from labelstack.masks.run_lengths import encode
 from labelstack.params.augment import AugmentSection
-from labelstack.support.box import Box
+from labelstack.segmentation.photo_batches import PhotoBatches
 
 SIDES = [(120, 90), (80, 130), (100, 100), (60, 60)]
 N, SIZE = 24, 64
@@ -76,18 +75,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def batches(photos: Path, policy: AugmentSection | None, **options: Any) -> TrainingBatches:
-    given: dict[str, Any] = {"size": SIZE, "batch_size": 7, "seed": 5, "workers": 0}
-    return TrainingBatches(photos / "shards", np.arange(N), np.zeros((N, 1)), augment=policy, **{**given, **options})
+def stored(photos: Path) -> tuple[StoredPhotos, StoredMaps]:
+    own = StoredPhotos(photos / "shards", np.arange(N))
+    return own, StoredMaps(ClassMaps(photos / "instances", np.arange(N), CLASSES, BACKGROUND), own)
 
 
-def agreement(photos: Path, policy: AugmentSection | None, **options: Any) -> list[float]:
+def agreement(photos: Path, policy: AugmentSection) -> list[float]:
     """Intersection over union of what is white and what is a garment, of all images of three epochs."""
-    own = batches(photos, policy, **options)
-    maps = ClassMaps(photos / "instances", np.arange(N), CLASSES, BACKGROUND)
+    batches = PhotoBatches(*stored(photos), (SIZE, SIZE), 7, 5, policy, BACKGROUND)
     found = []
     for number in range(3):
-        for images, drawn in MapBatches(own, maps).epoch(number):
+        for images, drawn in batches.epoch(number):
             assert images.shape == (*drawn.shape, 3)
             assert set(np.unique(drawn)) <= {0, BACKGROUND}
             for image, one in zip(images, drawn, strict=True):
@@ -100,55 +98,40 @@ def agreement(photos: Path, policy: AugmentSection | None, **options: Any) -> li
 @pytest.mark.parametrize(
     ("policy", "least"),
     [
-        (None, 0.96),
+        ({}, 0.96),
         ({"flip": 0.5}, 0.96),
         ({"crop": (0.0, 0.2), "flip": 0.5}, 0.95),
         ({"rotate": (-40, 40)}, 0.95),
         ({"rotate": (-20, 20), "scale": (0.8, 1.3), "shift": (-0.1, 0.1), "shear": (-15, 15), "flip": 0.5,
           "crop": (0.0, 0.1)}, 0.94),
-        ({"resized_crop": {"chance": 1, "area": (0.4, 1)}, "flip": 0.5}, 0.95),
-        ({"crop_if_needed": {"sides": 1}, "rotate": (-10, 10)}, 0.95),
         ({"one_of": [{"chance": 1, "of": {"optical": {"strength": [-0.3, 0.3]}}}]}, 0.94),
         ({"one_of": [{"chance": 1, "of": {"perspective": {"strength": [0.05, 0.1]}}}]}, 0.94),
         ({"one_of": [{"chance": 1, "of": {"elastic": {"strength": [20, 20]}}}]}, 0.93),
         ({"rotate": (-20, 20), "one_of": [{"chance": 0.5, "of": {"optical": {}, "gamma": {}}}]}, 0.94),
     ],
 )  # fmt: skip
-def test_a_mask_moves_as_the_image_of_it(photos: Path, policy: dict[str, Any] | None, least: float) -> None:
-    section = None if policy is None else AugmentSection(**{**golden.OFF, **policy})
-    found = agreement(photos, section)
+def test_a_mask_moves_as_the_image_of_it(photos: Path, policy: dict[str, Any], least: float) -> None:
+    found = agreement(photos, AugmentSection(**{**golden.OFF, **policy}))
     assert np.median(found) > least
     assert min(found) > least - 0.06
 
 
-@pytest.mark.parametrize("policy", [None, {"rotate": (-20, 20), "scale": (0.8, 1.2), "flip": 0.5}])
-def test_letterboxed_too(photos: Path, policy: dict[str, Any] | None) -> None:
-    section = None if policy is None else AugmentSection(**{**golden.OFF, **policy})
-    found = agreement(photos, section, resize="letterbox")
-    assert np.median(found) > 0.93  # a garment at the rim goes on in the image's border, not in the map's
+def test_stored_photos_are_what_the_shards_hold(photos: Path) -> None:
+    own = StoredPhotos(photos / "shards", [5, 99, 0, 3])
+    assert own.image_ids.tolist() == [5, 0, 3]
+    jpegs = images_by_id(photos / "shards", own.image_ids)
+    for place, image_id in enumerate(own.image_ids.tolist()):
+        assert np.array_equal(own[place], read_pixels(jpegs[image_id]))
+        assert own[place].shape[:2] == tuple(own.sides[place])
 
 
-def test_maps_of_one_seed_are_the_same_whatever_the_batch(photos: Path) -> None:
-    policy = AugmentSection(**{**golden.OFF, "rotate": (-40, 40), "flip": 0.5})
-    maps = ClassMaps(photos / "instances", np.arange(N), CLASSES, BACKGROUND)
-
-    def by_id(batch_size: int) -> dict[int, bytes]:
-        own = batches(photos, policy, batch_size=batch_size)
-        drawn = np.concatenate([one for _, one in MapBatches(own, maps).epoch(1)])
-        return {int(own.image_ids[row]): one.tobytes() for row, one in zip(own.order(1), drawn, strict=True)}
-
-    assert by_id(3) == by_id(24)
-
-
-def test_shown_without_augmentation_as_decode_shows_the_image(photos: Path) -> None:
+def test_a_map_shows_a_photo_as_decode_does(photos: Path) -> None:
     maps = ClassMaps(photos / "instances", np.arange(N), CLASSES, BACKGROUND)
     for number in range(4):
         picture = np.repeat(garment(number)[:, :, None], 3, axis=2).astype(np.uint8) * 255
         jpeg = cv2.imencode(".jpg", picture, [1, 98])[1].tobytes()
-        for resize in ("stretch", "letterbox"):
-            white = decode(jpeg, SIZE, resize)[:, :, 1] > 127
-            ours = maps.square(number, *picture.shape[:2], SIZE, resize) == 0
-            assert (white & ours).sum() / (white | ours).sum() > 0.95
+        white, ours = decode(jpeg, SIZE, "stretch")[:, :, 1] > 127, maps.at(number, SIZE, SIZE) == 0
+        assert (white & ours).sum() / (white | ours).sum() > 0.95
 
 
 def test_what_lies_on_top(tmp_path: Path) -> None:
@@ -166,10 +149,7 @@ def test_what_lies_on_top(tmp_path: Path) -> None:
     assert np.array_equal(smallest.at(7, 12, 12), np.kron(smallest.at(7, 6, 6), np.ones((2, 2), np.uint8)))
 
 
-def test_boxes_and_classes_that_do_not_fit_are_refused(photos: Path) -> None:
-    maps = ClassMaps(photos / "instances", np.arange(N), CLASSES, BACKGROUND)
-    with pytest.raises(ValueError, match="whole images"):
-        MapBatches(batches(photos, None, boxes={1: Box(0, 0, 0.5, 0.5)}), maps)
+def test_classes_that_do_not_fit_are_refused(photos: Path) -> None:
     with pytest.raises(ValueError, match="from 0 to 254"):
         ClassMaps(photos / "instances", np.arange(N), {10: 255}, BACKGROUND)
 

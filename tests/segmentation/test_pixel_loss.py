@@ -11,7 +11,7 @@ from sklearn.metrics import jaccard_score
 
 import labelstack.networks  # noqa: F401 - quiets TensorFlow before it is imported
 from labelstack.params.segmenters import PixelLossSection
-from labelstack.segmentation.confusion import bootstrap_scores, class_iou, confusion_matrix, pixel_scores
+from labelstack.segmentation.confusion import bootstrap_scores, class_counts, class_iou, confusion_matrix, pixel_scores
 from labelstack.segmentation.pixel_loss import balanced_weights, pixel_loss
 
 CLASSES = 4
@@ -83,7 +83,7 @@ def test_counts_and_iou_are_scikit_learns(seed: int) -> None:
     labels = range(CLASSES)
     assert np.array_equal(matrix, sklearn_matrix(truth.ravel(), given_.ravel(), labels=labels))
     there = np.union1d(truth, given_)
-    assert class_iou(matrix)[there] == pytest.approx(
+    assert class_iou(class_counts(matrix))[there] == pytest.approx(
         jaccard_score(truth.ravel(), given_.ravel(), labels=there, average=None)
     )
 
@@ -93,12 +93,12 @@ def test_scores_of_a_photo_by_hand() -> None:
     given_ = np.array([[0, 1, 1], [2, 0, 2], [0, 1, 2]])
     matrix = confusion_matrix(truth, given_, 4, ignored=255)
     assert matrix.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 3, 0], [0, 0, 0, 0]]
-    scores = pixel_scores(matrix, background=2)
+    scores = pixel_scores(class_counts(matrix), background=2)
     assert scores["pixel_accuracy"] == pytest.approx(2 / 3)
     assert scores["pixel_accuracy_all"] == pytest.approx(5 / 7)
     assert scores["mean_iou"] == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert scores["mean_iou_all"] == pytest.approx((1 / 3 + 1 / 2 + 3 / 4) / 3)
-    assert np.isnan(class_iou(matrix)[3])
+    assert np.isnan(class_iou(class_counts(matrix))[3])
 
 
 def test_what_cannot_be_counted_is_refused() -> None:
@@ -112,9 +112,9 @@ def test_intervals_hold_the_score_and_narrow_with_more_photos() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, (80, 10, 10))
     given_ = np.where(rng.random(truth.shape) < rng.random((80, 1, 1)), truth, rng.integers(0, 3, truth.shape))
-    matrices = np.stack([confusion_matrix(t, g, 3) for t, g in zip(truth, given_, strict=True)])
-    score = pixel_scores(matrices.sum(0), 2)["mean_iou"]
-    low, high = bootstrap_scores(matrices, 2, repeats=300)["mean_iou"]
-    few_low, few_high = bootstrap_scores(matrices[:10], 2, repeats=300)["mean_iou"]
+    counts = class_counts(np.stack([confusion_matrix(t, g, 3) for t, g in zip(truth, given_, strict=True)]))
+    score = pixel_scores(counts.sum(0), 2)["mean_iou"]
+    low, high = bootstrap_scores(counts, 2, repeats=300)["mean_iou"]
+    few_low, few_high = bootstrap_scores(counts[:10], 2, repeats=300)["mean_iou"]
     assert low < score < high
     assert high - low < few_high - few_low

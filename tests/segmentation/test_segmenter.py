@@ -16,7 +16,7 @@ import labelstack.networks  # noqa: F401 - quiets TensorFlow before it is import
 from labelstack.networks.inference import load_model, weights_digest
 from labelstack.params.augment import AugmentSection
 from labelstack.params.segmenters import PixelLossSection, SegmenterSection
-from labelstack.segmentation.confusion import confusion_matrix, pixel_scores
+from labelstack.segmentation.confusion import class_counts, confusion_matrix, pixel_scores
 from labelstack.segmentation.segmenter import Segmenter
 from labelstack.segmentation.unet import build_unet
 from labelstack.segmentation.unet_training import trained_way
@@ -54,7 +54,7 @@ def test_coloured_squares_are_learnt_in_photos_of_any_size() -> None:
     given = list(segmenter.predict(iter(images)))
     assert [map_.shape for map_ in given] == [map_.shape for map_ in maps]
     matrix = sum(confusion_matrix(truth, map_, 3) for truth, map_ in zip(maps, given, strict=True))
-    scores = pixel_scores(matrix, BACKGROUND)
+    scores = pixel_scores(class_counts(matrix), BACKGROUND)
     assert scores["pixel_accuracy"] > 0.9
     assert scores["mean_iou"] > 0.75
 
@@ -189,7 +189,7 @@ def test_photos_that_do_not_fit_are_told_all_at_once() -> None:
         ({"loss": PixelLossSection(ignored=1)}, r"loss\.ignored: 1 is a class; take one of 3 … 65535"),
         ({"faithful": True}, "faithful says all of it"),
         ({"momentum": (0.8, 0.9)}, r"must be \[high, low\]"),
-        ({"augment": AugmentSection(rect_crop={})}, "rect_crop: move pixels and not their classes"),
+        ({"augment": AugmentSection(rect_crop={})}, "rect_crop: cut stored images by their own size"),
         ({"phases": ({"epochs": 3, "cycles": 2},)}, "3 are not divisible into 2 cycles"),
     ],
 )

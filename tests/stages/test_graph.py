@@ -23,38 +23,44 @@ from tiny import REPOSITORY, Workspace, environment
 
 SECOND_LEVEL = {"score", "second_score", "stack", "blend"}
 NETWORKS = {"train", "second"}
+REGIONS = {"region_rows", "submit_masks"}
+PIXELS = {"segment", "regions"}
 ALL = set(code.ROOTS)
 # Room → stages that a line in one of its files may rerun.
 ROOMS: dict[str, set[str]] = {
     "ensemble": {"register"},
     "formats": ALL - {"sample", "members", "needs"},
-    "images": NETWORKS | {"views", "predict", "register", "report"},  # boxes of views
-    "images/fetching": NETWORKS | {"ingest", "download", "predict", "register"},
-    "images/pixels": NETWORKS | {"download", "predict"},
+    "images": NETWORKS | PIXELS | {"views", "predict", "register", "report"},  # boxes of views
+    "images/fetching": NETWORKS | PIXELS | {"ingest", "download", "predict", "register"},
+    "images/pixels": NETWORKS | PIXELS | {"download", "predict"},
     "images/shards": ALL - {"sample", "ingest", "members", "needs"},
-    "masks": {"sample", "ingest", "submit"},
-    "networks": NETWORKS | {"predict"},
-    "networks/backbones": NETWORKS | {"predict"},
+    "masks": PIXELS | {"sample", "ingest", "submit"} | REGIONS,
+    "networks": NETWORKS | PIXELS | {"predict"},
+    "networks/backbones": NETWORKS | PIXELS | {"predict"},
     "networks/losses": NETWORKS,
     "predictions.py": SECOND_LEVEL | {"predict", "second", "evaluate", "submit", "register", "report"},
     "registry": {"register"},
     "report": {"report"},
     "sample": {"sample"},
-    "scoring": SECOND_LEVEL | NETWORKS | {"evaluate", "submit", "register", "report"},
+    "segmentation": PIXELS,
+    "scoring": SECOND_LEVEL | NETWORKS | PIXELS | {"evaluate", "submit", "register", "report"},
     # a model registered alone answers by its own rule
-    "stacking": SECOND_LEVEL | {"ingest", "split", "second", "evaluate", "submit", "register", "report"},
+    "stacking": SECOND_LEVEL
+    | {"photo_folds", "segment", "ingest", "split", "second", "evaluate", "submit", "register", "report"},
     "stacking/deciding": SECOND_LEVEL | {"second", "evaluate", "submit", "register", "report"},
     "stacking/stackers": SECOND_LEVEL | {"second"},
     "stages": ALL,
     "stages/second_kinds": {"views", "second"},
-    "stages/work": SECOND_LEVEL | NETWORKS | {"split", "predict", "evaluate"},
+    "stages/work": SECOND_LEVEL | NETWORKS | PIXELS | {"photo_folds", "split", "predict", "evaluate"},
     "support": ALL,
     "tracking": {"register"},
 }
 # Key of params.yaml → stages that depend on it; a section stands for all its keys that are not named.
+PHOTOS = ("segmenters", "regions")
 PARAMS: dict[str, set[str]] = {
-    "seed": NETWORKS | {"sample", "ingest", "split", "register", "report"},
+    "seed": NETWORKS | PIXELS | {"sample", "ingest", "split", "register", "report"},
     "dataset": {"ingest"},
+    "dataset.instances.on_top": PIXELS | {"ingest"},
     "dataset.audit": {"split"},
     "dataset.root": {"sample", "ingest", "download", "views", "register", "report"},
     "sample": {"sample"},
@@ -64,9 +70,9 @@ PARAMS: dict[str, set[str]] = {
     "images.damaged": {"download", "register"},
     "augment": {"train"},
     "training": NETWORKS,
-    "training.holdout": NETWORKS | {"split"},
-    "training.holdout_max": NETWORKS | {"split"},
-    "base_models": ALL - {"sample", "download", "views", "second", "members", "submit"},
+    "training.holdout": NETWORKS | {"segment", "split"},
+    "training.holdout_max": NETWORKS | {"segment", "split"},
+    "base_models": ALL - {"sample", "download", "photo_folds", "segment", "views", "second", "members", "submit"},
     "models": {"train"},
     "models.*.backbone": {"train", "predict"},
     "models.*.image_size": {"train", "predict", "register"},
@@ -85,10 +91,11 @@ PARAMS: dict[str, set[str]] = {
     "prediction.tta": {"predict", "register"},  # with a second round `second` as `predict`
     "prediction.views": set(),  # as long as no list names them
     "folds": {"split"},
-    "folds.k": {"ingest", "split", "blend"},
+    "folds.k": {"ingest", "photo_folds", "split", "blend"},
+    "folds.seed": {"photo_folds", "split"},
     "folds.nested": {"stack", "blend"},
-    "folds.column": {"ingest", "split"},
-    "folds.group_by": {"ingest", "split"},
+    "folds.column": {"ingest", "photo_folds", "split"},
+    "folds.group_by": {"ingest", "photo_folds", "split"},
     "stackers": {"stack"},
     "blend": {"blend"},
     "metric": SECOND_LEVEL | {"train", "evaluate", "register", "report"},  # with a second round `second` as `train`
@@ -258,6 +265,10 @@ OTHERS: dict[str, list[Any]] = {
 }
 
 
+DECIDING = (
+    *("dataset.format", "dataset.into", "dataset.task", "region_rows", "training.monitor"),
+    "thresholds.prior_bias",
+)
 WORDS = [
     "average",
     "flatten",
@@ -341,15 +352,50 @@ def test_every_param_reruns_what_the_table_says() -> None:
     table = graph.stages(REPOSITORY / "dvc.yaml")
     before = settings(load_params(REPOSITORY / "params.yaml"))
     for key, value in list(leaves(stated)):
-        if key in ("dataset.format", "dataset.task", "training.monitor", "thresholds.prior_bias") or (
-            key.startswith("stackers.") and key.endswith(".kind")
-        ):
+        if key in (
+            "dataset.format",
+            "dataset.into",
+            "dataset.task",
+            "region_rows",
+            "training.monitor",
+            "thresholds.prior_bias",
+            *PHOTOS,
+        ) or (key.startswith("stackers.") and key.endswith(".kind")):
             continue  # those decide what is valid beside them, or are of one format; a kind takes its section's keys
         after = changed_settings(stated, key, value)
         if any(key == name or key.startswith(f"{name}.") for name in UNDECIDING):
             assert after == before, key
             continue
         assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected_for(key), key
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("segmenters.plain.weight_decay", 0.02, {"segment"}),
+        ("segmenters.plain.phases", [{"epochs": 3}], {"segment"}),
+        ("segmenters.plain.backbone", "resnet34", PIXELS),  # whose layers a saved network holds
+        ("regions.garments.smallest", 0.01, {"regions"}),
+        ("regions.garments.segmenters", ["plain"], {"regions"}),
+        ("dataset.instances.on_top", "smallest", PIXELS | {"ingest"}),
+    ],
+)
+def test_keys_of_segmenters_and_regions_rerun_their_stages(key: str, value: Any, expected: set[str]) -> None:
+    def with_photos() -> dict[str, Any]:
+        stated = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+        stated["dataset"] |= {"format": "imaterialist2019", "answers": None}
+        segmenters = {"plain": {"backbone": "small_cnn"}, "other": {"backbone": "resnet34"}}
+        own = {"base_models": [0, 1, 2, 3, 4], "segmenters": segmenters, "regions": {"garments": {}}}
+        return dict(stated | own)
+
+    before, stated = settings(Params.model_validate(with_photos())), with_photos()
+    *path, last = key.split(".")
+    section = stated
+    for part in path:
+        section = section[part]
+    section[last] = value
+    after, table = settings(Params.model_validate(stated)), graph.stages(REPOSITORY / "dvc.yaml")
+    assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected
 
 
 def test_another_task_reruns_all_that_learns_decides_or_answers() -> None:
@@ -379,9 +425,12 @@ def test_every_key_of_a_second_round_reruns_what_the_table_says() -> None:
 def keys_changed(stage: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Whether a key that a stage (or one of its `foreach`) takes of the settings differs."""
     keys = graph.params_of(stage).get("data/settings.json", [])
-    names = [*before["models"], *before["stackers"], *before["second_round"], "base_models", "second_round"]
+    sections = ("models", "stackers", "second_round", "segmenters", "regions")
+    names = [*(name for section in sections for name in before[section]), "base_models", "second_round"]
     networks = {
-        key.replace("${item.model}", m).replace("${item.fold}", "all") for key in keys for m in before["models"]
+        key.replace("${item.model}", m).replace("${item.segmenter}", m).replace("${item.fold}", "all")
+        for key in keys
+        for m in [*before["models"], *before["segmenters"]]
     }
     every = {key.replace("${key}", name) for key in networks for name in names}
 

@@ -86,7 +86,7 @@ def _stage(name: str, stage: dict[str, Any]) -> list[str]:
     params = params_of(stage)
     settings = [key for key in params.get(paths.SETTINGS.as_posix(), []) if not key.startswith("code.")]
     told = [f"{Path(file).stem}: {', '.join(keys)}" for file, keys in params.items() if "data/members" in file]
-    files = [*stage.get("deps", []), *(file for file in params if file == paths.LOCAL_FILES.as_posix())]
+    files = [*stage.get("deps", []), *(file for file in params if Path(file).name == paths.LOCAL_FILES.name)]
     return [f"`{name}`", _listed(settings), _listed(files), "<br>".join(told)]
 
 

@@ -73,13 +73,15 @@ def retry(split: str | None, patterns: str, refresh: bool) -> None:
     if not again and not refresh:
         raise UserError("nothing to do: name statuses with --status (timeout,http_5xx), or ask for --refresh")
     params, changed = load_params(), list[str]()
-    splits = [known_split(split)] if split else [name for name in paths.SPLITS if paths.shards(name).exists()]
+    into = params.dataset.into
+    there = [name for name in paths.SPLITS if paths.of_photos(paths.shards(name), into).exists()]
+    splits = [known_split(split)] if split else there
     if not splits:
         raise UserError("nothing is downloaded yet; run `dvc repro` or `labelstack stage download train` first")
     for name in splits:
-        out = paths.shards(name)
+        out = paths.of_photos(paths.shards(name), into)
         counts = download_split(
-            read_manifest(paths.manifest(name)),
+            read_manifest(paths.of_photos(paths.manifest(name), into)),
             out,
             params.images,
             Path(params.dataset.root),

@@ -38,7 +38,7 @@ def run(images: Path, labels: Path | None, to: Path, *, force: bool = False) -> 
         With everything that is wrong with folder and file at once; nothing is written then.
     """
     from labelstack.formats.format import CompetitionData, format_for
-    from labelstack.params.dataset import DatasetSection
+    from labelstack.params.dataset import ROWS, DatasetSection
     from labelstack.params.folds import FoldsSection
     from labelstack.stages.ingest import drawing
 
@@ -58,7 +58,7 @@ def run(images: Path, labels: Path | None, to: Path, *, force: bool = False) -> 
             raise InputProblems(str(labels), problems)
         found = looked
         found.table |= _beside(labels, root)
-    dataset: dict[str, Any] = {"format": "table", "root": shown, "task": found.task, "table": found.table}
+    dataset: dict[str, Any] = {"format": "table", "root": shown, "into": ROWS, "task": found.task, "table": found.table}
 
     folds = {"group_by": found.group_by} if found.group_by else {}
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from labelstack.formats.collector import collector_paused
@@ -150,6 +151,15 @@ class Imaterialist2019Format:
             raise InputProblems(str(path), problems)
         sets = _sets(rows, kinds, self._section.labels)
         return pd.DataFrame({"image_id": ids, "label_id": pd.Series(sets, dtype=object)})
+
+    def test_instances(self, path: Path) -> pa.Table:
+        """The same as a table of instances (``masks/instance_table.py``); raise ``InputProblems``."""
+        problems = list[str]()
+        rows, _ = self.true_instances(path, problems)
+        ids = text_ids(rows.names, problems)
+        if problems:
+            raise InputProblems(str(path), problems)
+        return instance_table(rows.photo, rows.category, rows.attributes, rows.parts, ids)
 
     def true_instances(self, path: Path, problems: list[str]) -> tuple[InstanceRows, InstanceLabels | None]:
         """Instances of test photos, a file like train.csv below the data set's folder, and what their ids mean."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from labelstack.masks.run_lengths import RunLengths
 from labelstack.support.errors import UserError
@@ -54,6 +54,17 @@ def read_instances(path: str | Path, image_ids: ArrayLike | None = None) -> pa.T
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a table of instances ({error})") from None
     return pa.concat_tables(parts).cast(SCHEMA) if parts else SCHEMA.empty_table()
+
+
+def categories_of(path: str | Path, image_ids: ArrayLike) -> NDArray[np.int64]:
+    """Categories of the instances of some photos, int64 [n], ascending, each once."""
+    wanted, found = np.asarray(image_ids, np.int64), set[int]()
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, ["image_id", "category"])
+            there = np.isin(table["image_id"].to_numpy(), wanted)
+            found.update(table["category"].to_numpy()[there].tolist())
+    return np.array(sorted(found), np.int64)
 
 
 def masks_of(table: pa.Table) -> RunLengths:

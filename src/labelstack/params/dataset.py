@@ -30,6 +30,7 @@ FORMATS = Catalogue(
 TABLE = "table"
 IMET = "imet2019"
 INSTANCES = "imaterialist2019"
+ROWS, PHOTOS = "data", "data/photos"  # where what is learned from lies, and photos where that is their regions
 JSON = "json"  # as a separator: every cell is a JSON list of texts
 _MAX_SIGNS = 8
 LabelId = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -126,6 +127,7 @@ class InstancesSection(Section):
     train_photos: Inside = "train"
     test_photos: Inside = "test"
     outside: Literal["refuse", "clip"] = "refuse"
+    on_top: Literal["last", "smallest"] = "last"
 
 
 class DatasetSection(Section):
@@ -133,6 +135,7 @@ class DatasetSection(Section):
 
     format: str = "imaterialist2018"
     root: Folder = "data/sample"
+    into: Literal["data", "data/photos"] = "data"
     task: Task = "multi_label"
     label_ids: Annotated[tuple[LabelId, LabelId], Strict(False)] | None = None
     answers: str | None = None

@@ -62,10 +62,10 @@ def name_problems(
     models, stackers = list(models), list(stackers)
     sections = {"models": models, "second_round": list(second), "stackers": stackers}
     problems = [
-        f"{dotted((section, name))}: a name is lower-case letters, digits and _ and starts with a letter"
+        f"{dotted((section, name))}: {fault}"
         for section, names in sections.items()
         for name in names
-        if not _NAME.fullmatch(name)
+        if (fault := name_fault(name))
     ]
     if BLEND in {*models, *second, *stackers}:
         problems.append("blend is what the ensemble itself is called in tables and files: rename the model or stacker")
@@ -82,6 +82,11 @@ def name_problems(
     return problems + [
         f"blend.members: {unknown(member, known, 'member')}" for member in members if member not in known
     ]
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with a name that becomes part of paths; None: nothing."""
+    return None if _NAME.fullmatch(name) else "a name is lower-case letters, digits and _ and starts with a letter"
 
 
 def _no_base_model(name: str, models: list[str], sections: Mapping[str, list[str]]) -> str:

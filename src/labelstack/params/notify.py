@@ -12,8 +12,9 @@ from labelstack.params.section import Section
 
 EVERY = "all"
 STAGES = (
-    *("settings", "sample", "ingest", "download", "split", "views", "train", "predict", "score", "needs"),
-    *("second", "second_score", "members", "stack", "blend", "evaluate", "submit", "register", "report"),
+    *("settings", "sample", "ingest", "download", "photo_folds", "segment", "regions", "region_rows"),
+    *("split", "views", "train", "predict", "score", "needs", "second", "second_score", "members", "stack"),
+    *("blend", "evaluate", "submit", "submit_masks", "register", "report"),
 )
 URL_VARIABLE = "LABELSTACK_NOTIFY_URL"
 

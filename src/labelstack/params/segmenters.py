@@ -1,8 +1,8 @@
-"""What a network for segmentation is and how it learns: the section of ``segmentation.segmenter.Segmenter``."""
+"""`segmenters`: networks that give every pixel of a photo a class, and how they learn."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
@@ -19,7 +19,7 @@ Factor = Annotated[float, Field(gt=0, le=10)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
-def _sides(value: Any) -> Any:
+def as_sides(value: Any) -> Any:
     """A side of squares is height and width."""
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -68,7 +68,7 @@ class SegmenterPhase(Section):
     @field_validator("image_size", mode="before")
     @classmethod
     def _squares(cls, value: Any) -> Any:
-        return _sides(value)
+        return as_sides(value)
 
     @model_validator(mode="after")
     def _whole_cycles(self) -> SegmenterPhase:
@@ -79,14 +79,12 @@ class SegmenterPhase(Section):
         return self
 
 
-class SegmenterSection(Section):
-    """A U-Net and its training."""
+class SegmenterParams(Section):
+    """`segmenters.<name>`: a U-Net and its training; classes are those of the data set."""
 
     backbone: str = "resnet34"
     weights: StartWeights = "none"
     options: dict[str, float | int | str | bool | list[int]] = {}
-    classes: int = Field(47, ge=2, le=1024)
-    background: int | None = Field(None, ge=0, le=1023)
     faithful: bool = False
     decoder: DecoderSection = DecoderSection()
     loss: PixelLossSection = PixelLossSection()
@@ -113,14 +111,37 @@ class SegmenterSection(Section):
     @classmethod
     def _moves_masks(cls, value: bool | AugmentSection) -> bool | AugmentSection:
         if isinstance(value, AugmentSection):
-            set_ = [name for name in ("resized_crop", "crop_if_needed", "rect_crop") if getattr(value, name)]
-            set_ += ["one_of"] if value.one_of else []
+            set_ = [
+                name for name in ("resized_crop", "crop_if_needed", "rect_crop", "scaled_crop") if getattr(value, name)
+            ]
             if set_:
-                raise ValueError(f"{' and '.join(set_)}: move pixels and not their classes: leave them out")
+                raise ValueError(f"{' and '.join(set_)}: cut stored images by their own size: leave them out")
         return value
 
     @model_validator(mode="after")
-    def _fits(self) -> SegmenterSection:
+    def _one_decoder(self) -> Self:
+        if self.faithful and self.decoder != DecoderSection():
+            raise ValueError("decoder: faithful says all of it: leave one of the two out")
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def of_classes(self, classes: int) -> SegmenterSection:
+        """The same for so many classes, background being the last; raise ``ValidationError`` where they do not fit."""
+        return SegmenterSection.model_validate(self.model_dump(mode="json") | {"classes": classes})
+
+
+class SegmenterSection(SegmenterParams):
+    """The same with the classes that are told apart."""
+
+    classes: int = Field(47, ge=2, le=1024)
+    background: int | None = Field(None, ge=0, le=1023)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
         problems = []
         if self.background is not None and self.background >= self.classes:
             problems.append(f"background: there are classes 0 … {self.classes - 1}, and it is {self.background}")
@@ -129,8 +150,6 @@ class SegmenterSection(Section):
             problems.append(f"loss.class_weights: {len(weights)} weights for {self.classes} classes: name one for each")
         if self.loss.ignored is not None and self.loss.ignored < self.classes:
             problems.append(f"loss.ignored: {self.loss.ignored} is a class; take one of {self.classes} … 65535")
-        if self.faithful and self.decoder != DecoderSection():
-            problems.append("decoder: faithful says all of it: leave one of the two out")
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -139,8 +158,3 @@ class SegmenterSection(Section):
     def background_class(self) -> int:
         """The class of what is nothing; without ``background`` the last."""
         return self.classes - 1 if self.background is None else self.background
-
-    @property
-    def epochs(self) -> int:
-        """Of all phases."""
-        return sum(phase.epochs for phase in self.phases)

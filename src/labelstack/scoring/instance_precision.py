@@ -76,11 +76,16 @@ def photo_scores(truth: Instances, given: Instances, n: int, *, attributes: bool
                 f"{name}.photo: expected places of {n} photos, found {side.photo.min()} … {side.photo.max()}"
             )
     matched = matches(truth, given, attributes=attributes)
-    hit = _OUT_OF * matched.shared[:, None] > THRESHOLDS * matched.union[:, None]
+    hit = hits_of(matched)
     found = np.stack([np.bincount(truth.photo[matched.true], column, n) for column in hit.T], axis=1)
     total = np.bincount(truth.photo, minlength=n) + np.bincount(given.photo, minlength=n)
     missed = total[:, None] - found  # TP + FP + FN
     return np.divide(found, missed, out=np.ones(found.shape), where=missed > 0).mean(axis=1)
+
+
+def hits_of(matched: Matches) -> NDArray[np.bool_]:
+    """Whether the IoU of each pair is above each threshold, bool [n, 10]."""
+    return np.asarray(_OUT_OF * matched.shared[:, None] > THRESHOLDS * matched.union[:, None], np.bool_)
 
 
 def instance_precision(

@@ -38,21 +38,40 @@ def confusion_matrix(
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def class_iou(matrix: NDArray[Any]) -> NDArray[np.float64]:
-    """Intersection over union of each class, float64 [..., classes]; NaN of one that occurs nowhere.
+def class_counts(matrix: NDArray[Any]) -> Counts:
+    """What scores need of a matrix: int64 [..., 3, classes], right pixels of each class, those it has, those given it.
+
+    Of many photos that is little to keep. Counts of several photos may be summed.
 
     Parameters
     ----------
     matrix : [..., classes, classes]
-        From ``confusion_matrix``, summed over photos.
+        From ``confusion_matrix``.
     """
-    hit = np.diagonal(matrix, axis1=-2, axis2=-1).astype(np.float64)
-    union = matrix.sum(-1) + matrix.sum(-2) - hit
+    matrix = np.asarray(matrix, np.int64)
+    return np.stack([np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix.sum(-2)], axis=-2)
+
+
+def class_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Intersection over union of each class, float64 [..., classes]; NaN of one that occurs nowhere.
+
+    Parameters
+    ----------
+    counts : [..., 3, classes]
+        From ``class_counts``.
+    """
+    hit, true, given = np.moveaxis(np.asarray(counts), -2, 0)
+    union = true + given - hit
     return np.divide(hit, union, out=np.full(hit.shape, np.nan), where=union > 0)
 
 
-def pixel_scores(matrix: NDArray[Any], background: int) -> dict[str, float]:
+def pixel_scores(counts: NDArray[Any], background: int) -> dict[str, float]:
     """Scores of the photos that were counted together.
+
+    Parameters
+    ----------
+    counts : [3, classes]
+        From ``class_counts``.
 
     Returns
     -------
@@ -61,32 +80,38 @@ def pixel_scores(matrix: NDArray[Any], background: int) -> dict[str, float]:
         pixels among those whose truth is not background (fastai's ``acc_fashion``); ``mean_iou_all`` and
         ``pixel_accuracy_all``: the same with background. NaN where nothing is to be counted.
     """
-    matrix = np.asarray(matrix)
-    per_class, there = class_iou(matrix), matrix.sum(-1) > 0
-    off = np.arange(len(matrix)) != background
-    scores = {}
-    for suffix, chosen in (("", off), ("_all", np.ones_like(off))):
-        iou = per_class[chosen & there]
-        pixels, hit = matrix[chosen].sum(), np.diagonal(matrix)[chosen].sum()
-        scores[f"mean_iou{suffix}"] = float(iou.mean()) if len(iou) else float("nan")
-        scores[f"pixel_accuracy{suffix}"] = float(hit / pixels) if pixels else float("nan")
-    return scores
+    return {key: float(value) for key, value in _scores(np.asarray(counts), background).items()}
 
 
 def bootstrap_scores(
-    matrices: NDArray[Any], background: int, *, repeats: int = 1000, seed: int = 0, level: float = 0.95
+    counts: NDArray[Any], background: int, *, repeats: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of ``pixel_scores`` over photos drawn with replacement.
 
     Parameters
     ----------
-    matrices : int [n, classes, classes]
-        One for each photo.
+    counts : int [n, 3, classes]
+        Of each photo.
     """
-    n = len(matrices)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=repeats)
-    sums = counts @ matrices.reshape(n, -1)
-    drawn = [pixel_scores(one.reshape(matrices.shape[1:]), background) for one in sums]
+    n = len(counts)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=repeats)
+    sums = (drawn @ counts.reshape(n, -1)).reshape(repeats, *counts.shape[1:])
     ends = (1 - level) / 2, (1 + level) / 2
-    low_high = {key: np.nanquantile([one[key] for one in drawn], ends) for key in drawn[0]}
+    low_high = {key: np.nanquantile(values, ends) for key, values in _scores(sums, background).items()}
     return {key: (float(low), float(high)) for key, (low, high) in low_high.items()}
+
+
+def _scores(counts: NDArray[Any], background: int) -> dict[str, NDArray[np.float64]]:
+    """``pixel_scores`` of counts [..., 3, classes], float64 [...] each."""
+    per_class, hit, true = class_iou(counts), counts[..., 0, :], counts[..., 1, :]
+    off = np.arange(counts.shape[-1]) != background
+    found = {}
+    for suffix, chosen in (("", off), ("_all", np.ones_like(off))):
+        there = chosen & (true > 0)
+        found[f"mean_iou{suffix}"] = _share(np.where(there, per_class, 0).sum(-1), there.sum(-1))
+        found[f"pixel_accuracy{suffix}"] = _share((hit * chosen).sum(-1), (true * chosen).sum(-1))
+    return found
+
+
+def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)

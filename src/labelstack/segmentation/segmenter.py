@@ -23,7 +23,7 @@ from labelstack.params import digest
 from labelstack.params.augment import AugmentSection
 from labelstack.params.messages import explain
 from labelstack.params.segmenters import SegmenterPhase, SegmenterSection
-from labelstack.segmentation.confusion import confusion_matrix, pixel_scores
+from labelstack.segmentation.confusion import class_counts, confusion_matrix, pixel_scores
 from labelstack.segmentation.photo_batches import OFF, Classes, PhotoBatches, Pixels
 from labelstack.segmentation.pixel_loss import balanced_weights, pixel_loss
 from labelstack.segmentation.unet_training import OnEpoch, forward_of, train_unet
@@ -103,7 +103,15 @@ class Segmenter:
         weights = _class_weights(section, pixels)
         trained = train_unet(
             section,
-            lambda phase: PhotoBatches(images, class_maps, phase.image_size, phase.batch_size, self.seed, augment),
+            lambda phase: PhotoBatches(
+                images,
+                class_maps,
+                phase.image_size,
+                phase.batch_size,
+                self.seed,
+                augment,
+                section.background_class,
+            ),
             pixel_loss(section.loss, weights),
             seed=self.seed,
             work=None if self.work is None else Path(self.work),
@@ -177,7 +185,7 @@ class Segmenter:
                 confusion_matrix(truth, map_, section.classes, section.loss.ignored)
                 for truth, map_ in zip(class_maps, given, strict=True)
             )
-            scores = pixel_scores(np.asarray(matrix), section.background_class)
+            scores = pixel_scores(class_counts(np.asarray(matrix)), section.background_class)
             names = sorted(scores, key=lambda name: name != section.monitor)  # the one to go by first
             return {f"holdout_{name}": scores[name] for name in names}
 

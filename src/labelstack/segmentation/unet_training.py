@@ -72,7 +72,7 @@ def train_unet(
     Parameters
     ----------
     batches_of : callable (phase) → batches of its size
-        Such as ``PhotoBatches`` or, out of shards, ``images.class_maps.MapBatches``.
+        Such as ``PhotoBatches``.
     loss : from ``pixel_loss``
     seed : int
         With section, data and machine it fixes the result, interrupted or not.

@@ -26,6 +26,10 @@ ROOTS: dict[str, str] = {
     "sample": "labelstack.stages.sample",
     "ingest": "labelstack.stages.ingest",
     "download": "labelstack.stages.download",
+    "photo_folds": "labelstack.stages.work.assign_photos",
+    "segment": "labelstack.stages.work.train_segmenter",
+    "regions": "labelstack.stages.work.find_regions",
+    "region_rows": "labelstack.stages.region_rows",
     "views": "labelstack.stages.views",
     "split": "labelstack.stages.work.assign_rows",
     "train": "labelstack.stages.work.train_network",
@@ -39,6 +43,7 @@ ROOTS: dict[str, str] = {
     "blend": "labelstack.stages.work.fit_blend",
     "evaluate": "labelstack.stages.work.score_all",
     "submit": "labelstack.stages.submit",
+    "submit_masks": "labelstack.stages.submit_masks",
     "register": "labelstack.stages.register",
     "report": "labelstack.stages.report",
 }
@@ -55,6 +60,8 @@ NOUNS: dict[str, tuple[Catalogue, Callable[[str], str]]] = {
 VARIANTS: dict[str, tuple[str, ...]] = {
     "ingest": ("format",),
     "views": ("view",),
+    "segment": ("backbone",),
+    "regions": ("backbone",),  # of all segmenters
     "train": ("backbone", "loss"),
     "predict": ("backbone",),  # a saved network holds layers of its backbone's
     "second": ("backbone", "loss", "second-round kind"),
@@ -86,7 +93,7 @@ NEVER: dict[str, str] = {
     "labelstack.report": "what is shown of it",
 }
 _SCORING = "labelstack.scoring.metric"
-_AND = "+"  # between the losses of a mix or of phases
+_AND = "+"  # between the losses of a mix or of phases, and the backbones of several segmenters
 # These two stages are about versions and pages; how a run is written down is nothing to them either.
 _ABOUT = ("register", "report")
 _PLUMBING = tuple(
@@ -105,8 +112,8 @@ def chosen(params: Params, stage: str, name: str = "", fold: str = "") -> tuple[
 
     Parameters
     ----------
-    name, fold : of the network (train, predict, second), or the name of the stacker (stack) or second-round model
-        (views); "" for a stage that runs once
+    name, fold : of the network (train, predict, second), or the name of the stacker (stack), second-round model
+        (views) or segmenter (segment); "" for a stage that runs once
     """
     nouns = {"format": params.dataset.format}
     if stage in ("views", "second"):
@@ -115,6 +122,10 @@ def chosen(params: Params, stage: str, name: str = "", fold: str = "") -> tuple[
         network = params.network(name, fold)
         losses = sorted({loss for _, loss in plain_losses(network.loss)})
         nouns |= {"backbone": network.backbone, "loss": _AND.join(losses)}
+    elif stage == "segment":
+        nouns["backbone"] = params.segmenters[name].backbone
+    elif stage == "regions":
+        nouns["backbone"] = _AND.join(sorted({params.segmenters[one].backbone for one in params.region_segmenters}))
     elif stage == "stack":
         nouns["stacker"] = params.stackers[name].kind
     return tuple(nouns[noun] for noun in VARIANTS.get(stage, ()))
@@ -180,10 +191,10 @@ def _work(stage: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
 def places_of(noun: str, name: str) -> list[str]:
     """Where the work of a name is done, ``module:object`` or ``module``; of a plug-in also where its entry lies.
 
-    A loss may be several, joined.
+    A loss or backbone may be several, joined.
     """
     catalogue, work = NOUNS[noun]
-    if noun == "loss" and name not in catalogue and _AND in name:
+    if noun in ("loss", "backbone") and name not in catalogue and _AND in name:
         return list(dict.fromkeys(place for one in name.split(_AND) for place in places_of(noun, one)))
     return [work(name)] if name in catalogue.own else [catalogue.reference(name), work(name)]
 

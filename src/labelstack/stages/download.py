@@ -25,14 +25,15 @@ def validators(split: str) -> Path:
 
 
 def run(split: str) -> None:
-    """Write data/images/<split> and metrics/download/<split>.json; every image ends in exactly one status."""
+    """Write the split's shards and metrics/download/<split>.json; every image ends in exactly one status."""
     params = load_params()
     reachable(params)
-    manifest = read_manifest(paths.manifest(known_split(split)))
+    manifest = read_manifest(paths.of_photos(paths.manifest(known_split(split)), params.dataset.into))
+    shards = paths.of_photos(paths.shards(split), params.dataset.into)
     with Engine(params.engine) as engine:
         counts = download_split(
             manifest,
-            paths.shards(split),
+            shards,
             params.images,
             Path(params.dataset.root),
             validators=validators(split),
@@ -40,18 +41,18 @@ def run(split: str) -> None:
         )
     storage.write_json(paths.METRICS / "download" / f"{split}.json", counts)
     if not len(manifest):  # a validation split that nothing needs
-        done("download", f"no {split} images in this data set", paths.shards(split))
+        done("download", f"no {split} images in this data set", shards)
         return
     if not counts["ok"]:
         raise UserError(
-            f"{paths.shards(split)}: none of {counts['images']} images could be downloaded: {counts['status']}. "
+            f"{shards}: none of {counts['images']} images could be downloaded: {counts['status']}. "
             "Check dataset.root and images.allow_schemes, images.allow_hosts in params.yaml."
         )
     failed = 1 - counts["ok"] / counts["images"]
     if failed > params.images.max_failures:
         raise UserError(
-            f"{paths.shards(split)}: {failed:.1%} of {counts['images']} images failed, more than images.max_failures = "
+            f"{shards}: {failed:.1%} of {counts['images']} images failed, more than images.max_failures = "
             f"{params.images.max_failures:g} allows: {counts['status']}. The shards are kept: mend the cause, or raise "
             "images.max_failures in params.yaml, and run the download again."
         )
-    done("download", f"{counts['ok']} of {counts['images']} {split} images", paths.shards(split))
+    done("download", f"{counts['ok']} of {counts['images']} {split} images", shards)

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from labelstack.formats.beside import read_beside, together
 from labelstack.formats.corrections import corrected
 from labelstack.formats.drawn_validation import with_validation
-from labelstack.formats.format import Draw, format_for
+from labelstack.formats.format import Draw, Format, format_for
 from labelstack.formats.manifest import write_manifest
 from labelstack.formats.single_label import single_label_problems
 from labelstack.formats.submission import write_form
 from labelstack.images.fetching.local_files import local_digest
 from labelstack.masks.instance_table import write_instances
-from labelstack.params import load_params
+from labelstack.params import Params, load_params
 from labelstack.params.folds import BlocksSection, FoldsSection
 from labelstack.stacking.shares import choose_share
 from labelstack.stacking.sources import blocks
@@ -50,21 +51,32 @@ def run() -> None:
         answers = competition.answers(Path(params.dataset.answers), dataset.labels)
     elif answers is None:
         answers = pd.DataFrame({"image_id": np.zeros(0, np.int64), "label_id": []})
-    write_manifest(paths.ANSWERS, answers.assign(url=pd.Series([[]] * len(answers), dtype=object)))
+
+    def place(path: Path) -> Path:
+        return paths.of_photos(path, params.dataset.into)
+
+    write_manifest(place(paths.ANSWERS), answers.assign(url=pd.Series([[]] * len(answers), dtype=object)))
     local = {split: local_digest(manifest["url"], root) for split, manifest in dataset.manifests.items()}
-    storage.write_json(paths.LOCAL_FILES, local)
+    storage.write_json(place(paths.LOCAL_FILES), local)
     for split, manifest in dataset.manifests.items():
-        write_manifest(paths.manifest(split), manifest)
-    with storage.replacing(paths.BESIDE) as temporary:
+        write_manifest(place(paths.manifest(split)), manifest)
+    with storage.replacing(place(paths.BESIDE)) as temporary:
         with_asked(beside, dataset.manifests["test"]).to_parquet(temporary, index=False)
-    write_instances(paths.INSTANCES, dataset.instances)
+    write_instances(place(paths.INSTANCES), dataset.instances)
+    write_instances(place(paths.TRUE_INSTANCES), true_instances(params, competition))
     frequency = dataset.labels["n_train"] / len(dataset.manifests["train"])
-    with storage.replacing(paths.LABELS) as temporary:
+    with storage.replacing(place(paths.LABELS)) as temporary:
         dataset.labels.assign(train_frequency=frequency).to_parquet(temporary, index=False)
-    write_form(paths.SUBMISSION_FORM, dataset.submission)
+    write_form(place(paths.SUBMISSION_FORM), dataset.submission)
     storage.write_json(paths.METRICS / "ingest.json", dataset.counts)
     sizes = ", ".join(f"{len(manifest)} {split}" for split, manifest in dataset.manifests.items())
-    done("ingest", f"{sizes} images, {len(dataset.labels)} labels", paths.manifest("train").parent)
+    done("ingest", f"{sizes} images, {len(dataset.labels)} labels", place(paths.LABELS).parent)
+
+
+def true_instances(params: Params, competition: Format) -> pa.Table | None:
+    """Instances of test photos as ``dataset.answers`` has them; None where a format has none, or nobody knows them."""
+    of_format = getattr(competition, "test_instances", None)
+    return None if of_format is None or not params.dataset.answers else of_format(Path(params.dataset.answers))
 
 
 def with_asked(beside: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from labelstack.params import Params
 from labelstack.stages import paths
 from labelstack.stages.common import ROOT
+from labelstack.stages.fold_files import Fitted
+from labelstack.stages.photos import photo_places
 from labelstack.stages.rows import Rows
 from labelstack.tracking.datasets import Context, Dataset
 from labelstack.tracking.lineage import input_hash, read_lock
@@ -38,6 +40,17 @@ def test_data(params: Params, image_id: NDArray[np.int64]) -> Dataset:
     return _split(params, "test", image_id, None)
 
 
+def photo_data(params: Params, photos: Fitted) -> list[Dataset]:
+    """Photos that a segmenter learns from, and those that are held out where there are such."""
+    places = photo_places(params)
+    files = [places.shards("train"), places.manifest("train"), places.instances]
+    parts = [_split(params, "train", photos.fit, None, files=files)]
+    if len(photos.holdout):
+        held = _split(params, "train", photos.holdout, None, part="held out", context="validation", files=files)
+        parts.append(held)
+    return parts
+
+
 def _split(
     params: Params,
     split: Context,
@@ -46,17 +59,18 @@ def _split(
     *,
     part: str = "",
     context: Context | None = None,
+    files: list[Path] | None = None,
 ) -> Dataset:
     lock = read_lock(ROOT)
-    files = [paths.shards(split), paths.manifest(split), paths.LABELS]
+    files = files or [paths.shards(split), paths.manifest(split), paths.LABELS]
     hashes = {path.as_posix(): input_hash(ROOT, path.as_posix(), lock) for path in files}
     used = hashlib.md5(np.asarray(image_id, np.int64).tobytes(), usedforsecurity=False).hexdigest()
     counts = {"images": len(image_id)}
     if Y is not None:
         counts |= {"labels": Y.shape[1], "positives": int(Y.sum())}
     source: dict[str, Any] = {
-        "uri": paths.shards(split).as_posix(),
-        "manifest": paths.manifest(split).as_posix(),
+        "uri": files[0].as_posix(),
+        "manifest": files[1].as_posix(),
         "md5": {path: value for path, value in hashes.items() if value},
     }
     seen = "\n".join([f"{path} {value}" for path, value in hashes.items()] + [used])

@@ -13,6 +13,8 @@ LOCAL_FILES = Path("data/manifest/local_files.json")
 SUBMISSION_FORM = Path("data/manifest/submission.json")
 BESIDE = Path("data/manifest/beside.parquet")  # what the data set says of rows for their folds
 INSTANCES = Path("data/manifest/instances.parquet")  # with masks; no rows where a format has none
+TRUE_INSTANCES = Path("data/manifest/test_instances.parquet")  # of test photos, as dataset.answers has them
+PHOTO_FOLDS = Path("data/photo_folds.parquet")  # of train photos, where segmenters learn from them
 FOLDS = Path("data/folds")
 STACKING = FOLDS / "stacking.parquet"
 AUDIT = FOLDS / "audit.parquet"
@@ -21,6 +23,7 @@ BLEND_FILE = ENSEMBLE / "blend.yml"
 METRICS = Path("metrics")
 PLOTS = Path("metrics/plots")
 EVALUATION = METRICS / "evaluation.json"
+SEGMENTATION = METRICS / "segmentation.json"
 REPORT = Path("report")
 NEEDS = Path("data/second/needs.json")  # digests of what second-round models take of base models
 WORK = Path("data/work")
@@ -84,6 +87,21 @@ def fit_rows(fold: str) -> Path:
 def predicted_rows(fold: str) -> Path:
     """Which rows the networks of a fold predict, besides the test split."""
     return FOLDS / "predict" / f"{fold}.parquet"
+
+
+def of_photos(path: Path, into: str) -> Path:
+    """Where something lies that is of photos; ``into`` is ``dataset.into``, ``data`` where photos are the rows."""
+    return Path(into) / path.relative_to("data")
+
+
+def segmenter(name: str, fold: str) -> Path:
+    """The folder of a segmenter that did not learn from a fold of the photos."""
+    return Path(f"models/segmenters/{name}/{fold}")
+
+
+def regions(split: str) -> Path:
+    """The regions that segmenters found in the photos of a split."""
+    return Path(f"data/regions/{split}.parquet")
 
 
 def manifest(split: str) -> Path:

@@ -65,10 +65,15 @@ def settings(params: Params) -> dict[str, Any]:
         }
         for name, section in params.second_round.items()
     }
+    for segmenter, learnt in params.segmenters.items():
+        if (begun_with := weights_sha256(learnt.weights, fetch=False)) is not None:
+            content["segmenters"][segmenter]["weights_sha256"] = begun_with
     content["tta"] = {name: {fold: _views(params, name, fold) for fold in params.networks} for name in params.models}
     for key in ("tta", "views"):  # names, which decide nothing but what each network is shown
         del content["prediction"][key]
     content["audit"] = content["dataset"].pop("audit")  # of rows that are there; the data set is the same
+    regions = params.rows_of_regions
+    content["learn_from"] = None if regions is None else regions.learn_from  # by which rows are assigned
     del content["augment"]  # stands with every network that uses it
     for key in UNDECIDING:
         section, _, last = key.rpartition(".")
@@ -78,6 +83,7 @@ def settings(params: Params) -> dict[str, Any]:
         "second_round": list(params.second_round),
         "needs": {name: [section.after, list(section.takes)] for name, section in params.second_round.items()},
         "stackers": list(params.stackers),
+        "segmenters": params.region_segmenters,
         "blend": params.blend_members(),
         "views": [
             [name, fold, network.image_size, network.resize, _views(params, name, fold)]
@@ -110,7 +116,13 @@ def _items(params: Params, stage: str) -> list[tuple[str, ...]]:
         return [(name, fold) for name in params.models for fold in params.networks]
     if stage == "second":
         return [(name, fold) for name in params.second_round for fold in params.networks]
-    named: dict[str, Iterable[str]] = {"stack": params.stackers, "views": params.second_round}
+    named: dict[str, Iterable[str]] = {
+        "photo_folds": params.regions,
+        "segment": params.segmenters,
+        "regions": params.regions,
+        "stack": params.stackers,
+        "views": params.second_round,
+    }
     return [(name,) for name in named[stage]] if stage in named else [()]
 
 

@@ -90,7 +90,7 @@ class Augmenter:
     def maps_into(
         self, out: Pixels, sources: Iterable[Pixels], seed: int, image_ids: NDArray[np.int64], background: int
     ) -> None:
-        """Move class maps uint8 [h, w], each as large as its image, into ``out`` uint8 [n, H, W].
+        """Move class maps [h, w], each as large as its image, into ``out`` [n, H, W], uint8 or uint16 as they are.
 
         They go where ``into`` moves their images.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from labelstack.formats.manifest import read_manifest
 from labelstack.params import Params
 from labelstack.params.folds import BlocksSection
+from labelstack.params.region_rows import RegionRowsSection
 from labelstack.stacking.folds import assign_folds
 from labelstack.stacking.holdouts import hold_out
 from labelstack.stacking.rare_labels import frequent_labels
@@ -54,6 +55,8 @@ def compute(params: Params) -> Assigned:
     UserError
         When a split has no image, or there are fewer rows (or sources) than folds.
     """
+    if (section := params.rows_of_regions) is not None:
+        return _of_regions(params, section)
     train, audit = _set_aside(params, _with_sources(params, read_rows("train")))
     asked = _asked_of_test()
     if params.by_fold:
@@ -75,6 +78,35 @@ def compute(params: Params) -> Assigned:
     sizes = np.bincount(folds, minlength=params.folds.k)
     aside = 0 if audit is None else len(audit.row_id)
     return Assigned(len(stacking), sizes, sources, aside, len(whole) - len(stacking))
+
+
+def _of_regions(params: Params, section: RegionRowsSection) -> Assigned:
+    """The same where regions are the rows: networks learn from true ones of other folds' photos, and predict the
+    predicted ones of their own; folds are those of the photos, as their segmenters had them."""
+    train = read_rows("train")
+    train = replace(train, source=_beside(train, "group").astype(str))
+    folds, predicted = _beside(train, "fold").astype(np.int64), _beside(train, "part") == "predicted"
+    learned = ~predicted
+    if section.learn_from == "with_attributes":
+        learned &= train.Y.any(axis=1)
+    validation = rows_there("validation")
+    audit = Part.of(validation) if len(validation) else None
+    problems = []
+    for fold in range(params.folds.k):
+        own = folds == fold
+        if not (own & predicted).any():
+            problems.append(f"fold {fold}: none of its photos has a predicted region that is a true one")
+            continue
+        write_fitted(str(fold), _by_fold(params, train.where(learned), own[learned]))
+        write_asked(str(fold), Asked(Part.of(train.where(own & predicted)), audit))
+    if problems:
+        what = "train the segmenters longer, or lower folds.k"
+        raise UserError("\n".join(f"{paths.FOLDS}: {problem}: {what}" for problem in problems))
+    write_stacking(train.row_id[predicted], folds[predicted])
+    write_audit(audit)
+    sizes = np.bincount(folds[predicted], minlength=params.folds.k)
+    sources = np.unique(_beside(train, "group").astype(str)[predicted])
+    return Assigned(int(predicted.sum()), sizes, len(sources), 0 if audit is None else len(audit.row_id))
 
 
 def _set_aside(params: Params, train: Rows) -> tuple[Rows, Part | None]:

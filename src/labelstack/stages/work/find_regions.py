@@ -1,0 +1,225 @@
+"""Regions of all photos: of train by segmenters that did not learn from them, of the other splits by the mean of all.
+
+A few photos are in memory at a time, whatever their number. Parts of a split that are finished outlive a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from labelstack.images.pixels.decode import read_pixels
+from labelstack.images.shards.shard_files import ok_ids, read_jpegs, shard_paths
+from labelstack.images.shards.verify import check_shards
+from labelstack.masks.region_writer import region_batches, region_rows, write_regions
+from labelstack.params import Params
+from labelstack.params.regions import RegionsSection
+from labelstack.stages import paths
+from labelstack.stages.photo_maps import true_maps
+from labelstack.stages.photos import Ids, PhotoPlaces, photo_places, read_photo_folds
+from labelstack.support.archive import DAMAGED_ARCHIVE
+from labelstack.support.errors import UserError
+from labelstack.support.progress import bar
+from labelstack.support.storage import read_json, replacing
+
+if TYPE_CHECKING:
+    from labelstack.segmentation.segmenter import Segmenter
+
+TRUE = ("train", "validation")  # splits whose instances are known
+_PARTS = 7  # of a split, at most
+_AT_ONCE = 4  # photos
+
+Pixels = NDArray[np.uint8]
+Counts = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class FoundRegions:
+    """What was found in a split.
+
+    Attributes
+    ----------
+    photos : that are there
+    regions : in them
+    counts : int32 [photos, 3, classes], ``confusion.class_counts`` of each at ``regions.size``; None: truth is unknown
+    """
+
+    photos: int
+    regions: int
+    counts: Counts | None
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """Segmenters of all folds, and what their classes are."""
+
+    of_fold: Mapping[int, list[Segmenter]]
+    categories: Ids
+
+    def of(self, fold: int | None) -> list[Segmenter]:
+        """Those that did not learn from a fold; None: all."""
+        return self.of_fold[fold] if fold is not None else [one for some in self.of_fold.values() for one in some]
+
+
+def compute(params: Params, section: RegionsSection, work: Path) -> tuple[dict[str, FoundRegions], Ids]:
+    """Write data/regions; what was found by split, and the category of each class, int64 [classes − 1].
+
+    Parameters
+    ----------
+    work : folder of finished parts
+
+    Raises
+    ------
+    UserError
+        When a segmenter is not trained or was trained on other categories, or shards are damaged.
+    """
+    from labelstack.networks.determinism import deterministic_operations
+
+    deterministic_operations()
+    networks, places = _load(params), photo_places(params)
+    folds = read_photo_folds()
+    fold_of = dict(zip(folds.image_id.tolist(), folds.fold.tolist(), strict=True))
+    found = {}
+    for split in paths.SPLITS:
+        check_shards(places.shards(split), params.images.verify, "regions")
+        parts = _parts(places, split)
+        for number, shards in enumerate(bar(parts, desc=f"regions of {split}", unit="part")):
+            if _finished(work, split, number) is None:
+                _find(params, section, split, shards, networks, fold_of if split == "train" else {}, work, number)
+        found[split] = _joined(work, split, len(parts))
+    return found, networks.categories
+
+
+def _load(params: Params) -> _Networks:
+    """The segmenters that regions are found by, of all folds; raise ``UserError`` with all that is wrong."""
+    from labelstack.segmentation.segmenter import Segmenter
+
+    of_fold: dict[int, list[Segmenter]] = {}
+    classes: dict[Path, list[int]] = {}
+    problems = []
+    for name in params.region_segmenters:
+        for fold in params.networks:
+            folder = paths.segmenter(name, fold)
+            if not (folder / "model.keras").exists():
+                typed = f"labelstack stage segment {name} {fold}"
+                problems.append(f"{folder / 'model.keras'}: not found. Run `dvc repro` (or `{typed}`) first.")
+                continue
+            classes[folder] = read_json(folder / "classes.json")["categories"]
+            of_fold.setdefault(int(fold), []).append(Segmenter.load(folder))
+    first = next(iter(classes.values()), [])
+    problems += [
+        f"{folder}: was trained on other categories: train it again" for folder in classes if classes[folder] != first
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
+    return _Networks(of_fold, np.array(first, np.int64))
+
+
+def _parts(places: PhotoPlaces, split: str) -> list[list[Path]]:
+    """Shards of a split, so many together that there are few parts."""
+    shards = shard_paths(places.shards(split))
+    size = max(-(-len(shards) // _PARTS), 1)
+    return [shards[start : start + size] for start in range(0, len(shards), size)]
+
+
+def _find(
+    params: Params,
+    section: RegionsSection,
+    split: str,
+    shards: Sequence[Path],
+    networks: _Networks,
+    fold_of: Mapping[int, int],
+    work: Path,
+    number: int,
+) -> None:
+    """Write one part: regions, and counts where the truth is known."""
+    from labelstack.segmentation.confusion import class_counts, confusion_matrix
+    from labelstack.segmentation.regions import find_regions
+
+    classes, counts = len(networks.categories) + 1, list[Counts]()
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for shard in shards:
+            truth = true_maps(params, ok_ids(shard), networks.categories) if split in TRUE else None
+            for image_id, probability in _probabilities(shard, section, networks, fold_of):
+                regions = find_regions(probability, classes - 1, section)
+                if truth is not None:
+                    matrix = confusion_matrix(truth.at(image_id, *section.size), regions.class_map, classes)
+                    counts.append(class_counts(matrix).astype(np.int32))
+                category = networks.categories[regions.class_].astype(np.int32)
+                yield region_rows(image_id, category, regions.score, regions.masks)
+
+    parquet, npz = _files(work, split, number)
+    npz.unlink(missing_ok=True)
+    parquet.unlink(missing_ok=True)
+    write_regions(parquet, rows())
+    with replacing(npz) as temporary, temporary.open("wb") as file:
+        n = sum(len(ok_ids(shard)) for shard in shards)
+        known = np.array(counts, np.int32).reshape(-1, 3, classes)
+        np.savez(file, photos=np.int64(n), counts=known)
+
+
+def _probabilities(
+    shard: Path, section: RegionsSection, networks: _Networks, fold_of: Mapping[int, int]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Photos of a shard in its order, each with probabilities float32 [*section.size, classes]."""
+    jpegs = read_jpegs(shard)
+    there = ((int(i), jpeg) for i, jpeg in zip(jpegs.image_id, jpegs.jpeg, strict=True) if jpeg is not None)
+    while some := list(islice(there, _AT_ONCE)):
+        ids = [image_id for image_id, _ in some]
+        images = [read_pixels(jpeg) for _, jpeg in some]
+        of_photo: dict[int, NDArray[np.float32]] = {}
+        for fold in dict.fromkeys(fold_of.get(image_id) for image_id in ids):
+            mine = [place for place, image_id in enumerate(ids) if fold_of.get(image_id) == fold]
+            found = mean_probabilities(networks.of(fold), [images[place] for place in mine], section)
+            of_photo |= {ids[place]: one for place, one in zip(mine, found, strict=True)}
+        for image_id in ids:
+            yield image_id, of_photo.pop(image_id)
+
+
+def mean_probabilities(
+    segmenters: Sequence[Segmenter], images: Sequence[Pixels], section: RegionsSection
+) -> Iterator[NDArray[np.float32]]:
+    """The mean of what segmenters say of photos, float32 [*section.size, classes] each, enlarged linearly."""
+    height, width = section.size
+    sums: list[dict[tuple[int, int], NDArray[np.float32]]] = [{} for _ in images]
+    for segmenter in segmenters:
+        for own, probability in zip(sums, segmenter.predict_proba(images, flip=section.flip), strict=True):
+            size = probability.shape[:2]
+            own[size] = own[size] + probability if size in own else probability
+    for own in sums:
+        large = (cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in own.values())
+        total: Any = sum(large)
+        yield np.asarray(total / np.float32(len(segmenters)), np.float32)
+
+
+def _files(work: Path, split: str, number: int) -> tuple[Path, Path]:
+    return work / f"{split}-{number:02d}.parquet", work / f"{split}-{number:02d}.npz"
+
+
+def _finished(work: Path, split: str, number: int) -> tuple[int, Counts] | None:
+    """Photos and counts of a part that is whole; None where there is none. The file of counts is written last."""
+    parquet, npz = _files(work, split, number)
+    try:
+        with np.load(npz, allow_pickle=False) as content, pq.ParquetFile(parquet):
+            return int(content["photos"]), content["counts"]
+    except (*DAMAGED_ARCHIVE, pa.ArrowException, ValueError, KeyError):
+        return None
+
+
+def _joined(work: Path, split: str, parts: int) -> FoundRegions:
+    """Write the regions of a split; what was found."""
+    done = [part for number in range(parts) if (part := _finished(work, split, number)) is not None]
+    files = [_files(work, split, number)[0] for number in range(parts)]
+    total = write_regions(paths.regions(split), region_batches(files))
+    counts = np.concatenate([counts for _, counts in done]) if done and split in TRUE else None
+    return FoundRegions(sum(photos for photos, _ in done), total, counts)
