@@ -29,7 +29,9 @@ def write_found(root: Path, side: int = 64, k: int = 3) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.concat_tables(parts), path, row_group_size=50)
     train = read_manifest(photos / "train.parquet")["image_id"].to_numpy(np.int64)
-    pd.DataFrame({"image_id": train, "fold": np.arange(len(train)) % k}).to_parquet(root / "data/photo_folds.parquet")
+    pd.DataFrame({"image_id": train, "fold": np.arange(len(train)) % k, "source": ""}).to_parquet(
+        root / "data/photo_folds.parquet"
+    )
 
 
 def found_of(true: pa.Table, side: int) -> pa.Table:

@@ -23,13 +23,13 @@ REFERENCE = (ROOT / "docs" / "params.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 NAMED = {
+    "region_rows",
     "seed",
     "base_models",
     "models",
     "second_round",
     "segmenters",
     "regions",
-    "region_rows",
     "stackers",
 }  # no section, or many
 

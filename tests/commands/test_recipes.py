@@ -20,7 +20,7 @@ import yaml
 import warm
 from labelstack.commands import recipe
 from labelstack.params import load_params
-from labelstack.rehearsal.shrink import N_ATTRIBUTES, N_IMAGES, kept_models, kept_stackers
+from labelstack.rehearsal.shrink import N_ATTRIBUTES, N_IMAGES, N_MASKED, kept_models, kept_stackers
 from tiny import REPOSITORY, Workspace, environment
 
 # The command, whose stages are forked by the process of warm.py; `make test-full` starts each anew.
@@ -83,11 +83,21 @@ def test_a_recipe_is_rehearsed_to_the_end(name: str, clone: Workspace, tmp_path:
     attributes = recipe.dataset.format == "fashionai2018"
     file = folder / recipe.submission.directory / recipe.submission.filename
     submission = pd.read_csv(file, header=None if attributes else 0)
-    assert len(submission) == N_IMAGES["test"]
+    masked = recipe.dataset.format == "imaterialist2019"
+    if masked:  # a row for each region, and the masks of every photo
+        assert len(submission) == json.loads((folder / "metrics/submission.json").read_text())["rows"]
+        masks = pd.read_csv(file.with_name("masks.csv"))
+        asked = pd.read_csv(folder / recipe.dataset.root / "sample_submission.csv")
+        assert list(dict.fromkeys(masks["ImageId"])) == list(dict.fromkeys(asked["ImageId"]))
+        assert json.loads((folder / "metrics/masks.json").read_text())["out_of_fold"]["categories_alone"]["score"] > 0
+    else:
+        assert len(submission) == N_IMAGES["test"]
     downloads = [json.loads((folder / f"metrics/download/{split}.json").read_text()) for split in N_IMAGES]
     there = N_IMAGES | ({"validation": 0} if recipe.dataset.format == "imet2019" else {})
     counts = [of_split["ok"] for of_split in downloads]
-    if attributes:
+    if masked:
+        assert counts == [N_MASKED["train"], 0, N_MASKED["test"]]
+    elif attributes:
         assert (counts[0] + counts[1], counts[2]) == (N_ATTRIBUTES["train"], N_ATTRIBUTES["test"])
     else:
         assert counts == list(there.values())

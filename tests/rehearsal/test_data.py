@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 from PIL import Image as Picture
 
-from labelstack.formats import imaterialist2018, imet2019
+from labelstack.formats import imaterialist2018, imaterialist2019, imet2019
+from labelstack.params.dataset import InstancesSection
 from labelstack.rehearsal.data import (
     DrawnData,
     draw,
     published_test,
     write,
     write_described,
+    write_instances,
     write_museum,
     write_published,
 )
 from labelstack.rehearsal.pictures import served
-from labelstack.rehearsal.shrink import N_IMAGES, PICTURE
+from labelstack.rehearsal.shrink import N_IMAGES, N_MASKED, PICTURE
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +121,13 @@ def test_museum_objects_are_read_as_they_were_written(tmp_path):
     write_museum(tmp_path / "data" / "imet")
     counts = imet2019.FORMAT.read(tmp_path / "data" / "imet").counts["images"]
     assert counts == N_IMAGES | {"validation": 0}
+
+
+def test_garments_with_masks_are_read_as_they_were_written(tmp_path):
+    write_instances(tmp_path)
+    form = imaterialist2019.Imaterialist2019Format(InstancesSection(labels="attributes"), tmp_path)
+    dataset = form.read(tmp_path, folds=0)
+    assert {split: len(manifest) for split, manifest in dataset.manifests.items()} == N_MASKED | {"validation": 0}
+    assert dataset.instances is not None
+    assert len(dataset.instances) > N_MASKED["train"]
+    assert len(form.test_instances(tmp_path / "test_answers.csv")) > N_MASKED["test"]

@@ -23,8 +23,8 @@ from tiny import REPOSITORY, Workspace, environment
 
 SECOND_LEVEL = {"score", "second_score", "stack", "blend"}
 NETWORKS = {"train", "second"}
-PIXELS = {"segment", "regions"}
 REGIONS = {"region_rows", "submit_masks"}
+PIXELS = {"segment", "regions"}
 ALL = set(code.ROOTS)
 # Room → stages that a line in one of its files may rerun.
 ROOMS: dict[str, set[str]] = {
@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "images/fetching": NETWORKS | PIXELS | {"ingest", "download", "predict", "register"},
     "images/pixels": NETWORKS | PIXELS | {"download", "predict"},
     "images/shards": ALL - {"sample", "ingest", "members", "needs"},
-    "masks": PIXELS | {"sample", "ingest", "submit", *REGIONS},
+    "masks": PIXELS | {"sample", "ingest", "submit"} | REGIONS,
     "networks": NETWORKS | PIXELS | {"predict"},
     "networks/backbones": NETWORKS | PIXELS | {"predict"},
     "networks/losses": NETWORKS,
@@ -56,6 +56,7 @@ ROOMS: dict[str, set[str]] = {
     "tracking": {"register"},
 }
 # Key of params.yaml → stages that depend on it; a section stands for all its keys that are not named.
+PHOTOS = ("segmenters", "regions")
 PARAMS: dict[str, set[str]] = {
     "seed": NETWORKS | PIXELS | {"sample", "ingest", "split", "register", "report"},
     "dataset": {"ingest"},
@@ -356,10 +357,9 @@ def test_every_param_reruns_what_the_table_says() -> None:
             "dataset.into",
             "dataset.task",
             "region_rows",
-            "regions",
-            "segmenters",
             "training.monitor",
             "thresholds.prior_bias",
+            *PHOTOS,
         ) or (key.startswith("stackers.") and key.endswith(".kind")):
             continue  # those decide what is valid beside them, or are of one format; a kind takes its section's keys
         after = changed_settings(stated, key, value)

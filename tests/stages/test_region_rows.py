@@ -45,6 +45,8 @@ CHANGE: dict[str, Any] = {
     "folds": {"k": 3},
     "models": {"wide": TINY["models"]["wide"]},
     "stackers": {"mean": {"kind": "mean"}},
+    "segmenters": {"plain": {"backbone": "small_cnn", "decoder": {"filters": [16, 8], "middle": False}}},
+    "regions": {"garments": {"size": 64}},
     "region_rows": {"garments": {"size": 128}},
 }
 
@@ -253,6 +255,7 @@ def test_no_region_to_learn_from_is_said(project: Path, tmp_path: Path) -> None:
         ({"dataset": {"instances": {"labels": "both"}}}, "set dataset.instances.labels to attributes, not both"),
         ({"base_models": ["all"]}, "set base_models to the folds' numbers"),
         ({"folds": {"group_by": {"blocks": 4}}}, "folds.group_by: blocks are runs of rows"),
+        ({"segmenters": None, "regions": None}, "comes of regions, and there are none"),
         ({"dataset": {"audit": 0.1}}, "dataset.audit: with region_rows the validation photos are the audit"),
         ({"region_rows": {"b": {}}}, "one section says how regions become rows, and there are b, garments"),
         ({"region_rows": {"garments": {"match": 0.4}}}, "region_rows.garments.match"),
@@ -262,7 +265,7 @@ def test_params_that_do_not_fit_are_refused(change: dict[str, Any], told: str, t
     from labelstack.params import load_params
 
     file = tmp_path / "params.yaml"
-    file.write_text(yaml.safe_dump(content(**change)))
+    file.write_text(yaml.safe_dump({key: value for key, value in content(**change).items() if value is not None}))
     with pytest.raises(UserError, match=told.replace("(", r"\(")):
         load_params(file)
 

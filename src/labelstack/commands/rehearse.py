@@ -13,7 +13,7 @@ from typing import Any
 
 from labelstack.commands.recipe import project_root, recipe_file
 from labelstack.params import Params, load_params
-from labelstack.params.dataset import IMET
+from labelstack.params.dataset import IMET, INSTANCES
 from labelstack.params.task import FASHIONAI
 from labelstack.stages.common import done
 from labelstack.support.errors import UserError
@@ -36,7 +36,7 @@ def run(name: str, keep: Path | None = None) -> None:
         When there is no such recipe, it is not valid, or the folder is not free.
     """
     from labelstack.rehearsal import copy, data
-    from labelstack.rehearsal.shrink import N_ATTRIBUTES, N_IMAGES, PICTURE, SAMPLE, shrink
+    from labelstack.rehearsal.shrink import N_ATTRIBUTES, N_IMAGES, N_MASKED, PICTURE, SAMPLE, shrink
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everything is put away
     project = project_root()
@@ -46,7 +46,7 @@ def run(name: str, keep: Path | None = None) -> None:
     if form not in data.FORMATS:
         raise UserError(f"{name}: rehearsals draw data in the forms {' and '.join(data.FORMATS)}, not {form}")
     sizes = {split: n for split, n in N_IMAGES.items() if form != IMET or split != "validation"}
-    sizes = N_ATTRIBUTES if form == FASHIONAI else sizes
+    sizes = {FASHIONAI: N_ATTRIBUTES, INSTANCES: N_MASKED}.get(form, sizes)
     small = shrink(read_yaml(file), params)
     of_second = f"{len(small.get('second_round', {}))} of {len(params.second_round)} of a second round, "
     second = of_second if params.second_round else ""
@@ -63,6 +63,8 @@ def run(name: str, keep: Path | None = None) -> None:
                 data.write_museum(folder / root)
             elif root.rstrip("/") != SAMPLE and form == FASHIONAI:
                 data.write_attributes(folder / root)
+            elif root.rstrip("/") != SAMPLE and form == INSTANCES:
+                data.write_instances(folder / root)
             elif root.rstrip("/") != SAMPLE:  # that one the pipeline draws itself
                 pictures, url = stack.enter_context(_reachable_pictures(folder, root, params, small))
                 single = params.dataset.task == "single_label"

@@ -88,7 +88,9 @@ class Params(SecondLevel):
         problems += region_problems(
             self.segmenters, self.regions, self.dataset.format, by_fold=self.by_fold, held_out=self.stops_early
         )
-        problems += region_row_problems(self.region_rows, self.dataset, self.folds, self.by_fold)
+        problems += region_row_problems(
+            self.region_rows, self.dataset, self.folds, by_fold=self.by_fold, found=bool(self.regions)
+        )
         if not set(self.blend_members()) - set(self.flattered):
             problems.append(
                 "blend.members: needs one that is no student, since audit rows alone give a student a weight"

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from labelstack.params.dataset import INSTANCES, PHOTOS, ROWS, DatasetSection
 from labelstack.params.folds import BlocksSection, FoldsSection
-from labelstack.params.messages import dotted
+from labelstack.params.messages import dotted, name_fault
 from labelstack.params.section import Section
 
 
@@ -26,13 +26,19 @@ class RegionRowsSection(Section):
 
 
 def region_row_problems(
-    region_rows: Mapping[str, RegionRowsSection], dataset: DatasetSection, folds: FoldsSection, by_fold: bool
+    region_rows: Mapping[str, RegionRowsSection],
+    dataset: DatasetSection,
+    folds: FoldsSection,
+    *,
+    by_fold: bool,
+    found: bool,
 ) -> Iterator[str]:
     """A sentence for each thing that does not fit rows that are regions, or photos that are rows.
 
     Parameters
     ----------
     by_fold : whether ``base_models`` are folds
+    found : whether there are ``regions``
     """
     if not region_rows:
         if dataset.into != ROWS:
@@ -42,8 +48,10 @@ def region_row_problems(
     place = dotted(("region_rows", name))
     if len(region_rows) > 1:
         yield f"region_rows: one section says how regions become rows, and there are {', '.join(region_rows)}"
-    if not name.isidentifier() or name != name.lower():
-        yield f"{place}: a name is lower-case letters, digits and _ and starts with a letter"
+    if fault := name_fault(name):
+        yield f"{place}: {fault}"
+    if not found:
+        yield f"{place}: comes of regions, and there are none: add segmenters and regions, or leave region_rows out"
     if dataset.format != INSTANCES:
         yield f"{place}: regions are learned from masks, which the format {INSTANCES} has, and this is {dataset.format}"
     elif dataset.instances.labels != "attributes":

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from labelstack.params.dataset import IMET
+from labelstack.params.dataset import IMET, INSTANCES
 from labelstack.params.sample import SampleSection
 from labelstack.params.task import FASHIONAI
-from labelstack.rehearsal.shrink import N_ATTRIBUTES, N_IMAGES, PICTURE
-from labelstack.sample import draw_attributes, draw_dataset, draw_museum
+from labelstack.rehearsal.shrink import N_ATTRIBUTES, N_IMAGES, N_MASKED, PICTURE
+from labelstack.sample import draw_attributes, draw_dataset, draw_instances, draw_museum
 
 ANNOTATED = ("train", "validation")
 SEED = 2018
@@ -124,7 +124,7 @@ def published_test(rows: Mapping[str, Sequence[Image]]) -> list[Image]:
     return shared + [row for row in rows["test"] if row.image_id > len(shared)]
 
 
-FORMATS = ("imaterialist2018", IMET, FASHIONAI)  # of what is written here
+FORMATS = ("imaterialist2018", IMET, FASHIONAI, INSTANCES)  # of what is written here
 # Recipes whose files are not written as the page describes them.
 WRITERS: dict[str, Writer] = {"imaterialist2018": write_published}
 
@@ -153,6 +153,12 @@ def write_attributes(root: Path) -> None:
     """Garments of eight attributes, images and all, in the form of FashionAI 2018; it has no validation images."""
     sizes = {f"n_{split}": n for split, n in N_ATTRIBUTES.items()}
     draw_attributes(root, SampleSection(**sizes, image_size=PICTURE), SEED)
+
+
+def write_instances(root: Path) -> None:
+    """Garments with masks, images and all, in the form of iMaterialist 2019; it has no validation images."""
+    sizes = {f"n_{split}": n for split, n in N_MASKED.items()}
+    draw_instances(root, SampleSection(**sizes, image_size=PICTURE), SEED)
 
 
 def _as_annotated(row: Image, rng: np.random.Generator) -> list[str]:

@@ -18,11 +18,13 @@ from labelstack.support.fashionai_values import VALUES
 A_KIND = 2  # models of a backbone and stackers of a kind, at most
 N_IMAGES = {"train": 60, "validation": 45, "test": 60}
 N_ATTRIBUTES = {"train": 240, "test": 60}  # of eight attributes in turn, with `fashionai2018`
+N_MASKED = {"train": 150, "test": 60}  # garments with masks, with `imaterialist2019`
 _DRAWN = 0.3  # share of these that is drawn as validation
 PICTURE = 96  # pixels, side of the made-up images
 SAMPLE = "data/sample"
 _ELSEWHERE = "data/rehearsal"  # for a root outside of the project
 _HEAD, _BATCH = 64, 16
+_MAP, _MAP_BATCH, _MAP_EPOCHS, _MAP_RATE = 64, 8, 12, 0.005  # of segmenters
 _RATE = 0.5
 _FEW = "last_2"  # groups of layers, which every network that can learn below its head has
 
@@ -67,6 +69,7 @@ def shrink(content: Mapping[str, Any], params: Params) -> dict[str, Any]:
     if "second_round" in small:
         small["second_round"] = _students(params, list(small["models"]))
     _all_groups(small)
+    _segment_small(small, params)
     small["stackers"] = {name: _small_stacker(small["stackers"][name]) for name in kept_stackers(params)}
     _blend_small(small)
     _stay_here(small, params)
@@ -228,6 +231,30 @@ def _small_stacker(stacker: dict[str, Any]) -> dict[str, Any]:
     if small["kind"] == "greedy":
         small["step"] = max(small.get("step", 0), _GREEDY_STEP)
     return small
+
+
+def _segment_small(small: dict[str, Any], params: Params) -> None:
+    """Segmenters that learn enough of a few garments to find some, all at one rate, in one phase for each of theirs."""
+    for name, section in small.get("segmenters", {}).items():
+        checked = params.segmenters[name]
+        phases = [
+            phase
+            | {
+                "epochs": _MAP_EPOCHS if phase is section["phases"][-1] else 1,
+                "cycles": 1,
+                "image_size": _MAP,
+                "batch_size": _MAP_BATCH,
+                "learning_rate": _MAP_RATE,
+                "group_rates": [1, 1, 1],
+            }
+            for phase in section["phases"]
+        ]
+        options = small_options(checked.backbone, checked.options)
+        section.update(weights="none", options=options, phases=phases)
+    for section in small.get("regions", {}).values():
+        section["size"] = _MAP
+    for section in small.get("region_rows", {}).values():
+        section.update(size=PICTURE, learn_from="all")
 
 
 def _train_small(small: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labelstack.formats.instance_labels import InstanceLabels
 from labelstack.formats.manifest import read_manifest
-from labelstack.formats.mask_submission import read_masks, write_masks
+from labelstack.formats.mask_submission import SIDE, read_masks, write_masks
 from labelstack.formats.submission import read_form
 from labelstack.masks.instance_table import read_instances
 from labelstack.params import Params, load_params
@@ -25,9 +25,9 @@ from labelstack.stages import paths
 from labelstack.stages.common import done, known
 from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import THE_BLEND
+from labelstack.stages.photos import PhotoPlaces, photo_places
 from labelstack.stages.rows import label_table
 from labelstack.stages.work.masks_of_photos import SETS, Attributes, found_in, photos_to_write, true_instances
-from labelstack.stages.work.rows_of_regions import place
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
@@ -39,24 +39,25 @@ Floats = NDArray[np.float64]
 def run(name: str) -> None:
     """Write submission/masks.csv, read it back as the server would, and write metrics/masks.json."""
     params = load_params()
-    section: RegionRowsSection = known(name, params.region_rows, "section of region_rows")
-    label_id = label_table()["label_id"].to_numpy(np.int64)
-    train = read_manifest(place(paths.manifest("train")))["image_id"].to_numpy(np.int64)
-    found = found_in(train, place(paths.INSTANCES), paths.regions("train"), section.size, _out_of_fold(label_id))
+    known(name, params.regions, "section of regions")
+    section, place = params.rows_of_regions, photo_places(params)
+    side = SIDE if section is None else section.size
+    out_of_fold, of_test = (Attributes.none(),) * 2 if section is None else (_out_of_fold(), _of_test())
+    train = read_manifest(place.manifest("train"))["image_id"].to_numpy(np.int64)
+    found = found_in(train, place.instances, paths.regions("train"), side, out_of_fold)
     rule = _rule(found, section)
     form = read_form(place(paths.SUBMISSION_FORM))
     if form.texts is None:
         raise UserError(f"{place(paths.SUBMISSION_FORM)}: holds no names of photos: run `dvc repro` again")
     names, test = list(form.texts.image), paths.regions("test")
     path = Path(params.submission.directory) / FILE
-    n = write_masks(path, names, photos_to_write(names, form.image_id, test, _of_test(label_id), rule), section.size)
-    kinds = _kinds()
-    given = read_masks(path, names, kinds, section.size)
+    n = write_masks(path, names, photos_to_write(names, form.image_id, test, of_test, rule), side)
+    given = read_masks(path, names, _kinds(place), side)
     handed_in = Instances(given.photo, given.category, given.attributes, given.masks)
-    out_of_fold = _scores(_cross_fitted(params, section, train, found), params.seed)
+    scored = _scores(_cross_fitted(params, section, train, found), params.seed)
     content = {
-        "out_of_fold": out_of_fold,
-        "test": _on_answers(form.image_id, handed_in, section.size, params.seed),
+        "out_of_fold": scored,
+        "test": _on_answers(place(paths.TRUE_INSTANCES), form.image_id, handed_in, side, params.seed),
         "rule": {str(one): {"set": SETS[how.set], "least": round(how.least, 6)} for one, how in sorted(rule.items())},
         "photos": {"train": len(train), "test": len(names)},
         "instances": n,
@@ -65,32 +66,32 @@ def run(name: str) -> None:
         "sha256": storage.sha256(path),
     }
     storage.write_json(METRICS, content)
-    scored = out_of_fold["with_attributes"]["score"]
-    done("submit_masks", f"{n} masks in {len(names)} photos; out of fold {scored:.4f}", path)
+    told = scored["with_attributes"]["score"]
+    done("submit_masks", f"{n} masks in {len(names)} photos; out of fold {told:.4f}", path)
 
 
-def _kinds() -> InstanceLabels:
+def _kinds(place: PhotoPlaces) -> InstanceLabels:
     """What may stand in the file: categories that train has, attributes of the data set."""
-    train = np.unique(read_instances(place(paths.INSTANCES))["category"].to_numpy()).tolist()
+    train = np.unique(read_instances(place.instances)["category"].to_numpy()).tolist()
     attributes = pd.read_parquet(place(paths.LABELS))["label_id"].tolist()
     named = ({int(one): str(one) for one in ids} for ids in (train, attributes))
     return InstanceLabels("the data set", *named)
 
 
-def _out_of_fold(label_id: NDArray[np.int64]) -> Attributes:
+def _out_of_fold() -> Attributes:
     """Of train's regions: label sets by rules, and probabilities of networks, that saw nothing of their photos."""
     predictions = read_predictions(THE_BLEND.oof)
     sets = read_predictions(THE_BLEND.cross_fitted).rows_of(predictions.image_id)
-    return Attributes(label_id, predictions, sets > 0)
+    return Attributes(label_table()["label_id"].to_numpy(np.int64), predictions, sets > 0)
 
 
-def _of_test(label_id: NDArray[np.int64]) -> Attributes:
-    predictions = read_predictions(THE_BLEND.test)
+def _of_test() -> Attributes:
+    predictions, label_id = read_predictions(THE_BLEND.test), label_table()["label_id"].to_numpy(np.int64)
     return Attributes(label_id, predictions, load_decision(THE_BLEND.rule).decide(predictions.probability))
 
 
-def _rule(found: Found, section: RegionRowsSection) -> Rule:
-    if section.attributes == "never":
+def _rule(found: Found, section: RegionRowsSection | None) -> Rule:
+    if section is None or section.attributes == "never":
         return {}
     if section.attributes == "as_decided":
         return {int(one): Written(0, 0.0) for one in np.unique(found.category)}
@@ -98,10 +99,11 @@ def _rule(found: Found, section: RegionRowsSection) -> Rule:
 
 
 def _cross_fitted(
-    params: Params, section: RegionRowsSection, photos: NDArray[np.int64], found: Found
+    params: Params, section: RegionRowsSection | None, photos: NDArray[np.int64], found: Found
 ) -> dict[str, Floats]:
     """Scores of train's photos, float64 [n] each: every photo by a rule that was chosen on the other folds' photos."""
-    folds = pd.read_parquet(paths.PHOTO_FOLDS).set_index("image_id")["fold"].reindex(photos).to_numpy(np.int64)
+    table = pd.read_parquet(paths.PHOTO_FOLDS).set_index("image_id")["fold"]
+    folds = table.reindex(photos, fill_value=-1).to_numpy(np.int64)  # none of photos that are not there
     chosen = np.full(len(found.photo), -1, np.int64)
     for fold in range(params.folds.k):
         own = folds[found.photo] == fold
@@ -114,12 +116,12 @@ def _cross_fitted(
 
 
 def _on_answers(
-    photos: NDArray[np.int64], given: Instances, side: int, seed: int
+    true: Path, photos: NDArray[np.int64], given: Instances, side: int, seed: int
 ) -> dict[str, dict[str, float]] | None:
     """Scores of the file itself on the true instances of test photos; None where nobody knows them."""
-    if not len(read_instances(place(paths.TRUE_INSTANCES))):
+    if not len(read_instances(true)):
         return None
-    truth, n = true_instances(photos, place(paths.TRUE_INSTANCES), side), len(photos)
+    truth, n = true_instances(photos, true, side), len(photos)
     bare: list[Any] = [frozenset[int]()] * len(given.photo)
     scores = {
         "with_attributes": photo_scores(truth, given, n),

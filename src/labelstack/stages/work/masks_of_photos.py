@@ -43,6 +43,12 @@ class Attributes:
     predictions: Predictions
     decided: Bools
 
+    @classmethod
+    def none(cls) -> Attributes:
+        """Where photos are the rows, and nothing is known of regions."""
+        empty = Predictions(np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
+        return cls(np.zeros(0, np.int64), empty, np.zeros((0, 0), bool))
+
     def of(self, row_id: Ints) -> tuple[list[Bools], NDArray[np.float64]]:
         """Each of ``SETS``, bool [m, n_labels], and chances, float64 [m, n_sets], −1 without a prediction."""
         order = np.argsort(self.predictions.image_id)

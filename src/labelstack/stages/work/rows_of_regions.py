@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from labelstack.params.dataset import PHOTOS
 from labelstack.params.region_rows import RegionRowsSection
 from labelstack.scoring.instance_precision import Instances, matches
 from labelstack.stages import paths
+from labelstack.stages.photos import PhotoPlaces
 from labelstack.stages.rows import Split
 from labelstack.support.errors import UserError
 
@@ -80,9 +80,7 @@ def carriers(train: Ints, fewest: int) -> Ints:
     return found
 
 
-def place(path: Path) -> Path:
-    """Where something of the photos lies."""
-    return paths.of_photos(path, PHOTOS)
+place = PhotoPlaces(PHOTOS)
 
 
 def photo_regions(

@@ -1,0 +1,86 @@
+"""Garments with masks to the masks that are handed in: the real `dvc repro`, whole, and killed on its way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from labelstack.formats.manifest import read_manifest
+from tiny import TINY, Workspace
+
+pytestmark = [pytest.mark.long, pytest.mark.slow]
+CHANGE: dict[str, Any] = {
+    "dataset": {
+        "format": "imaterialist2019",
+        "into": "data/photos",
+        "answers": "data/sample/test_answers.csv",
+        "label_ids": None,
+        "instances": {"labels": "attributes"},
+    },
+    "sample": {"n_train": 120, "n_test": 30, "image_size": 64},
+    "images": {"store_size": 64, "shard_rows": 40},
+    "folds": {"k": 2},
+    "base_models": [0, 1],
+    "segmenters": {
+        "plain": {
+            "backbone": "small_resnet",
+            "options": {"filters": [8, 16, 32], "blocks": 1},
+            "decoder": {"filters": [24, 16], "middle": False},
+            "phases": [{"epochs": 12, "image_size": 64, "learning_rate": 0.005, "group_rates": [1, 1, 1]}],
+        }
+    },
+    "regions": {"garments": {"size": 64, "smallest": 0.002}},
+    "region_rows": {"garments": {"size": 128}},
+    "models": {"wide": TINY["models"]["wide"]},
+    "stackers": {"mean": {"kind": "mean"}},
+    "submission": {"filename": "attributes.csv"},
+}
+
+
+def finished(root: Path, pattern: str) -> bool:
+    return any(root.glob(pattern))
+
+
+def test_a_run_that_is_killed_on_its_way_hands_in_the_same(tmp_path: Path) -> None:
+    whole = Workspace(tmp_path / "whole", CHANGE)
+    assert {"segment@plain-0", "regions@garments", "region_rows@garments", "submit_masks@garments", "register"} <= (
+        whole.repro()
+    )
+    assert json.loads(whole.run("dvc", "status", "--json").stdout) == {}
+    killed = Workspace(tmp_path / "killed", CHANGE)
+    root = killed.root
+    moments = [
+        lambda: finished(root, "models/segmenters/plain/0/model.keras"),  # while the other fold learns, or soon after
+        lambda: finished(root, "data/work/regions/*/*/*"),
+        lambda: finished(root, "data/images/train/shard-*.parquet"),
+        lambda: finished(root, "data/network_predictions/wide/0/*.npz"),
+    ]
+    for moment in moments:
+        killed.kill_when(moment, "dvc", "repro")
+    killed.run("dvc", "repro")
+    for file in ("masks.csv", "attributes.csv"):
+        assert (root / "submission" / file).read_bytes() == (whole.root / "submission" / file).read_bytes()
+    told = json.loads((root / "metrics/masks.json").read_text())
+    assert told == json.loads((whole.root / "metrics/masks.json").read_text())
+    scores = told["out_of_fold"]
+    assert scores["categories_alone"]["score"] >= scores["with_attributes"]["score"] > 0
+    photos = read_manifest(root / "data/photos/manifest/test.parquet")["name"].tolist()
+    rows = (root / "submission/masks.csv").read_text().splitlines()[1:]
+    assert list(dict.fromkeys(row.partition(",")[0] for row in rows)) == photos
+
+
+def test_photos_alone_have_masks_to_hand_in(tmp_path: Path) -> None:
+    """Without region_rows photos are the rows; what segmenters find is handed in without attributes."""
+    change = {**CHANGE, "region_rows": {}, "dataset": {**CHANGE["dataset"], "into": "data"}}
+    workspace = Workspace(tmp_path / "work", change)
+    assert yaml.safe_load((workspace.root / "params.yaml").read_text())["region_rows"] == {}
+    ran = workspace.repro("submit_masks@garments")
+    assert "submit_masks@garments" in ran
+    assert not any(stage.startswith("region_rows") for stage in ran)
+    told = json.loads((workspace.root / "metrics/masks.json").read_text())
+    assert told["with_attributes"] == 0
+    assert told["test"]["categories_alone"]["score"] >= told["test"]["with_attributes"]["score"]
