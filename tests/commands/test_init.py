@@ -62,6 +62,7 @@ def section(labels: Path | None = Path("data/mine/labels.csv"), images: str = "d
     init.run(Path(images), labels, Path("."), force=True)
     dataset = yaml.safe_load(Path("params.yaml").read_text())["dataset"]
     assert load_params().dataset.table.model_dump().items() >= dataset["table"].items()
+    assert dataset.pop("into") == "data"
     del dataset["table"]["test"], dataset["table"]["validation"], dataset["format"]
     return dict(dataset)
 

@@ -29,36 +29,47 @@ ALL = set(code.ROOTS)
 # Room → stages that a line in one of its files may rerun.
 ROOMS: dict[str, set[str]] = {
     "ensemble": {"register"},
-    "formats": ALL - {"sample", "members", "needs"},
-    "images": NETWORKS | PIXELS | {"views", "predict", "register", "report"},  # boxes of views
-    "images/fetching": NETWORKS | PIXELS | {"ingest", "download", "predict", "register"},
-    "images/pixels": NETWORKS | PIXELS | {"download", "predict"},
+    "formats": ALL - {"sample", "regions", "members", "needs"},
+    "images": NETWORKS | PIXELS | {"region_rows", "views", "predict", "register", "report"},  # boxes of views
+    "images/fetching": NETWORKS | PIXELS | {"ingest", "download", "region_rows", "predict", "register"},
+    "images/pixels": NETWORKS | PIXELS | {"download", "region_rows", "predict"},
     "images/shards": ALL - {"sample", "ingest", "members", "needs"},
     "masks": PIXELS | {"sample", "ingest", "submit"} | REGIONS,
     "networks": NETWORKS | PIXELS | {"predict"},
     "networks/backbones": NETWORKS | PIXELS | {"predict"},
-    "networks/losses": NETWORKS,
-    "predictions.py": SECOND_LEVEL | {"predict", "second", "evaluate", "submit", "register", "report"},
+    "networks/losses": NETWORKS | PIXELS,  # their entry
+    "predictions.py": SECOND_LEVEL | {"predict", "second", "evaluate", "submit", "submit_masks", "register", "report"},
     "registry": {"register"},
     "report": {"report"},
     "sample": {"sample"},
     "segmentation": PIXELS,
-    "scoring": SECOND_LEVEL | NETWORKS | PIXELS | {"evaluate", "submit", "register", "report"},
+    "scoring": SECOND_LEVEL | NETWORKS | PIXELS | REGIONS | {"evaluate", "submit", "register", "report"},
     # a model registered alone answers by its own rule
     "stacking": SECOND_LEVEL
-    | {"photo_folds", "segment", "ingest", "split", "second", "evaluate", "submit", "register", "report"},
-    "stacking/deciding": SECOND_LEVEL | {"second", "evaluate", "submit", "register", "report"},
+    | {
+        "photo_folds",
+        "segment",
+        "ingest",
+        "split",
+        "second",
+        "evaluate",
+        "submit",
+        "submit_masks",
+        "register",
+        "report",
+    },
+    "stacking/deciding": SECOND_LEVEL | {"second", "evaluate", "submit", "submit_masks", "register", "report"},
     "stacking/stackers": SECOND_LEVEL | {"second"},
     "stages": ALL,
     "stages/second_kinds": {"views", "second"},
-    "stages/work": SECOND_LEVEL | NETWORKS | PIXELS | {"photo_folds", "split", "predict", "evaluate"},
+    "stages/work": SECOND_LEVEL | NETWORKS | PIXELS | REGIONS | {"photo_folds", "split", "predict", "evaluate"},
     "support": ALL,
     "tracking": {"register"},
 }
 # Key of params.yaml → stages that depend on it; a section stands for all its keys that are not named.
 PHOTOS = ("segmenters", "regions")
 PARAMS: dict[str, set[str]] = {
-    "seed": NETWORKS | PIXELS | {"sample", "ingest", "split", "register", "report"},
+    "seed": NETWORKS | PIXELS | {"sample", "ingest", "split", "submit_masks", "register", "report"},
     "dataset": {"ingest"},
     "dataset.instances.on_top": PIXELS | {"ingest"},
     "dataset.audit": {"split"},
@@ -66,13 +77,16 @@ PARAMS: dict[str, set[str]] = {
     "sample": {"sample"},
     "images": {"download"},
     "images.store_size": {"download", "register"},
-    "images.jpeg_quality": {"download", "register"},
+    "images.jpeg_quality": {"download", "region_rows", "register"},
+    "images.shard_rows": {"download", "region_rows"},
     "images.damaged": {"download", "register"},
     "augment": {"train"},
     "training": NETWORKS,
     "training.holdout": NETWORKS | {"segment", "split"},
     "training.holdout_max": NETWORKS | {"segment", "split"},
-    "base_models": ALL - {"sample", "download", "photo_folds", "segment", "views", "second", "members", "submit"},
+    "base_models": ALL
+    - REGIONS
+    - {"sample", "download", "photo_folds", "segment", "views", "second", "members", "submit"},
     "models": {"train"},
     "models.*.backbone": {"train", "predict"},
     "models.*.image_size": {"train", "predict", "register"},
@@ -91,7 +105,7 @@ PARAMS: dict[str, set[str]] = {
     "prediction.tta": {"predict", "register"},  # with a second round `second` as `predict`
     "prediction.views": set(),  # as long as no list names them
     "folds": {"split"},
-    "folds.k": {"ingest", "photo_folds", "split", "blend"},
+    "folds.k": {"ingest", "photo_folds", "split", "blend", "submit_masks"},
     "folds.seed": {"photo_folds", "split"},
     "folds.nested": {"stack", "blend"},
     "folds.column": {"ingest", "photo_folds", "split"},

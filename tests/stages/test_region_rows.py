@@ -278,3 +278,30 @@ def test_photos_are_rows_without_region_rows(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(whole))
     with pytest.raises(UserError, match="without region_rows photos are the rows"):
         load_params(file)
+
+
+@pytest.mark.slow
+def test_networks_stackers_and_blend_run_on_regions(project: Path) -> None:
+    """Every stage from training to the masks, in this process; nothing in them knows of regions."""
+    from labelstack.stages import blend, evaluate, members, needs, predict, score, settings, stack, submit, train
+
+    settings.run()
+    for fold in ("0", "1", "2"):
+        train.run("wide", fold)
+        predict.run("wide", fold)
+    score.run("wide")
+    needs.run()
+    members.run("base_models")
+    members.run("second_round")
+    stack.run("mean")
+    members.run("stackers")
+    blend.run()
+    evaluate.run()
+    submit.run()
+    submit_masks.run("garments")
+    scores = json.loads(Path("metrics/evaluation.json").read_text())["scores"]["blend"]
+    assert {"samples_f1_cross_fitted", "audit_samples_f1", "test_samples_f1"} <= scores.keys()
+    told = json.loads(Path("metrics/masks.json").read_text())
+    assert told["out_of_fold"]["categories_alone"]["score"] >= told["out_of_fold"]["with_attributes"]["score"] > 0
+    rows = Path(yaml.safe_load(Path("params.yaml").read_text())["submission"]["directory"]).glob("iMaterialist*.csv")
+    assert len(next(rows).read_text().splitlines()) == 1 + len(read_manifest(paths.manifest("test")))

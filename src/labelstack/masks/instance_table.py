@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
     ]
 )
 _ROW_GROUP = 20_000
+_AT_ONCE = 1_000  # rows that are read
 
 
 def write_instances(path: str | Path, table: pa.Table | None) -> None:
@@ -47,7 +48,8 @@ def read_instances(path: str | Path, image_ids: ArrayLike | None = None) -> pa.T
                 part if image_ids is None else part.filter(pa.array(np.isin(part["image_id"].to_numpy(), image_ids)))
                 for group in range(file.num_row_groups)
                 if image_ids is None or np.isin(file.read_row_group(group, ["image_id"])[0].to_numpy(), image_ids).any()
-                for part in [file.read_row_group(group)]
+                for batch in file.iter_batches(_AT_ONCE, [group])
+                for part in [pa.Table.from_batches([batch])]
             ]
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None

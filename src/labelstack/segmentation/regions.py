@@ -13,8 +13,6 @@ from scipy import ndimage
 from labelstack.masks.run_lengths import RunLengths, concatenated, encode, sized
 from labelstack.params.regions import RegionsSection
 
-_AT_ONCE = 16  # masks that are pixels at one time
-
 
 @dataclass(frozen=True)
 class Regions:
@@ -66,17 +64,13 @@ def find_regions(probability: NDArray[np.float32], background: int, section: Reg
         part
         for class_ in np.unique(classes).tolist()
         if class_ != background
-        for part in _parts(classes == class_, class_, probability[..., class_], section.connected, fewest)
+        for part in _parts(classes == class_, class_, probability, section.connected, fewest)
     ]
     found = sorted(found, key=lambda part: -part.score)[: section.most]
-    empty = sized([], [], np.zeros(0, np.int64), height, width)
-    masks = [empty]
-    for start in range(0, len(found), _AT_ONCE):
-        some = found[start : start + _AT_ONCE]
-        pixels = np.zeros((len(some), height, width), bool)
-        for place, part in zip(pixels, some, strict=True):
-            place[part.window] = _filled(part.pixels, classes[part.window] == background, section)
-        masks.append(encode(pixels))
+    masks = [sized([], [], np.zeros(0, np.int64), height, width)]
+    for part in found:
+        pixels = _filled(part.pixels, classes[part.window] == background, section)
+        masks.append(_runs(pixels, part.window, height, width))
     return Regions(
         np.array([part.class_ for part in found], np.int64),
         np.array([part.score for part in found], np.float32),
@@ -85,12 +79,26 @@ def find_regions(probability: NDArray[np.float32], background: int, section: Reg
     )
 
 
+def _runs(pixels: NDArray[np.bool_], window: tuple[slice, slice], height: int, width: int) -> RunLengths:
+    """The mask of the pixels of a window, as of the whole map."""
+    if len(pixels) == height:  # where runs may go on in the next column
+        whole = np.zeros((1, height, width), bool)
+        whole[0][window] = pixels
+        return encode(whole)
+    own = encode(np.pad(pixels, ((0, 1), (0, 0)))[None])  # an empty row keeps columns apart
+    column, row = np.divmod(own.start, len(pixels) + 1)
+    start = (window[1].start + column) * height + window[0].start + row
+    return sized(start, own.length, own.count, height, width)
+
+
 def _parts(
     mask: NDArray[np.bool_], class_: int, probability: NDArray[np.float32], connected: int, fewest: float
 ) -> list[_Part]:
     """The connected parts of a mask that are large enough, from top to bottom."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connected)
-    sums = np.bincount(labels.ravel(), weights=probability.ravel().astype(np.float64), minlength=count)
+    at = np.flatnonzero(mask)
+    of_class = probability.reshape(mask.size, -1)[at, class_].astype(np.float64)
+    sums = np.bincount(labels.ravel()[at], weights=of_class, minlength=count)
     parts = []
     for label in range(1, count):
         left, top, width, height, area = stats[label].tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +101,7 @@ class _Pictures:
         self._run.log_bytes(png(below_each_other(rows)), f"pictures/epoch-{epoch:04d}.png")
 
 
-@cache
+@lru_cache(maxsize=1)
 def _traced(model: keras.Model) -> Any:
     from labelstack.segmentation.unet_training import forward_of
 

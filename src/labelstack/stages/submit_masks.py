@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,22 +10,21 @@ from numpy.typing import NDArray
 
 from labelstack.formats.instance_labels import InstanceLabels
 from labelstack.formats.manifest import read_manifest
-from labelstack.formats.mask_submission import SIDE, read_masks, write_masks
+from labelstack.formats.mask_submission import SIDE
 from labelstack.formats.submission import read_form
-from labelstack.masks.instance_table import read_instances
+from labelstack.masks.instance_table import categories_of
 from labelstack.params import Params, load_params
 from labelstack.params.region_rows import RegionRowsSection
 from labelstack.predictions import read_predictions
 from labelstack.scoring.attribute_rule import Found, Rule, Written, choose_rule, counted_right, photo_scores_of, written
 from labelstack.scoring.bootstrap import interval_of_mean
-from labelstack.scoring.instance_precision import Instances, photo_scores
 from labelstack.stages import paths
 from labelstack.stages.common import done, known
 from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import THE_BLEND
 from labelstack.stages.photos import PhotoPlaces, photo_places
 from labelstack.stages.rows import label_table
-from labelstack.stages.work.masks_of_photos import SETS, Attributes, found_in, photos_to_write, true_instances
+from labelstack.stages.work.masks_of_photos import SETS, Attributes, Writing, found_in, write_checked
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
@@ -49,30 +46,28 @@ def run(name: str) -> None:
     form = read_form(place(paths.SUBMISSION_FORM))
     if form.texts is None:
         raise UserError(f"{place(paths.SUBMISSION_FORM)}: holds no names of photos: run `dvc repro` again")
-    names, test = list(form.texts.image), paths.regions("test")
-    path = Path(params.submission.directory) / FILE
-    n = write_masks(path, names, photos_to_write(names, form.image_id, test, of_test, rule), side)
-    given = read_masks(path, names, _kinds(place), side)
-    handed_in = Instances(given.photo, given.category, given.attributes, given.masks)
+    names, path = list(form.texts.image), Path(params.submission.directory) / FILE
+    writing = Writing(names, form.image_id, paths.regions("test"), of_test, rule, side, _kinds(place, train))
+    handed_in = write_checked(path, writing, place(paths.TRUE_INSTANCES))
     scored = _scores(_cross_fitted(params, section, train, found), params.seed)
     content = {
         "out_of_fold": scored,
-        "test": _on_answers(place(paths.TRUE_INSTANCES), form.image_id, handed_in, side, params.seed),
+        "test": _scores(handed_in.scores, params.seed) if handed_in.scores else None,
         "rule": {str(one): {"set": SETS[how.set], "least": round(how.least, 6)} for one, how in sorted(rule.items())},
         "photos": {"train": len(train), "test": len(names)},
-        "instances": n,
-        "with_attributes": sum(map(bool, given.attributes)),
-        "nothing_found": len(names) - len(np.unique(given.photo)) + len(given.photo) - n,
+        "instances": handed_in.instances,
+        "with_attributes": handed_in.with_attributes,
+        "nothing_found": handed_in.nothing_found,
         "sha256": storage.sha256(path),
     }
     storage.write_json(METRICS, content)
     told = scored["with_attributes"]["score"]
-    done("submit_masks", f"{n} masks in {len(names)} photos; out of fold {told:.4f}", path)
+    done("submit_masks", f"{handed_in.instances} masks in {len(names)} photos; out of fold {told:.4f}", path)
 
 
-def _kinds(place: PhotoPlaces) -> InstanceLabels:
-    """What may stand in the file: categories that train has, attributes of the data set."""
-    train = np.unique(read_instances(place.instances)["category"].to_numpy()).tolist()
+def _kinds(place: PhotoPlaces, photos: NDArray[np.int64]) -> InstanceLabels:
+    """What may stand in the file: categories that train's photos have, attributes of the data set."""
+    train = categories_of(place.instances, photos).tolist()
     attributes = pd.read_parquet(place(paths.LABELS))["label_id"].tolist()
     named = ({int(one): str(one) for one in ids} for ids in (train, attributes))
     return InstanceLabels("the data set", *named)
@@ -113,22 +108,6 @@ def _cross_fitted(
     told = {"with_attributes": chosen, "without_attributes": never, "as_decided": always}
     scores = {name: photo_scores_of(found, counted_right(found, sets)) for name, sets in told.items()}
     return scores | {"categories_alone": photo_scores_of(found, np.ones(len(chosen), bool))}
-
-
-def _on_answers(
-    true: Path, photos: NDArray[np.int64], given: Instances, side: int, seed: int
-) -> dict[str, dict[str, float]] | None:
-    """Scores of the file itself on the true instances of test photos; None where nobody knows them."""
-    if not len(read_instances(true)):
-        return None
-    truth, n = true_instances(photos, true, side), len(photos)
-    bare: list[Any] = [frozenset[int]()] * len(given.photo)
-    scores = {
-        "with_attributes": photo_scores(truth, given, n),
-        "without_attributes": photo_scores(truth, replace(given, attributes=bare), n),
-        "categories_alone": photo_scores(truth, given, n, attributes=False),
-    }
-    return _scores(scores, seed)
 
 
 def _scores(scores: dict[str, Floats], seed: int) -> dict[str, dict[str, float]]:

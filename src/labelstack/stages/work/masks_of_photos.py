@@ -1,30 +1,35 @@
-"""Regions as they are handed in, against true instances: what could be written of each, a thousand photos at a time."""
+"""Regions as they are handed in, against true instances; a few hundred photos at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from labelstack.formats.mask_submission import FoundInstances
+from labelstack.formats.instance_labels import InstanceLabels
+from labelstack.formats.mask_submission import FoundInstances, read_masks, write_masks
 from labelstack.masks.instance_table import masks_of, read_instances
 from labelstack.masks.region_table import read_regions
 from labelstack.masks.run_geometry import disjoint, resized
 from labelstack.masks.run_lengths import RunLengths, areas, concatenated
 from labelstack.predictions import Predictions
 from labelstack.scoring.attribute_rule import Found, Rule, chance_of, pairs_of, written
-from labelstack.scoring.instance_precision import Instances
+from labelstack.scoring.instance_precision import Instances, photo_scores
+from labelstack.stages import paths
 from labelstack.stages.work.rows_of_regions import PREDICTED, region_id
+from labelstack.support.storage import replacing
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 SETS = ("decided", "likeliest")  # by the blend's decision rule; attributes more likely than not
-_AT_ONCE = 1000  # photos
+_AT_ONCE = 250  # photos
 _NEVER = -1.0  # chance of a set of a region that nothing was predicted of
 
 
@@ -76,50 +81,113 @@ def found_in(photos: Ints, truth: Path, regions: Path, side: int, attributes: At
     total = np.zeros(len(photos), np.int64)
     for start in range(0, len(photos), _AT_ONCE):
         some = photos[start : start + _AT_ONCE]
-        true = read_instances(truth, some)
+        true = true_instances(some, truth, side)
         given, region = _given(read_regions(regions, some), some, side)
-        of = _places(some, true["image_id"].to_numpy())
-        worn = true["attributes"].to_pylist()
-        sets = [frozenset(one) for one in worn]
-        category = true["category"].to_numpy().astype(np.int64)
-        instances = Instances(of, category, sets, resized(masks_of(true), side, side))
-        total[start : start + len(some)] += np.bincount(of, minlength=len(some))
+        total[start : start + len(some)] += np.bincount(true.photo, minlength=len(some))
         total[start : start + len(some)] += np.bincount(given.photo, minlength=len(some))
-        i, j, hits = pairs_of(instances, given)
+        i, j, hits = pairs_of(true, given)
         row_id = np.array(
             [region_id(int(some[given.photo[k]]), PREDICTED, int(region[k])) for k in j.tolist()], np.int64
         )
         candidates, chance = attributes.of(row_id)
-        Y, strange = _matrix([worn[k] for k in i.tolist()], attributes.label_id)
+        Y, strange = _matrix([true.attributes[k] for k in i.tolist()], attributes.label_id)
         right = np.stack([(one == Y).all(axis=1) & ~strange for one in candidates], axis=1)
         bare = ~Y.any(axis=1) & ~strange
-        parts.append((given.photo[j] + start, category[i], hits, bare, right, chance))
+        parts.append((given.photo[j] + start, true.category[i], hits, bare, right, chance))
     photo, category, hits, bare, right, chance = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Found(photo, category, hits, bare, right, chance, total)
 
 
-def photos_to_write(
-    names: list[str], photos: Ints, regions: Path, attributes: Attributes, rule: Rule
-) -> Iterator[FoundInstances]:
-    """What is handed in of each photo that has regions, smaller ones on top.
+@dataclass(frozen=True)
+class Writing:
+    """What is handed in.
+
+    Attributes
+    ----------
+    names, photos : of every test photo in the submission's order, and its id
+    regions : table of regions
+    attributes, rule : what could be written of these, and when it is
+    side : of the squashed photos in pixels
+    kinds : categories and attributes that there are
+    """
+
+    names: Sequence[str]
+    photos: Ints
+    regions: Path
+    attributes: Attributes
+    rule: Rule
+    side: int
+    kinds: InstanceLabels
+
+
+@dataclass
+class HandedIn:
+    """What stands in the file: counts, and, where true instances are known, scores of each photo, float64 [n]."""
+
+    instances: int = 0
+    with_attributes: int = 0
+    nothing_found: int = 0
+    scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def write_checked(path: Path, writing: Writing, truth: Path) -> HandedIn:
+    """Write the submission, a few hundred photos at a time, each part read back as the server would read it.
 
     Parameters
     ----------
-    names, photos : of every test photo in the submission's order, and its id
+    truth : table of the test photos' instances; without rows nothing is scored
+
+    Raises
+    ------
+    InputProblems
+        When the server would refuse the file. Nothing is written then.
     """
-    for start in range(0, len(photos), _AT_ONCE):
-        some = photos[start : start + _AT_ONCE]
-        table = read_regions(regions, some)
-        of, masks = _places(some, table["image_id"].to_numpy()), masks_of(table)
-        category, region = table["category"].to_numpy().astype(np.int64), table["region"].to_numpy()
-        rows = zip(some[of].tolist(), region.tolist(), strict=True)
-        sets, chance = attributes.of(np.array([region_id(photo, PREDICTED, n) for photo, n in rows], np.int64))
-        chosen = written(rule, category, chance)
-        for place in np.unique(of).tolist():
-            own = np.flatnonzero(of == place)
-            own = own[np.argsort(areas(masks.take(own)), kind="stable")]
-            worn = [[] if chosen[k] < 0 else attributes.label_id[sets[chosen[k]][k]].tolist() for k in own.tolist()]
-            yield FoundInstances(names[start + place], category[own].tolist(), worn, masks.take(own))
+    result, known = HandedIn(), pq.read_metadata(truth).num_rows > 0
+    scores: list[dict[str, NDArray[np.float64]]] = []
+    part = paths.WORK / "submit_masks" / path.name
+    with replacing(path) as temporary, temporary.open("wb") as whole:
+        for start in range(0, len(writing.names), _AT_ONCE):
+            names, photos = writing.names[start : start + _AT_ONCE], writing.photos[start : start + _AT_ONCE]
+            n = write_masks(part, names, _photos_to_write(names, photos, writing), writing.side)
+            given = read_masks(part, names, writing.kinds, writing.side)
+            result.instances += n
+            result.with_attributes += sum(map(bool, given.attributes))
+            result.nothing_found += len(given.photo) - n
+            if known:
+                handed_in = Instances(given.photo, given.category, given.attributes, given.masks)
+                scores.append(_scored(true_instances(photos, truth, writing.side), handed_in, len(photos)))
+            with part.open("rb") as file:
+                if start:
+                    file.readline()  # the header
+                shutil.copyfileobj(file, whole)
+    shutil.rmtree(part.parent)
+    if scores:
+        result.scores = {name: np.concatenate([one[name] for one in scores]) for name in scores[0]}
+    return result
+
+
+def _scored(truth: Instances, given: Instances, n: int) -> dict[str, NDArray[np.float64]]:
+    bare: list[Any] = [frozenset[int]()] * len(given.photo)
+    return {
+        "with_attributes": photo_scores(truth, given, n),
+        "without_attributes": photo_scores(truth, replace(given, attributes=bare), n),
+        "categories_alone": photo_scores(truth, given, n, attributes=False),
+    }
+
+
+def _photos_to_write(names: Sequence[str], photos: Ints, writing: Writing) -> Iterator[FoundInstances]:
+    """What is handed in of each of these photos that has regions, smaller ones on top."""
+    table, attributes = read_regions(writing.regions, photos), writing.attributes
+    of, masks = _places(photos, table["image_id"].to_numpy()), masks_of(table)
+    category, region = table["category"].to_numpy().astype(np.int64), table["region"].to_numpy()
+    rows = zip(photos[of].tolist(), region.tolist(), strict=True)
+    sets, chance = attributes.of(np.array([region_id(photo, PREDICTED, n) for photo, n in rows], np.int64))
+    chosen = written(writing.rule, category, chance)
+    for place in np.unique(of).tolist():
+        own = np.flatnonzero(of == place)
+        own = own[np.argsort(areas(masks.take(own)), kind="stable")]
+        worn = [[] if chosen[k] < 0 else attributes.label_id[sets[chosen[k]][k]].tolist() for k in own.tolist()]
+        yield FoundInstances(names[place], category[own].tolist(), worn, masks.take(own))
 
 
 def true_instances(photos: Ints, truth: Path, side: int) -> Instances:
@@ -154,7 +222,7 @@ def _places(photos: Ints, ids: NDArray[np.integer]) -> Ints:
     return np.asarray(order[np.searchsorted(photos, ids, sorter=order)], np.int64)
 
 
-def _matrix(sets: list[list[int]], label_id: Ints) -> tuple[Bools, Bools]:
+def _matrix(sets: Sequence[frozenset[int]], label_id: Ints) -> tuple[Bools, Bools]:
     """Which labels each set has, bool [n, n_labels], and whether it has one that is none of them, bool [n]."""
     Y, strange = np.zeros((len(sets), len(label_id)), bool), np.zeros(len(sets), bool)
     place = {int(label): column for column, label in enumerate(label_id)}

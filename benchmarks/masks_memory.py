@@ -1,0 +1,127 @@
+"""Peak memory of the stage that hands masks in, few photos against many: python benchmarks/masks_memory.py
+
+    python benchmarks/masks_memory.py [--photos 300 3000] [--side 256] [--out FOLDER]
+
+The instances of a few generated photos stand in the tables again and again under ids of their own, and are the regions
+too. What runs is the stage's own code in a process of its own for each number of photos: regions of train are matched
+with the truth, masks of as many test photos are written at 512 × 512, read back and scored. Memory is the largest
+resident set of that process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import yaml
+
+from labelstack.formats.imaterialist2019 import FORMAT
+from labelstack.formats.manifest import write_manifest
+from labelstack.formats.submission import Form, Texts, write_form
+from labelstack.masks.instance_table import masks_of, write_instances
+from labelstack.masks.region_writer import region_rows, write_regions
+from labelstack.params.sample import SampleSection
+from labelstack.sample import draw_instances
+
+NAME, FOLDS, DISTINCT = "garments", 2, 20
+PARAMS: dict[str, Any] = {
+    "dataset": {"format": "imaterialist2019", "root": "data/sample", "into": "data", "validation": 0.0},
+    "base_models": list(range(FOLDS)),
+    "folds": {"k": FOLDS},
+    "models": {"wide": {"backbone": "small_cnn"}},
+    "stackers": {"mean": {"kind": "mean"}},
+    "segmenters": {"plain": {"backbone": "small_cnn", "decoder": {"filters": [16, 8], "middle": False}}},
+    "regions": {NAME: {}},
+}
+
+
+def prepare(root: Path, n: int, side: int) -> None:
+    """All that the stage reads, in a folder like a user's."""
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    draw_instances(root / "data/sample", SampleSection(n_train=DISTINCT, n_test=10, image_size=side), 0)
+    data = FORMAT.read(root / "data/sample", None, FOLDS)
+    assert data.instances is not None
+    place = pd.factorize(data.instances["image_id"].to_numpy())[0]
+    of_photo = [data.instances.filter(pa.array(place == i)) for i in range(DISTINCT)]
+    manifest, ids = root / "data/manifest", np.arange(n, dtype=np.int64)
+    for split, numbers, truth in (("train", ids, "instances"), ("test", ids + n, "test_instances")):
+        urls = pd.Series([[]] * n, dtype=object)
+        write_manifest(
+            manifest / f"{split}.parquet", pd.DataFrame({"image_id": numbers, "url": urls, "label_id": urls})
+        )
+        parts = [
+            rows.set_column(0, rows.schema.field(0), pa.array(np.full(len(rows), image_id, np.int64)))
+            for image_id in numbers.tolist()
+            for rows in [of_photo[image_id % DISTINCT]]
+        ]
+        write_instances(manifest / f"{truth}.parquet", pa.concat_tables(parts))
+        write_regions(root / f"data/regions/{split}.parquet", _regions(numbers, of_photo))
+    data.labels.assign(train_frequency=0.0).to_parquet(manifest / "labels.parquet", index=False)
+    names = [f"{number}.jpg" for number in ids.tolist()]
+    write_form(manifest / "submission.json", Form(ids + n, ("ImageId", "labels"), Texts(names, {0: "none"}, "|")))
+    folds = pd.DataFrame({"image_id": ids, "fold": ids % FOLDS, "source": ""})
+    folds.to_parquet(root / "data/photo_folds.parquet", index=False)
+
+
+def _regions(numbers: np.ndarray, of_photo: list[pa.Table]) -> Iterator[pa.RecordBatch]:
+    for number in numbers.tolist():
+        rows = of_photo[number % DISTINCT]
+        score = np.full(len(rows), 0.5, np.float32)
+        yield region_rows(number, rows["category"].to_numpy(), score, masks_of(rows))
+
+
+def measure(root: Path) -> None:
+    """Run the stage and print what it took."""
+    from labelstack.stages import submit_masks
+
+    os.chdir(root)
+    started = time.monotonic()
+    submit_masks.run(NAME)
+    seconds = time.monotonic() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    told = json.loads(Path("metrics/masks.json").read_text())
+    print(json.dumps({"MiB": peak, "seconds": seconds, "masks": told["instances"]}))
+
+
+def main() -> None:
+    """Prepare, run and print, for each number of photos."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, nargs="+", default=[300, 3000], help="of train, and as many of test")
+    parser.add_argument("--side", type=int, default=256, help="of the drawn photos, in pixels")
+    parser.add_argument("--out", type=Path, help="a new folder that is kept")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        measure(given.measure)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        place, peaks = given.out or Path(temporary), []
+        print(f"{'photos':>7} {'MiB':>7} {'seconds':>8} {'masks':>8}", flush=True)
+        for n in given.photos:
+            root = (place / str(n)).resolve()
+            root.mkdir(parents=True)
+            prepare(root, n, given.side)
+            command = [sys.executable, __file__, "--measure", str(root)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(done.stderr)
+            took = json.loads(done.stdout.splitlines()[-1])
+            peaks.append(took["MiB"])
+            print(f"{n:7} {took['MiB']:7.0f} {took['seconds']:8.0f} {took['masks']:8}", flush=True)
+        print(f"the largest peak is {max(peaks) / min(peaks) - 1:.1%} above the smallest")
+
+
+if __name__ == "__main__":
+    main()
