@@ -18,7 +18,7 @@ from labelstack.stacking.bench import table
 from labelstack.stacking.bench.cubes import Cube
 from labelstack.stacking.bench.generator import generate
 from labelstack.stacking.bench.process import Bench, Row, multi_output
-from labelstack.stacking.bench.table import _measured, bench, methods, sample_of_labels
+from labelstack.stacking.bench.table import _measured, bench, methods, sample_of_labels, seconds_left
 from labelstack.stacking.crossfit import cross_fit
 from labelstack.stacking.deciding.decisions import STRATEGIES, fit_decision
 from labelstack.stacking.fold_predictions import out_of_fold
@@ -150,10 +150,18 @@ def test_a_method_that_fails_leaves_the_others(cube, monkeypatch):
     failed, other = bench(cube, second_level(), reference_labels=0, say=lines.append)
     assert other.cross_fitted
     assert failed.error
-    assert lines[0] == f"1/2 nobody: failed: {failed.error}"
+    assert lines[0].startswith(f"1/2 nobody: failed: {failed.error}, about ")
+    assert lines[0].endswith(" s left")
+    assert "left" not in lines[1]
     monkeypatch.setattr(table, "methods", lambda *args: {"nobody": None})
     with pytest.raises(UserError, match="every method failed:\n  nobody: "):
         bench(cube, second_level(), reference_labels=0)
+
+
+def test_the_default_takes_as_long_as_its_stackers_together():
+    took = {"mean": 1.0, "ridge": 5.0, "cnn": 9.0}
+    assert seconds_left(took, ["greedy", "default"], ["ridge", "cnn", "logistic"]) == 5 + (5 + 9 + 5)
+    assert seconds_left(took, [], ["ridge"]) == 0
 
 
 def test_a_process_that_dies_is_a_row_with_an_error():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,17 @@ from scipy.special import expit, logit
 from labelstack.params.stackers import CNNStackerSection
 from labelstack.stacking import CNNStacker, load_stacker
 from labelstack.stacking.sampling import some_rows
-from labelstack.stacking.stackers.cnn_residual import _KNOWN, batch_rows, build_correction, held_rows
+from labelstack.stacking.stackers.cnn_cells import Cells, cross_entropy, turns, whole_rows
+from labelstack.stacking.stackers.cnn_residual import (
+    _KNOWN,
+    ResidualNetworks,
+    batch_rows,
+    build_correction,
+    held_rows,
+    step_cells,
+)
 from labelstack.stacking.stackers.cnn_start import _columns, fit_start, left_out_logits, start_logits
-from labelstack.stacking.stackers.cnn_steps import Steps, cross_entropy
+from labelstack.stacking.stackers.cnn_steps import Steps
 from labelstack.stacking.stackers.linear import LogisticStacker
 from labelstack.support.errors import UserError
 
@@ -158,11 +167,12 @@ def test_steps_are_those_of_adamw_and_the_mean_is_a_running_one() -> None:
     parts, y = inputs(24), (np.random.default_rng(1).random((24, 3)) < 0.4).astype(np.float32)
     z = np.zeros((24, 3), np.float32)
     plain, ours, mean = (build_correction(**architecture(), seed=0) for _ in range(3))  # type: ignore[arg-type]
-    common = {"held": np.empty(0, np.int64), "seed": 3, "epochs": 2, "steps": 5, "batch": 8, "patience": None}
-    common |= {"learning_rate": 0.01, "weight_decay": 0.1, "description": ""}
+    common = {"held": None, "batch": 8, "patience": None, "learning_rate": 0.01, "weight_decay": 0.1, "description": ""}
+    orders = list(islice(turns(np.arange(24), 40, np.random.default_rng(3)), 2))
+    shown = [whole_rows(parts, z, y, order) for order in orders]
     steps = Steps(plain)
-    steps.run(ours, parts, z, y, averaging=0, **common)  # type: ignore[arg-type]
-    steps.run(mean, parts, z, y, averaging=0.9, **common)  # type: ignore[arg-type]
+    steps.run(ours, shown, averaging=0, **common)  # type: ignore[arg-type]
+    steps.run(mean, shown, averaging=0.9, **common)  # type: ignore[arg-type]
     optimizer, rng, left = keras.optimizers.AdamW(0.01, weight_decay=0.1), np.random.default_rng(3), np.empty(0, int)
     running = [w.numpy() for w in plain.trainable_variables]
     for t in range(1, 11):
@@ -195,6 +205,54 @@ def test_side_by_side_or_one_by_one_after_whatever_gives_the_same_bits(data: Dat
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(fitted, parts)) == alone
     assert len(set(alone)) == 4
+
+
+def drawn(n: int, labels: int, steps: int, count: int) -> tuple[Cells, object, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(-3, 2, (n, labels)), (rng.random((n, labels)) < 0.1).astype(np.float32)
+
+    def places(rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+        return [rows, columns]
+
+    cells = Cells(z, y, np.arange(0, n, 2), places)  # type: ignore[arg-type]
+    return cells, cells.drawn(steps, count, np.random.default_rng(1)), z, y
+
+
+def test_cells_are_drawn_by_error_and_weighed_so_that_sums_are_right() -> None:
+    cells, some, z, y = drawn(400, 20, 40, 2000)
+    rows, labels = some.inputs  # type: ignore[attr-defined]
+    assert not (rows % 2).any()
+    np.testing.assert_allclose(some.logits, z[rows, labels], rtol=1e-6)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(some.targets, y[rows, labels])  # type: ignore[attr-defined]
+    error = np.abs(y - expit(z))[::2]
+    share = np.zeros((400, 20))
+    np.add.at(share, (rows, labels), 1)
+    expected = error + error.mean() / 4
+    assert np.abs(share[::2] - 80_000 * expected / expected.sum()).max() <= 1  # systematic: as often as it should
+    correction = np.sin(np.arange(400 * 20.0)).reshape(400, 20).astype(np.float32)
+    exact = cross_entropy(y[::2], (z + correction)[::2])
+    assert some.loss(correction[rows, labels]) == pytest.approx(exact, rel=0.002)  # type: ignore[attr-defined]
+    whole = cells.held(5000, np.random.default_rng(0))
+    assert whole.loss(correction[::2].reshape(1, -1)) == pytest.approx(exact, rel=1e-6)
+    assert whole.logits.shape == (1, 4000)
+    assert cells.held(1000, np.random.default_rng(0)).logits.shape == (1, 1000)
+
+
+def test_a_label_of_an_image_is_shown_as_it_is_answered(data: Data) -> None:
+    """What a step sees of drawn cells is what the network sees of whole images."""
+    cube, Y = data
+    stacker = small(inputs="both").fit(cube, Y)
+    networks = ResidualNetworks(stacker._settled(), stacker.shape_, stacker.start_, stacker.models_)
+    first = start_logits(stacker.start_, cube)
+    whole = networks._arrays(cube, first)
+    epochs, held, batch = networks._cells(cube, first, Y)(np.arange(5), np.random.default_rng(0))
+    assert batch == 1
+    np.testing.assert_array_equal(
+        held.inputs[0][0], whole[0][:5].transpose(1, 0, 2, 3).reshape(whole[0].shape[1], -1, 2)
+    )
+    np.testing.assert_array_equal(held.inputs[1][0], whole[1][:5].reshape(-1, _KNOWN))
+    some = next(epochs)
+    assert some.logits.shape == (16, step_cells(*Y.shape))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,13 @@ def test_each_row_is_predicted_by_the_stacker_that_did_not_see_it(data: Data) ->
     np.testing.assert_allclose(result.test, mean, atol=1e-6)
 
 
+def test_a_large_part_is_answered_block_by_block(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    folds = assign_folds(data[1], 2, 0)
+    whole = out_of_fold(make, *data, folds).oof
+    monkeypatch.setattr("labelstack.stacking.fold_predictions._BLOCK", 7 * data[0][0].size)
+    np.testing.assert_array_equal(out_of_fold(make, *data, folds).oof, whole)
+
+
 def test_without_a_test_cube_there_is_no_test_prediction(data: Data) -> None:
     result = out_of_fold(make, *data, assign_folds(data[1], 2, 0))
     assert result.test is None

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labelstack.stacking.array_checks import check_cube, check_folds, check_targets
+from labelstack.stacking.cells import row_blocks
 from labelstack.stacking.sampling import some_rows
 from labelstack.stacking.stackers.averaging import mean_of
 from labelstack.stacking.stackers.construction import load_stacker, new_stacker, reference_of
@@ -26,6 +27,7 @@ from labelstack.support.sealed import is_sealed, seal
 from labelstack.support.storage import replacing, replacing_dir
 
 log = logging.getLogger(__name__)
+_BLOCK = 60_000_000  # numbers of a cube that are copied to be answered: blocks, where a machine's memory is at stake
 _MUCH = 2_000_000_000  # bytes of nested predictions that are warned of
 _ROOM = __name__.rpartition(".")[0]
 
@@ -231,7 +233,15 @@ def _fit(stacker: Stacker, data: _Data, without: tuple[int, ...]) -> _Fit:
     stacker.fit(data.cube[others], data.targets[others], progress=progress)
     single = len(without) == 1
     test = None if data.test is None or not single else stacker.predict_proba(data.test)
-    return _Fit(stacker.predict_proba(data.cube[held_out]), test, stacker if single else None)
+    return _Fit(_answers(stacker, data.cube, np.flatnonzero(held_out)), test, stacker if single else None)
+
+
+def _answers(stacker: Stacker, cube: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Probabilities of some rows of a cube, of which not more than a block is copied at a time."""
+    answers = np.empty((len(rows), cube.shape[2]), np.float32)
+    for block in row_blocks(len(rows), cube[0].size, _BLOCK):
+        answers[block] = stacker.predict_proba(cube[rows[block]])
+    return answers
 
 
 def _most_rows(stacker: Stacker) -> int | None:

@@ -23,6 +23,7 @@ from labelstack.stacking.folds import assign_folds
 from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 from labelstack.stacking.stackers.stacker import Stacker
+from labelstack.support.progress import bar
 
 
 class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
@@ -99,7 +100,7 @@ class StackedEnsemble(BaseEstimator):  # type: ignore[misc]
         self.folds_ = assign_folds(targets, self.k, self.seed) if folds is None else check_folds(folds, len(values))
         self.ensembles_: dict[str, FoldEnsemble] = {}
         predictions: dict[str, FoldPredictions] = {}
-        for name, stacker in stackers.items():
+        for name, stacker in bar(stackers.items(), desc="second level", unit="stacker"):
             if asked is not None:
                 stacker = ByGroup.around(stacker, asked.group)
             result = out_of_fold(partial(_fresh, stacker), values, targets, self.folds_, nested=self.nested)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -42,7 +43,7 @@ def bench(
     settings : folds, stackers, blend, metric and thresholds; every method decides by these thresholds
     members : names of ``methods`` to measure; all but single base models when empty
     reference_labels : how many labels scikit-learn's estimator is fitted on, at most; 0 leaves it out
-    say : gets one line for each method
+    say : gets one line for each method, with the time that the others will take
     """
     todo = methods(settings, data.models, members)
     folds = assign_folds(data.labels, settings.folds.k, settings.folds.seed)
@@ -52,18 +53,36 @@ def bench(
         trees = [section for section in settings.stackers.values() if isinstance(section, XGBoostStackerSection)]
         todo = {REFERENCE: (trees or [XGBoostStackerSection()])[0]} | todo
     rows: list[Row] = []
+    took: dict[str, float] = {}
     short = judge_of(data, settings).short
     for name, section in todo.items():
+        start = time.monotonic()
         row = _measured(Bench(data, folds, settings), name, section, labels)
         rows.append(row)
+        took[name] = time.monotonic() - start
         if section is not None and name != REFERENCE and rows[0].name == REFERENCE:
             row.faster = rows[0].fit_seconds / row.fit_seconds if rows[0].fit_seconds and row.fit_seconds else None
         scored = f"{short} {row.cross_fitted[short]:.4f}, " if row.cross_fitted else ""
         found = f"failed: {row.error}" if row.error else f"{scored}fitted in {row.fit_seconds:.3g} s"
-        say(f"{len(rows)}/{len(todo)} {name}: {found}")
+        left = list(todo)[len(rows) :]
+        rest = f", about {seconds_left(took, left, settings.stackers):,.0f} s left" if left else ""
+        say(f"{len(rows)}/{len(todo)} {name}: {found}{rest}")
     if all(row.error for row in rows):
         raise UserError("every method failed:\n  " + "\n  ".join(f"{row.name}: {row.error}" for row in rows))
     return rows
+
+
+def seconds_left(took: Mapping[str, float], left: Sequence[str], stackers: Collection[str]) -> float:
+    """What methods that are left will take: the default as long as its stackers together, others the mean so far.
+
+    Parameters
+    ----------
+    took : seconds of the methods that are done, at least one
+    left : names of the others
+    stackers : names of those that the default trains
+    """
+    mean = sum(took.values()) / len(took)
+    return sum(sum(took.get(each, mean) for each in stackers) if name == DEFAULT else mean for name in left)
 
 
 def _measured(bench: Bench, *task: Any) -> Row:

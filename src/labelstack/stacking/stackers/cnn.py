@@ -51,10 +51,13 @@ class CNNStacker(BaseEstimator):  # type: ignore[misc]
         how many; ``same`` pads and uses all
     rank : units through which the start's logits of all labels act on each label; 0 for none
     epochs, learning_rate, weight_decay : training; an epoch of ``residual`` is 16 steps, whatever the rows
-    batch_size : rows of a step; None: for ``published`` a power of two in 32 … 256 that makes about 32 steps an epoch,
-        for ``residual`` one in 16 … 256 that shows about a hundredth of images × labels, 3,000 to 12,000
+    batch_size : rows of a step; None: for ``published`` a power of two in 32 … 256 that makes about 32 steps an epoch.
+        ``residual`` draws as many images × labels as so many rows have, by their errors (``Cells``); None: 1 of 400,
+        768 to 3,072. With ``rank`` it takes whole rows, None: a power of two in 16 … 256 that shows about a hundredth
+        of images × labels, 3,000 to 12,000
     early_stopping : stop after so many epochs without gain on the held-out rows; None for all epochs on all rows
-    holdout : share of the rows that is held out; with ``residual`` 200 rows or 100,000 images × labels are enough
+    holdout : share of the rows that is held out; with ``residual`` 200 rows or 100,000 images × labels are enough, of
+        which 8,192 are drawn by their errors
     averaging : share of the old in the running mean of weights after each step, which is what answers; 0 for none
     inputs : ``probability`` as given, ``logit`` of it, or ``both``; None for ``CNN_STRUCTURES``'
     seeds : networks whose mean is the answer; each has initial weights, an order of rows and held-out rows of its own

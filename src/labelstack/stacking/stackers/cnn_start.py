@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from labelstack.stacking.stackers.linear import LogisticStacker
-from labelstack.stacking.stackers.logit_features import Context, own_inputs, rivals
+from labelstack.stacking.stackers.logit_features import Context, LogitColumns, SharedColumns, own_inputs, rivals
+from labelstack.support.cores import in_threads
 
 Floats = NDArray[np.float64]
 _SMALL = 1e-7  # strength that leaves no label weights of its own
 _FARTHEST = 13.8  # left-out logits lie within ±13.8, those of one in a million
-_BLOCK = 4_000_000  # numbers of the matrices that are inverted at a time
 
 
 def fit_start(kind: str, cube: NDArray[np.float32], targets: NDArray[np.float32], progress: str) -> LogisticStacker:
@@ -46,22 +47,19 @@ def left_out_logits(start: LogisticStacker, cube: NDArray[np.float32], targets: 
     with threadpool_limits(1, user_api="blas"):
         own, context = _columns(start, cube)
         eta = _linear(start, own, context)
-        mean = 1 / (1 + np.exp(-eta))
+        mean = expit(eta)
         slope = mean * (1 - mean)
         leverage = np.empty_like(eta)
-        n_labels, n, width = own.shape
+        columns = LogitColumns(own, None if context is None else SharedColumns(context))
         strength, weight = start.arrays_["chosen"]
-        ours = 0 if context is None else context.shape[1]
-        penalty = np.repeat([1 / strength, 1 / (strength * max(weight, 1e-3) ** 2), 1 / strength], [width, ours, 1])
-        step = max(1, _BLOCK // (n * len(penalty)))
-        for first in range(0, n_labels, step):
-            labels = slice(first, min(first + step, n_labels))
-            X = np.ones((labels.stop - first, n, len(penalty)))
-            X[:, :, :width] = own[labels]
-            if context is not None:
-                X[:, :, width:-1] = context
-            hessian = np.matmul(X.transpose(0, 2, 1), X * slope.T[labels, :, None]) + np.diag(penalty)
-            leverage[:, labels] = (np.matmul(X, np.linalg.inv(hessian)) * X).sum(axis=2).T
+        penalty = start._penalty(columns, strength, max(weight, 1e-3))
+
+        def one(labels: slice) -> None:
+            x = columns.of(labels)
+            inverse = np.linalg.inv(x.gram(slope.T[labels], True) + np.diag(penalty))
+            leverage[:, labels] = x.leverage((inverse + inverse.transpose(0, 2, 1)) / 2).T
+
+        in_threads(one, list(columns.blocks()))
         eta += leverage * (mean - targets) / np.maximum(1 - slope * leverage, 1e-3)
         return np.clip(eta, -_FARTHEST, _FARTHEST)
 

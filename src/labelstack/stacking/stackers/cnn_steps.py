@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelstack.stacking.stackers.cnn_cells import Examples
 from labelstack.support.progress import bar
 
 Floats = NDArray[np.float32]
@@ -30,58 +32,50 @@ class Steps:
     def __init__(self, model: Any) -> None:
         import tensorflow as tf
 
-        variables = [tf.TensorSpec(each.shape, each.dtype) for each in model.trainable_variables]
+        shapes = [tuple(each.shape) for each in model.trainable_variables]
+        sizes = [math.prod(shape) for shape in shapes]
+        flat = tf.TensorSpec((sum(sizes),), tf.float32)  # all weights in one vector: a step is few operations
         others = [tf.TensorSpec(each.shape, each.dtype) for each in model.non_trainable_variables]
         rows = [tf.TensorSpec(each.shape, tf.float32) for each in model.inputs]
         labels = tf.TensorSpec((None, model.outputs[0].shape[1]), tf.float32)
-        number = tf.TensorSpec((), tf.float32)
+        weights = tf.TensorSpec((None, None), tf.float32)
+        number, count = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.int64)
 
-        @tf.function(
-            input_signature=[
-                [variables] * 4,
-                others,
-                number,
-                rows,
-                labels,
-                labels,
-                tf.TensorSpec((None,), tf.int64),
-                tf.TensorSpec((), tf.int64),
-                [number] * 3,
-            ]
-        )
+        def weights_of(vector: Any) -> Any:
+            return [tf.reshape(part, shape) for part, shape in zip(tf.split(vector, sizes), shapes, strict=True)]
+
+        @tf.function(input_signature=[[flat] * 4, others, number, rows, labels, labels, weights, count, [number] * 3])
         def epoch(
-            state: Any, other: Any, t: Any, inputs: Any, given: Any, answers: Any, order: Any, batch: Any, by: Any
+            state: Any, other: Any, t: Any, inputs: Any, given: Any, answers: Any, weights: Any, batch: Any, by: Any
         ) -> Any:
             w, first, second, mean = state
             rate, decay, averaging = by
             total = tf.constant(0.0)
-            for start in tf.range(0, tf.size(order, out_type=tf.int64), batch):
-                some = order[start : start + batch]
+            size = tf.shape(given, out_type=tf.int64)[0]
+            for start in tf.range(0, size, batch):
+                some = slice(start, start + batch)
                 with tf.GradientTape() as tape:
                     tape.watch(w)
-                    parts = [tf.gather(each, some) for each in inputs]
-                    correction, other = model.stateless_call(w, other, parts, training=True)
-                    logits = tf.gather(given, some) + correction
-                    loss = tf.reduce_mean(
-                        tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.gather(answers, some), logits=logits)
+                    shown = [each[some] for each in inputs]
+                    correction, other = model.stateless_call(weights_of(w), other, shown, training=True)
+                    losses = tf.nn.sigmoid_cross_entropy_with_logits(
+                        labels=answers[some], logits=given[some] + correction
                     )
-                gradients = tape.gradient(loss, w)
+                    loss = tf.reduce_mean(weights[some] * losses)
+                gradient = tape.gradient(loss, w)
                 t += 1.0
-                first = [_FIRST * a + (1 - _FIRST) * g for a, g in zip(first, gradients, strict=True)]
-                second = [_SECOND * a + (1 - _SECOND) * g * g for a, g in zip(second, gradients, strict=True)]
+                first = _FIRST * first + (1 - _FIRST) * gradient
+                second = _SECOND * second + (1 - _SECOND) * gradient * gradient
                 step = rate * tf.sqrt(1 - tf.pow(_SECOND, t)) / (1 - tf.pow(_FIRST, t))
-                w = [
-                    each - step * a / (tf.sqrt(b) + _TINY) - rate * decay * each
-                    for each, a, b in zip(w, first, second, strict=True)
-                ]
+                w -= step * first / (tf.sqrt(second) + _TINY) + rate * decay * w
                 kept = tf.minimum(averaging, (1 + t) / (10 + t))
-                mean = [kept * old + (1 - kept) * new for old, new in zip(mean, w, strict=True)]
-                total += loss * tf.cast(tf.size(some), tf.float32)
-            return [w, first, second, mean], other, t, total / tf.cast(tf.size(order), tf.float32)
+                mean = kept * mean + (1 - kept) * w
+                total += loss * tf.cast(tf.shape(losses)[0], tf.float32)
+            return [w, first, second, mean], other, t, total / tf.cast(size, tf.float32)
 
-        @tf.function(input_signature=[variables, others, rows])
+        @tf.function(input_signature=[flat, others, rows])
         def answer(w: Any, other: Any, inputs: Any) -> Any:
-            return model.stateless_call(w, other, inputs, training=False)[0]
+            return model.stateless_call(weights_of(w), other, inputs, training=False)[0]
 
         self._epoch: Callable[..., Any] = epoch
         self._answer: Callable[..., Any] = answer
@@ -89,14 +83,9 @@ class Steps:
     def run(
         self,
         model: Any,
-        inputs: Sequence[Floats],
-        logits: Floats,
-        targets: Floats,
+        shown: Iterable[Examples],
+        held: Examples | None,
         *,
-        held: NDArray[np.int64],
-        seed: int,
-        epochs: int,
-        steps: int,
         batch: int,
         patience: int | None,
         learning_rate: float,
@@ -109,12 +98,11 @@ class Steps:
         Parameters
         ----------
         model : with the initial weights
-        inputs, logits, targets : [n, …] of all rows; [n, n_labels] that are corrected; [n, n_labels]
-        held : rows to stop by, which are not trained on; without any, all epochs run
-        seed : of the order of rows
-        epochs, steps : at most so many epochs of so many steps each, whatever the rows
-        batch, learning_rate, weight_decay : rows of a step; of AdamW
-        patience : stop after so many epochs without gain on the rows held; None for all epochs
+        shown : for each epoch what the network learns from, in order
+        held : to stop by; None: the weights of the last epoch remain
+        batch : rows of a step
+        learning_rate, weight_decay : of AdamW
+        patience : stop after so many epochs without gain on what is held; None for all epochs
         averaging : share of the old in the running mean of weights, which is what counts; 0: the weights themselves
 
         Returns
@@ -123,30 +111,22 @@ class Steps:
         """
         import tensorflow as tf
 
-        rng = np.random.default_rng(seed)
-        rows = np.setdiff1d(np.arange(len(targets)), held)
-        w = [tf.constant(each.numpy()) for each in model.trainable_variables]
+        w = tf.constant(_flat(model))
         other = [tf.constant(each.numpy()) for each in model.non_trainable_variables]
-        zeros = [tf.zeros_like(each) for each in w]
-        state, t = [w, zeros, zeros, w], tf.constant(0.0)
-        data = [[tf.constant(each) for each in inputs], tf.constant(logits), tf.constant(targets)]
+        state, t = [w, tf.zeros_like(w), tf.zeros_like(w), w], tf.constant(0.0)
         by = [tf.constant(value, tf.float32) for value in (learning_rate, weight_decay, averaging)]
-        kept = [each[held] for each in inputs]
-        history: History = {"loss": [], "held_out": []}
-        best, least, since = w, np.inf, 0
-        if len(held):
-            least = cross_entropy(targets[held], logits[held])
-            history["held_out"].append(least)
-        turns = _turns(rows, steps * batch, rng)
-        progress = bar(range(epochs), desc=description, unit="epoch")
-        for _ in progress:
-            order = tf.constant(next(turns))
-            state, other, t, loss = self._epoch(state, other, t, *data, order, tf.constant(batch, tf.int64), by)
+        rows = tf.constant(batch, tf.int64)
+        history: History = {"loss": [], "held_out": [] if held is None else [held.start]}
+        best, least, since = w, np.inf if held is None else held.start, 0
+        progress = bar(shown, desc=description, unit="epoch")
+        for some in progress:
+            data = (some.inputs, some.logits, some.targets, some.weights)
+            state, other, t, loss = self._epoch(state, other, t, *data, rows, by)
             history["loss"].append(float(loss))
-            if not len(held):
+            if held is None:
                 best = state[3]
                 continue
-            found = cross_entropy(targets[held], logits[held] + self._correction(state[3], other, kept))
+            found = held.loss(self._correction(state[3], other, held.inputs))
             history["held_out"].append(found)
             progress.set_postfix(held_out=f"{found:.4f}")
             if found < least:
@@ -156,14 +136,15 @@ class Steps:
                 if patience is not None and since >= patience:
                     break
         progress.close()
-        for variable, value in zip(model.trainable_variables, best, strict=True):
-            variable.assign(value)
+        left = np.asarray(best)
+        for variable in model.trainable_variables:
+            values, left = np.split(left, [math.prod(variable.shape)])
+            variable.assign(values.reshape(variable.shape))
         return history
 
     def correction(self, model: Any, inputs: Sequence[Floats]) -> Floats:
         """Answers float32 [n, n_labels] of a model of the same layers, in batches of bounded size."""
-        w = [each.value for each in model.trainable_variables]
-        return self._correction(w, [each.value for each in model.non_trainable_variables], inputs)
+        return self._correction(_flat(model), [each.value for each in model.non_trainable_variables], inputs)
 
     def _correction(self, w: Any, other: Any, inputs: Sequence[Floats]) -> Floats:
         step = max(1, _PREDICT_VALUES // inputs[0][0].size)
@@ -174,17 +155,6 @@ class Steps:
         return np.concatenate(parts)
 
 
-def _turns(rows: NDArray[np.int64], count: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """So many rows at a time, out of one random order of all rows after the other."""
-    left = np.empty(0, np.int64)
-    while True:
-        while len(left) < count:
-            left = np.concatenate([left, rng.permutation(rows)])
-        yield left[:count]
-        left = left[count:]
-
-
-def cross_entropy(targets: NDArray[Any], logits: NDArray[Any]) -> float:
-    """Mean binary cross-entropy of logits, both [n, n_labels]."""
-    z = logits.astype(np.float64)
-    return float((np.logaddexp(0, z) - targets * z).mean())
+def _flat(model: Any) -> Floats:
+    """All weights that are trained, in one vector."""
+    return np.concatenate([each.numpy().ravel() for each in model.trainable_variables])

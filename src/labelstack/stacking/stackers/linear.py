@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +24,7 @@ from labelstack.stacking.stackers.logit_features import (
     spread,
 )
 from labelstack.stacking.stackers.newton import LOGISTIC, SQUARED, Family, fit_labels, fit_shared, leave_one_out
+from labelstack.stacking.stackers.recent_fits import RecentFits
 from labelstack.support.cores import cores
 from labelstack.support.progress import bar
 
@@ -31,6 +33,8 @@ _CONTEXTS = (0.1, 0.5)  # tried beside 0.25
 _CHOICE_ROWS, _CHOICE_LABELS = 3000, 128  # that a strength is chosen on; it tells how labels differ, not how many
 _FIRST_STEPS, _CHOICE_STEPS = 10, 4  # Newton steps, from zero and from the weights of the neighbouring strength
 _FEW_CELLS = 100_000  # images × labels on which weights that all labels share are found roughly
+log = logging.getLogger(__name__)
+_RECENT = RecentFits()
 _T = TypeVar("_T")
 
 
@@ -61,8 +65,11 @@ class _LinearStacker(ArrayStacker):
         self.clip = clip
 
     def _learn(self, cube: NDArray[np.float32], targets: NDArray[np.float32], progress: str) -> Arrays:
-        with threadpool_limits(1, user_api="blas"):  # the same sums in the same order, however many cores
-            return self._fit(cube, np.ascontiguousarray(targets.T, np.float64), progress)
+        def fit() -> Arrays:
+            with threadpool_limits(1, user_api="blas"):  # the same sums in the same order, however many cores
+                return self._fit(cube, np.ascontiguousarray(targets.T, np.float64), progress)
+
+        return _RECENT.get({"kind": self.kind, **self.get_params()}, [cube, targets], fit)
 
     def _fit(self, cube: NDArray[np.float32], Y: Floats, progress: str) -> Arrays:
         own = own_inputs(cube, self.inputs, self.clip)
@@ -151,6 +158,9 @@ class _LinearStacker(ArrayStacker):
         """Strength and weight of the context with the least approximate leave-one-out loss; weights to start from."""
         part = (slice(None, None, -(-len(Y) // _CHOICE_LABELS)), slice(None, None, -(-Y.shape[1] // _CHOICE_ROWS)))
         some, y, o = columns.some(*part), Y[part], offsets[part]
+        if y.size < Y.size:
+            sizes = (*y.shape, *Y.shape)
+            log.info("%s stacker: strength chosen on %d labels × %d images of %d × %d", self.kind, *sizes)
         best: tuple[float, float, float, Floats | None] = (np.inf, 0.0, 0.0, None)
 
         def loss(strength: float, context: float) -> float:

@@ -124,14 +124,27 @@ class SharedColumns:
             found = (weights @ self._kept).astype(np.float64)
         else:
             found = np.zeros((len(weights), len(self._upper[0])))
-            rows = max(1, _PRODUCTS // len(self._upper[0]) // 8)
-            for start in range(0, len(self.values), rows):
-                part = slice(start, start + rows)
+            for part in self._parts():
                 found += weights[:, part] @ self._products(self.single[part])
         whole = np.empty((len(weights), self.rank, self.rank))
         whole[:, self._upper[0], self._upper[1]] = found
         whole[:, self._upper[1], self._upper[0]] = found
         return whole
+
+    def quadratic(self, A: NDArray[np.float32]) -> NDArray[np.float32]:
+        """cᵀ A c of each row, float32 [L, n], with symmetric A [L, rank, rank]: one matrix product for all labels."""
+        twice = np.where(self._upper[0] == self._upper[1], np.float32(1), np.float32(2))
+        upper = A[:, self._upper[0], self._upper[1]] * twice
+        if self._kept is not None:
+            return upper @ self._kept.T
+        found = np.empty((len(A), len(self.single)), np.float32)
+        for part in self._parts():
+            found[:, part] = upper @ self._products(self.single[part]).T
+        return found
+
+    def _parts(self) -> Iterator[slice]:
+        rows = max(1, _PRODUCTS // len(self._upper[0]) // 8)
+        return (slice(start, start + rows) for start in range(0, len(self.values), rows))
 
     def _products(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         return values[:, self._upper[0]] * values[:, self._upper[1]]
@@ -191,17 +204,17 @@ class LabelColumns:
         return found
 
     def leverage(self, A: Floats) -> Floats:
-        """xᵀ A x of each label and image."""
+        """xᵀ A x of each label and image, in single precision: it says how losses compare, and is below 1."""
         mine, ours = self._mine, self._ours
-        found = (np.matmul(A[:, mine[:, None], mine], self.exact) * self.exact).sum(axis=1)
+        small = A.astype(np.float32)
+        found = (np.matmul(small[:, mine[:, None], mine], self.own) * self.own).sum(axis=1)
         if self.shared is None:
-            return np.asarray(found)
-        C = self.shared.values
-        cross = (A[:, mine, ours].reshape(-1, C.shape[1]) @ C.T).reshape(self.own.shape)
-        found += 2 * (cross * self.exact).sum(axis=1)
-        for label, a in enumerate(A[:, ours, ours]):
-            found[label] += ((C @ a) * C).sum(axis=1)
-        return np.asarray(found)
+            return found.astype(np.float64)
+        C = self.shared.single
+        cross = (small[:, mine, ours].reshape(-1, C.shape[1]) @ C.T).reshape(self.own.shape)
+        found += 2 * (cross * self.own).sum(axis=1)
+        found += self.shared.quadratic(small[:, ours, ours])
+        return found.astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,9 @@ def fit_labels(
     penalty : float64 [d], all ≥ 0
     start : weights [L, d] to begin with, None for zeros
     steps, tolerance : at most so many Newton steps, each halved until the objective falls; a label is finished when the
-        squared Newton decrement is below the tolerance. Gradients are in double precision, so that Hessians in single
-        precision lead to the same weights.
+        squared Newton decrement would next be below the tolerance, which is below the square of what it was (Boyd &
+        Vandenberghe, 9.6.4). Gradients are in double precision, so that Hessians in single precision lead to the same
+        weights.
     """
     design: Design = Matrices(X) if isinstance(X, np.ndarray) else X
     W = np.zeros((design.shape[0], design.shape[2])) if start is None else start.copy()
@@ -125,7 +126,7 @@ def fit_labels(
         decrement = (gradient * step).sum(axis=1)
         w, eta, before = _shortened(x, y, w, step, eta, before, decrement, penalty, family)
         W[open_] = w
-        going = decrement > tolerance
+        going = decrement > tolerance**0.5
         if not going.any():
             break
         if not going.all():
@@ -182,12 +183,12 @@ def fit_shared(
     for _ in range(steps):
         step = np.linalg.solve(hessian, gradient)
         decrement, length = float(gradient @ step), 1.0
+        if 0 <= decrement < tolerance**0.5:  # the next is below its square
+            return w - step
         while (found := sums(w - length * step))[0] > value and length > 1e-6:
             length /= 2
         w = w - length * step
         value, gradient, hessian = found
-        if decrement < tolerance:
-            break
     return w
 
 
