@@ -16,7 +16,15 @@ from labelstack.masks.instance_table import categories_of
 from labelstack.params import Params, load_params
 from labelstack.params.region_rows import RegionRowsSection
 from labelstack.predictions import read_predictions
-from labelstack.scoring.attribute_rule import Found, Rule, Written, choose_rule, counted_right, photo_scores_of, written
+from labelstack.scoring.attribute_rule import (
+    FoundPairs,
+    Rule,
+    Written,
+    choose_rule,
+    counted_right,
+    photo_scores_of,
+    written,
+)
 from labelstack.scoring.bootstrap import interval_of_mean
 from labelstack.stages import paths
 from labelstack.stages.common import done, known
@@ -85,7 +93,7 @@ def _of_test() -> Attributes:
     return Attributes(label_id, predictions, load_decision(THE_BLEND.rule).decide(predictions.probability))
 
 
-def _rule(found: Found, section: RegionRowsSection | None) -> Rule:
+def _rule(found: FoundPairs, section: RegionRowsSection | None) -> Rule:
     if section is None or section.attributes == "never":
         return {}
     if section.attributes == "as_decided":
@@ -94,7 +102,7 @@ def _rule(found: Found, section: RegionRowsSection | None) -> Rule:
 
 
 def _cross_fitted(
-    params: Params, section: RegionRowsSection | None, photos: NDArray[np.int64], found: Found
+    params: Params, section: RegionRowsSection | None, photos: NDArray[np.int64], found: FoundPairs
 ) -> dict[str, Floats]:
     """Scores of train's photos, float64 [n] each: every photo by a rule that was chosen on the other folds' photos."""
     table = pd.read_parquet(paths.PHOTO_FOLDS).set_index("image_id")["fold"]
