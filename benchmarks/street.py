@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("street"))
     parser.add_argument("--limit", type=int, help="of photos")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--size", type=int, nargs=2, default=(192, 128), help="height and width in pixels")
     parser.add_argument("--networks", nargs="+", default=["plain", "lite0"])
     given = parser.parse_args()
