@@ -129,11 +129,22 @@ def predict(
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each image instead of a table.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write a CSV (or .jsonl) file instead.")] = None,
+    draw: Annotated[
+        Path | None, typer.Option(help="Of a version with segmenters, a folder for a picture of each photo's regions.")
+    ] = None,
 ) -> None:
-    """Label images with a registered ensemble."""
+    """Label images with a registered ensemble, or the regions that it finds in photos."""
     from labelstack.commands import predict_images as command
 
-    command.run(images or [], model, all_probabilities=all_probabilities, attributes=attributes, as_json=json, out=out)
+    command.run(
+        images or [],
+        model,
+        all_probabilities=all_probabilities,
+        attributes=attributes,
+        as_json=json,
+        out=out,
+        draw=draw,
+    )
 
 
 @stages.command(name="photo_folds")

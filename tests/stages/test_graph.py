@@ -31,10 +31,10 @@ ROOMS: dict[str, set[str]] = {
     "ensemble": {"register"},
     "formats": ALL - {"sample", "regions", "members", "needs"},
     "images": NETWORKS | PIXELS | {"region_rows", "views", "predict", "register", "report"},  # boxes of views
-    "images/fetching": NETWORKS | PIXELS | {"ingest", "download", "region_rows", "predict", "register"},
-    "images/pixels": NETWORKS | PIXELS | {"download", "region_rows", "predict"},
+    "images/fetching": NETWORKS | PIXELS | {"ingest", "download", "region_rows", "predict", "register", "report"},
+    "images/pixels": NETWORKS | PIXELS | {"download", "region_rows", "predict", "report"},
     "images/shards": ALL - {"sample", "ingest", "members", "needs"},
-    "masks": PIXELS | {"sample", "ingest", "submit"} | REGIONS,
+    "masks": PIXELS | {"sample", "ingest", "submit", "register", "report"} | REGIONS,
     "networks": NETWORKS | PIXELS | {"predict"},
     "networks/backbones": NETWORKS | PIXELS | {"predict"},
     "networks/losses": NETWORKS | PIXELS,  # their entry
@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "registry": {"register"},
     "report": {"report"},
     "sample": {"sample"},
-    "segmentation": PIXELS,
+    "segmentation": PIXELS | {"report"},
     "scoring": SECOND_LEVEL | NETWORKS | PIXELS | REGIONS | {"evaluate", "submit", "register", "report"},
     # a model registered alone answers by its own rule
     "stacking": SECOND_LEVEL
@@ -390,8 +390,8 @@ def test_every_param_reruns_what_the_table_says() -> None:
         ("segmenters.plain.weight_decay", 0.02, {"segment"}),
         ("segmenters.plain.phases", [{"epochs": 3}], {"segment"}),
         ("segmenters.plain.backbone", "resnet34", PIXELS),  # whose layers a saved network holds
-        ("regions.garments.smallest", 0.01, {"regions"}),
-        ("regions.garments.segmenters", ["plain"], {"regions"}),
+        ("regions.garments.smallest", 0.01, {"regions", "register"}),
+        ("regions.garments.segmenters", ["plain"], {"regions", "register"}),
         ("dataset.instances.on_top", "smallest", PIXELS | {"ingest"}),
     ],
 )

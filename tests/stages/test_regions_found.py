@@ -21,8 +21,8 @@ from labelstack.masks.run_lengths import decode
 from labelstack.params import Params
 from labelstack.params.messages import explain
 from labelstack.params.regions import RegionsSection
+from labelstack.segmentation.mean_maps import mean_probabilities
 from labelstack.stages.photos import whole_sources
-from labelstack.stages.work.find_regions import mean_probabilities
 from labelstack.tracking.run_file import read_run_json
 from tiny import TINY, Workspace
 

@@ -6,10 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
 from labelstack.formats.manifest import read_manifest
+from labelstack.masks.instance_table import masks_of
+from labelstack.masks.region_table import read_regions
+from labelstack.masks.run_text import write_runs
+from labelstack.predictions import read_predictions
+from labelstack.stages.work.rows_of_regions import PREDICTED, region_id
 from tiny import TINY, Workspace
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]
@@ -71,6 +78,44 @@ def test_a_run_that_is_killed_on_its_way_hands_in_the_same(tmp_path: Path) -> No
     photos = read_manifest(root / "data/photos/manifest/test.parquet")["name"].tolist()
     rows = (root / "submission/masks.csv").read_text().splitlines()[1:]
     assert list(dict.fromkeys(row.partition(",")[0] for row in rows)) == photos
+    the_version_finds_and_draws_what_the_stages_found(whole)
+    page = (whole.root / "report/index.html").read_text()
+    assert "IoU of each class" in page
+    assert page.count('alt="Predicted regions of') > 12
+
+
+def the_version_finds_and_draws_what_the_stages_found(workspace: Workspace) -> None:
+    """Rebuilt, served on photos that the pipeline knows, and drawn."""
+    root = workspace.root
+    told = workspace.run("labelstack", "rebuild", "1", "--to", "rebuilt", "--verify", "--submit").stdout
+    assert "DIFFERS" not in told
+    assert "SHA-256 as recorded" in told
+    assert "segmenters" in told
+    for file in ("masks.csv", "attributes.csv"):
+        assert (root / "rebuilt/submission" / file).read_bytes() == (root / "submission" / file).read_bytes()
+    manifest = read_manifest(root / "data/photos/manifest/test.parquet")
+    names = manifest["name"].tolist()[:3]
+    files = [str(next((root / "data/sample").rglob(name))) for name in names]
+    done = workspace.run(
+        "labelstack", "predict", *files, "--model", "1", "--json", "--all-probabilities", "--draw", "drawn"
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    table = read_regions(root / "data/regions/test.parquet", manifest["image_id"].to_numpy()[:3])
+    blended = read_predictions(root / "data/ensemble/test.npz")
+    rows = dict(zip(blended.image_id.tolist(), blended.probability, strict=True))
+    seen = 0
+    for photo, answer in zip(manifest["image_id"].tolist()[:3], answers, strict=True):
+        own = table.filter(pa.array(table["image_id"].to_numpy() == photo))
+        assert [one["category_id"] for one in answer["regions"]] == own["category"].to_pylist()
+        assert [one["runs"] for one in answer["regions"]] == write_runs(masks_of(own))
+        np.testing.assert_allclose([one["score"] for one in answer["regions"]], own["score"].to_numpy(), atol=1e-5)
+        for number, one in zip(own["region"].to_pylist(), answer["regions"], strict=True):
+            if one["probabilities"]:
+                given = list(one["probabilities"].values())
+                np.testing.assert_allclose(given, rows[region_id(photo, PREDICTED, number)], atol=1e-4)
+                seen += 1
+    assert seen
+    assert len(list((root / "drawn").glob("*.jpg"))) == 3
 
 
 def test_photos_alone_have_masks_to_hand_in(tmp_path: Path) -> None:

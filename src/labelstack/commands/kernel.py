@@ -139,6 +139,8 @@ def _checked(ensemble: Path, title: str) -> tuple[Spec, Params]:
     spec = read_spec(ensemble)
     params = load_params(ensemble / "files" / "params.yaml")
     problems = []
+    if spec.regions is not None:
+        problems.append("its segmenters find regions in photos, and a kernel labels images that are there")
     if params.dataset.format not in FORMATS.own:
         problems.append(f"dataset.format: {params.dataset.format} is a plug-in's, which writes submissions of its own")
     for name in spec.needed_models:

@@ -1,4 +1,4 @@
-"""Command `labelstack predict IMAGE…`: label images with a registered ensemble."""
+"""Command `labelstack predict IMAGE…`: label images, or regions of photos, with a registered ensemble."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from labelstack.stages.common import ROOT, tracking_here
 from labelstack.support.errors import UserError
 from labelstack.support.spreadsheet import write_table
-from labelstack.support.storage import replacing, writable
+from labelstack.support.storage import replacing, writable, writable_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,7 @@ def run(
     attributes: str = "",
     as_json: bool = False,
     out: Path | None = None,
+    draw: Path | None = None,
 ) -> None:
     """Label images and print a table, JSON lines, or write a file.
 
@@ -46,12 +47,14 @@ def run(
         Label groups that a value is told of, with commas between, where an image has one of each; default: all.
     out : Path, optional
         A ``.csv`` or ``.jsonl`` file.
+    draw : Path, optional
+        A folder for a picture of each photo with its regions, of a version that has segmenters.
 
     Raises
     ------
     UserError
         When no images are given, a CSV or folder has none, there is no such version or attribute, a file of it is not
-        the registered one, or ``out`` can't be written.
+        the registered one, ``out`` or ``draw`` can't be written, or the version finds no regions that could be drawn.
     SystemExit
         With code 1 when not one image could be labelled.
     """
@@ -65,9 +68,32 @@ def run(
         if out.suffix not in (".csv", ".jsonl"):
             raise UserError(f"--out {out}: expected a file that ends in .csv or .jsonl")
         writable(out, "--out")
+    if draw is not None:
+        writable_folder(draw, "--draw")
     tracker = connect(tracking_here(), ROOT, create=False)
     version = resolve(tracker, "@champion" if model is None else model)
     ensemble = load(tracker, version)
+    if ensemble.spec.regions is not None:
+        from labelstack.commands.predicted_regions import predict_regions
+
+        if attributes:
+            raise UserError("--attributes: this version tells all attributes of regions; leave it out")
+        failed = predict_regions(
+            ensemble,
+            given,
+            list(map(_identity, given)),
+            all_probabilities=all_probabilities,
+            as_json=as_json,
+            out=out,
+            draw=draw,
+        )
+        _last_line(failed, len(given), version, out or draw, to_error=as_json and out is None)
+        return
+    if draw is not None:
+        raise UserError(
+            f"--draw: {version.name} v{version.version} labels whole images, so there are no regions to draw: give a "
+            "version that was registered with segmenters"
+        )
     asked = [name.strip() for name in attributes.split(",") if name.strip()]
     found = ensemble.predict(given, all_probabilities=all_probabilities, attributes=asked)
     # Pandas' own text type refuses file names that are not UTF-8.
@@ -83,15 +109,19 @@ def run(
     else:
         _print(found, dict(zip(map(str, ensemble.spec.label_id), ensemble.spec.labels, strict=True)))
     failed = int(found["error"].notna().sum())
+    _last_line(failed, len(found), version, out, to_error=as_json and out is None)
+
+
+def _last_line(failed: int, n: int, version: ModelVersion, where: Path | None, *, to_error: bool) -> None:
+    """Say how many images got labels; exit with 1 when none did."""
     errors = f", {failed} with an error" if failed else ""
-    place = f" → {out}" if out else ""
+    place = f" → {where}" if where else ""
     print(
-        f"predict: {len(found) - failed} of {len(found)} images labelled by {version.name} v{version.version}{errors}"
-        f"{place}",
-        file=sys.stderr if as_json and out is None else sys.stdout,
+        f"predict: {n - failed} of {n} images labelled by {version.name} v{version.version}{errors}{place}",
+        file=sys.stderr if to_error else sys.stdout,
         flush=True,
     )
-    if failed == len(found):
+    if failed == n:
         sys.exit(1)
 
 

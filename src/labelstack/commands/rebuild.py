@@ -102,8 +102,9 @@ def _verify(ensemble: Path) -> tuple[list[str], str]:
     )
     print(f"verify: {where}", flush=True)
     Console(highlight=False).print(_table(comparison))
-    largest = max((row.difference or 0 for row in comparison.rows if row.kind != "label sets"), default=0)
-    count = len(comparison.rows) - 2
+    apart = ("label sets", "segmenters")  # whose differences are not of probabilities
+    largest = max((row.difference or 0 for row in comparison.rows if row.kind not in apart), default=0)
+    count = sum(row.kind != "label sets" and row.kind != "blend" for row in comparison.rows)
     verdict = (
         f"{len(comparison.problems)} checks failed" if comparison.problems else f"{count} members and the blend pass"
     )
@@ -122,7 +123,7 @@ def _table(comparison: Agreement) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in comparison.rows:
-        unit = " images" if row.kind == "label sets" else ""
+        unit = {"label sets": " images", "segmenters": " of pixels"}.get(row.kind, "")
         difference = "–" if row.difference is None else f"{row.difference:.2g}{unit}"
         verdict = Text("DIFFERS", "red") if row.problem else Text("ok", "green")
         table.add_row(Text(row.member), row.kind, str(row.images), difference, verdict)

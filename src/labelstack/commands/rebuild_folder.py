@@ -14,6 +14,9 @@ from labelstack.ensemble import record
 from labelstack.ensemble.folder import Spec, network_file
 from labelstack.ensemble.recompute import Members, ensemble_predictions, shard_predictions
 from labelstack.ensemble.recorded_form import recorded_form
+from labelstack.ensemble.region_form import REGIONS, SEGMENTER_FILES, segmenter_folder
+from labelstack.formats.instance_labels import InstanceLabels
+from labelstack.formats.mask_submission import write_masks
 from labelstack.images.shards.shard_files import ok_ids
 from labelstack.params import load_params
 from labelstack.predictions import Predictions, answered, read_predictions
@@ -21,11 +24,14 @@ from labelstack.stages import paths
 from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import THE_BLEND, Network, base_model, second_round_model, stacker
 from labelstack.stages.submit import write_labels
+from labelstack.stages.work.masks_of_photos import Attributes, Writing, photos_to_write
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+    from labelstack.stacking.deciding.decisions import Decision
 
 SUBMISSION = Path("submission")
 _NOTE = "REBUILD.md"
@@ -60,6 +66,14 @@ def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
     for name in spec.stackers:
         yield ensemble / "stackers" / name, stacker(name).learnt
         yield record.predictions_file(ensemble, name), stacker(name).test
+    if spec.regions is not None:
+        for one in spec.regions.networks:
+            for part in SEGMENTER_FILES:
+                yield ensemble / segmenter_folder(*one) / part, paths.segmenter(*one) / part
+        yield ensemble / REGIONS, Path(record.FOLDER) / REGIONS
+        yield ensemble / record.FOLDER / record.REGIONS, paths.regions("test")
+        for name in (record.PHOTOS_PROBE, record.PHOTOS, record.MASKS):
+            yield ensemble / record.FOLDER / name, Path(record.FOLDER) / name
     yield ensemble / "blend.json", THE_BLEND.learnt
     yield ensemble / "thresholds.json", THE_BLEND.rule
     yield record.predictions_file(ensemble, THE_BLEND.name), THE_BLEND.test
@@ -71,6 +85,8 @@ def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
 
 def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> tuple[Path, list[str]]:
     """Write the submission again; its path in the restored workspace, and in what it is not the recorded one.
+
+    Of a version with segmenters that is also the file of masks, whose path is given then.
 
     Parameters
     ----------
@@ -104,9 +120,29 @@ def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> 
     path = workspace / SUBMISSION / params.submission.filename
     form = recorded_form(ensemble, labels["label_id"].tolist(), labels["name"].tolist())
     write_labels(path, params, blended, decision, form, labels)
-    if storage.sha256(path) != written["sha256"]:
-        problems.append(f"{path.name}: SHA-256 {storage.sha256(path)}, recorded is {written['sha256']}")
-    return path, problems
+    files = [(path, written["sha256"])]
+    if spec.regions is not None:
+        files.append(_submit_masks(ensemble, spec, workspace, blended, decision))
+    problems += [
+        f"{file.name}: SHA-256 {storage.sha256(file)}, recorded is {sha256}"
+        for file, sha256 in files
+        if storage.sha256(file) != sha256
+    ]
+    return files[-1][0], problems
+
+
+def _submit_masks(
+    ensemble: Path, spec: Spec, workspace: Path, blended: Predictions, decision: Decision
+) -> tuple[Path, str]:
+    """Write the file of masks again, of the recorded regions; its path and the SHA-256 that is recorded."""
+    form, kept = spec.regions, record.read_photos(ensemble)
+    assert form is not None
+    said = Attributes(np.array(spec.label_id, np.int64), blended, decision.decide(blended.probability))
+    path, side = workspace / SUBMISSION / Path(kept.submission["filename"]).name, int(kept.submission["side"])
+    kinds = InstanceLabels("the version", form.names, dict(zip(spec.label_id, spec.labels, strict=True)))
+    writing = Writing(kept.name, kept.image_id, kept.regions, said, form.rule, side, kinds)
+    write_masks(path, kept.name, photos_to_write(writing), side)
+    return path, str(kept.submission["sha256"])
 
 
 def _shown(kept: Predictions, images: Path) -> NDArray[np.bool_] | None:

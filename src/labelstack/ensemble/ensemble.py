@@ -1,4 +1,4 @@
-"""The ensemble as one thing: images in, labels out."""
+"""The ensemble as one thing: images in, labels out; of photos with regions these, each with its labels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.ensemble.folder import Spec, View, network_file, read_spec
+from labelstack.ensemble.found_in_photos import (
+    Finder,
+    LabelledPhoto,
+    answers,
+    crops_with_attributes,
+    load_finder,
+)
 from labelstack.ensemble.image_sources import ImageSources
 from labelstack.ensemble.load_check import check_loaded
+from labelstack.ensemble.region_form import AT_ONCE, RegionForm
 from labelstack.params.prediction_views import OneView
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.support.box import Box
@@ -32,8 +40,10 @@ if TYPE_CHECKING:
     from labelstack.images.pixels.budget import Budget
 
 COLUMNS = ("label_id", "labels", "probability", "error")
+REGION_COLUMNS = ("regions", "error")
 _AHEAD = 2  # batches that are fetched and decoded while one is predicted
 Images = NDArray[np.uint8]
+T = TypeVar("T")
 Floats = NDArray[np.float32]
 Decoded = tuple[bytes, list[Images]]  # as stored, and by view
 
@@ -56,6 +66,7 @@ class Rooms:
         of each stored image → boxes, None for the whole
     shown : blended probabilities float32 [n, n_labels] → as they are told; where every image has one label, or one
         of each label group, calibrated, and of each group as shares of it
+    regions : stored photos → the regions of each; None: the ensemble labels whole images
     """
 
     decode: Callable[[bytes, View], Images]
@@ -68,6 +79,7 @@ class Rooms:
     boxes: Mapping[str, Callable[[Mapping[View, Images], Sequence[tuple[int, int]]], list[Box | None]]] = field(
         default_factory=dict
     )
+    regions: Finder | None = None
 
 
 class Ensemble:
@@ -164,6 +176,97 @@ class Ensemble:
         columns = [*COLUMNS, *["probabilities"] * all_probabilities]
         return pd.DataFrame({column: pd.Series([row[column] for row in rows], dtype=object) for column in columns})
 
+    def regions(
+        self,
+        images: Iterable[Any],
+        *,
+        all_probabilities: bool = False,
+        patience_s: float | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Regions of photos, each with its attributes.
+
+        Parameters
+        ----------
+        images, all_probabilities, patience_s, progress : as of ``predict``
+
+        Returns
+        -------
+        DataFrame
+            A row for each photo: ``regions`` and ``error`` (None, or why nothing was found out). Regions are a list by
+            falling score of mappings: ``category_id``, ``category`` (its name), ``score`` (the mean probability of the
+            category over the region's pixels), ``attribute_id``, ``attributes`` (names) and ``probability`` of these,
+            ``size`` (height and width to which the photo was squashed), ``box`` (left, top, right, bottom in pixels of
+            that, the last two beyond it), ``runs`` (text: start from 1 and length in turn, down the columns of
+            ``size``); with ``all_probabilities`` also ``probabilities``, of every attribute in the order of
+            ``spec.label_id``, empty where the category has none. Attributes are given where the version's rule writes
+            them into a submission.
+
+        Raises
+        ------
+        UserError
+            When the version has no segmenters.
+        """
+        import pandas as pd
+
+        found = self.photos(images, all_probabilities=all_probabilities, patience_s=patience_s, progress=progress)
+        rows = [(photo.regions, photo.error) for photo in found]
+        columns = dict(zip(REGION_COLUMNS, zip(*rows, strict=True), strict=True)) if rows else {}
+        return pd.DataFrame({name: pd.Series(list(columns.get(name, ())), dtype=object) for name in REGION_COLUMNS})
+
+    def photos(
+        self,
+        images: Iterable[Any],
+        *,
+        all_probabilities: bool = False,
+        patience_s: float | None = None,
+        progress: bool = True,
+    ) -> Iterator[LabelledPhoto]:
+        """As ``regions``, photo by photo, each with its pixels and masks: a few are in memory at a time."""
+        form, find = self.spec.regions, self.rooms.regions
+        if form is None or find is None:
+            raise UserError("this version has no segmenters: it labels whole images and finds no regions in them")
+        todo = list(images)
+        deadline = None if patience_s is None else time.monotonic() + patience_s
+        return self._photos(todo, form, find, deadline, all_probabilities=all_probabilities, progress=progress)
+
+    def _photos(
+        self,
+        todo: Sequence[Any],
+        form: RegionForm,
+        find: Finder,
+        deadline: float | None,
+        *,
+        all_probabilities: bool,
+        progress: bool,
+    ) -> Iterator[LabelledPhoto]:
+        labels = list(zip(self.spec.label_id, self.spec.labels, strict=True))
+        with bar(total=len(todo), desc="regions", unit="photo") if progress else nullcontext() as shown:
+            for batch in self._begun(todo, AT_ONCE, self.rooms.store, deadline):
+                stored, errors = _finished(batch)
+                with self._turn:
+                    masks = iter(list(find(stored)) if stored else [])
+                jpegs = iter(stored)
+                for error in errors:
+                    if error is None:
+                        jpeg, found = next(jpegs), next(masks)
+                        asked, cut = crops_with_attributes(form, jpeg, found)
+                        P = self._blended(cut)
+                        decided = self.rooms.decide(P) if len(P) else np.zeros(P.shape, np.bool_)
+                        said = answers(form, labels, found, asked, P, decided, all_probabilities=all_probabilities)
+                        yield LabelledPhoto(said, None, jpeg, found)
+                    else:
+                        yield LabelledPhoto(error=error)
+                    if shown is not None:
+                        shown.update(1)
+
+    def _blended(self, jpegs: Sequence[bytes]) -> Floats:
+        """Blended probabilities float32 [n, n_labels] of stored images."""
+        parts = [np.zeros((0, len(self.spec.labels)), np.float32)]
+        for batch in self._batches(jpegs, None):
+            parts.append(self._of_decoded([image.result() for image in batch]))
+        return np.concatenate(parts)
+
     def probabilities(
         self, pixels: Mapping[View, Images], own: Mapping[str, Mapping[View, Images]] | None = None
     ) -> Floats:
@@ -181,9 +284,15 @@ class Ensemble:
         return self.rooms.blend({name: members[name] for name in spec.blended}, spec.blended)
 
     def _batches(self, todo: Sequence[Any], deadline: float | None) -> Iterator[list[Future[Decoded]]]:
-        size, begun = self._at_once, deque[list[Future[Decoded]]]()
+        return self._begun(todo, self._at_once, self._decoded, deadline)
+
+    def _begun(
+        self, todo: Sequence[Any], size: int, work: Callable[[bytes], T], deadline: float | None
+    ) -> Iterator[list[Future[T]]]:
+        """Batches of so many, the next of which are begun while one is used."""
+        begun = deque[list[Future[T]]]()
         for start in range(0, len(todo), size):
-            begun.append(self.sources.each(todo[start : start + size], self._decoded, deadline))
+            begun.append(self.sources.each(todo[start : start + size], work, deadline))
             if len(begun) > _AHEAD:
                 yield begun.popleft()
         yield from begun
@@ -220,22 +329,19 @@ class Ensemble:
         return found
 
     def _rows(self, batch: Sequence[Future[Decoded]], told: NDArray[np.bool_]) -> list[dict[str, Any]]:
-        decoded: list[Decoded] = []
-        errors: list[str | None] = []
-        for image in batch:
-            try:
-                decoded.append(image.result())
-                errors.append(None)
-            except UserError as error:  # whatever one image does, the others get their labels
-                errors.append(str(error))
+        decoded, errors = _finished(batch)
         if not decoded:
             return [_row(error) for error in errors]
+        P = self._of_decoded(decoded)
+        found = iter(zip(self.rooms.shown(P), self.rooms.decide(P) & told, strict=True))
+        return [_row(error) if error else self._labelled(*next(found)) for error in errors]
+
+    def _of_decoded(self, decoded: Sequence[Decoded]) -> Floats:
+        """Blended probabilities float32 [n, n_labels], a batch at a time."""
         stored, images = zip(*decoded, strict=True)
         pixels = {view: np.stack(seen) for view, seen in zip(self._views, zip(*images, strict=True), strict=True)}
         with self._turn:
-            P = self.probabilities(pixels, self._parts(pixels, stored))
-            found = iter(zip(self.rooms.shown(P), self.rooms.decide(P) & told, strict=True))
-        return [_row(error) if error else self._labelled(*next(found)) for error in errors]
+            return self.probabilities(pixels, self._parts(pixels, stored))
 
     def _labelled(self, probability: Floats, chosen: NDArray[np.bool_]) -> dict[str, Any]:
         columns = np.flatnonzero(chosen)
@@ -246,6 +352,19 @@ class Ensemble:
             "error": None,
             "probabilities": [float(p) for p in probability],
         }
+
+
+def _finished(batch: Sequence[Future[T]]) -> tuple[list[T], list[str | None]]:
+    """What came of those that are images, and of each what is wrong with it: whatever one does, others get labels."""
+    done: list[T] = []
+    errors: list[str | None] = []
+    for image in batch:
+        try:
+            done.append(image.result())
+            errors.append(None)
+        except UserError as error:
+            errors.append(str(error))
+    return done, errors
 
 
 def _row(error: str | None) -> dict[str, Any]:
@@ -325,4 +444,5 @@ def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
         decide=decision.decide,
         shown=decision.told if settings.exclusive else np.asarray,
         boxes={name: boxes(name) for name in spec.needed_models if name in spec.heatmaps},
+        regions=None if spec.regions is None else load_finder(folder, spec.regions),
     )

@@ -7,6 +7,8 @@ It holds everything that prediction needs::
     stackers/<stacker>/             fold models of each stacker
     blend.json                      {"weights": {member: weight}}
     thresholds.json                 the decision rule: {"strategy", "thresholds": {label_id: …} or null, "decision"}
+    regions.json                    where photos are labelled region by region: see ``region_form.RegionForm``
+    segmenters/<name>/<fold>/       model.keras and segmenter.json of each network that finds regions
     labels.json                     [{"label_id": …, "name": …}] in the order of the probability columns
     files/                          params.yaml, dvc.lock, requirements.lock and the like, for rebuilding
     record/                         what the ensemble predicted on the day it was registered: see ``record.Record``
@@ -26,6 +28,7 @@ from typing import Any
 
 import labelstack
 from labelstack.ensemble.record import Record, write_checksums, write_record
+from labelstack.ensemble.region_form import REGIONS, SEGMENTER_FILES, RegionForm, read_region_form, segmenter_folder
 from labelstack.ensemble.spec_check import form_problems
 from labelstack.params.images import Damaged
 from labelstack.params.models import Resize
@@ -117,6 +120,8 @@ class Parts:
     second_round : names of those models that are second-round ones
     heatmaps : of those of them that see of new images what another model looks at
     students : names of those that stackers do not see
+    regions : what finds regions of photos and says what becomes of them, where these are what the ensemble labels
+    segmenters : of its segmenters by name and fold, the folders that ``Segmenter.save`` wrote
     """
 
     models: Mapping[str, Sequence[NetworkPart]]
@@ -130,6 +135,8 @@ class Parts:
     second_round: Sequence[str] = ()
     heatmaps: Mapping[str, Heat] = field(default_factory=dict)
     students: Sequence[str] = ()
+    regions: RegionForm | None = None
+    segmenters: Mapping[tuple[str, str], Path] = field(default_factory=dict)
 
     @property
     def heatmaps_there(self) -> dict[str, Heat]:
@@ -147,6 +154,7 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
     networks = [network.file for model in parts.models.values() for network in model]
     needed = [*networks, parts.blend, parts.thresholds, *parts.files.values()]
     needed += [parts.record.labels] if parts.record else []
+    needed += [source / name for source in parts.segmenters.values() for name in SEGMENTER_FILES]
     problems = [f"{path}: not found" for path in needed if not Path(path).is_file()]
     problems += [f"{path}: no such folder" for path in parts.stackers.values() if not Path(path).is_dir()]
     if problems:
@@ -156,6 +164,11 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
             _link(network.file, folder / network_file(name, network.fold))
     for name, source in parts.stackers.items():
         shutil.copytree(source, folder / "stackers" / name, copy_function=_link)
+    for (name, fold), source in parts.segmenters.items():
+        for part in SEGMENTER_FILES:
+            _link(source / part, folder / segmenter_folder(name, fold) / part)
+    if parts.regions is not None:
+        write_json(folder / REGIONS, parts.regions.model_dump(mode="json"))
     _link(parts.blend, folder / "blend.json")
     _link(parts.thresholds, folder / "thresholds.json")
     for name, file in parts.files.items():
@@ -209,6 +222,7 @@ class Spec:
     views : of each base model, in the order of the cube: the views of its networks by fold, ``all`` for the only one
     decision : a rule as ``Decision.to_dict`` wrote it
     groups : what a blend within label groups has of its own, as ``GroupMix.to_dict`` wrote it; None: it is plain
+    regions : how regions are found in photos, which are what the ensemble labels; None: it labels images
     """
 
     views: dict[str, dict[str, View]]
@@ -222,6 +236,7 @@ class Spec:
     groups: dict[str, Any] | None = None
     heatmaps: dict[str, Heat] = field(default_factory=dict)
     students: list[str] = field(default_factory=list)
+    regions: RegionForm | None = None
 
     def tta(self, view: View) -> tuple[OneView, ...]:
         """The test-time views of a network: its own, or those of all."""
@@ -299,6 +314,7 @@ def read_spec(folder: Path) -> Spec:
         groups=blend.get("groups"),
         heatmaps={name: Heat(**heat) for name, heat in content.get("heatmaps", {}).items()},
         students=list(content.get("students", [])),
+        regions=read_region_form(folder),
     )
 
 

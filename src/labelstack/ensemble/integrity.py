@@ -126,6 +126,8 @@ def owner(name: str) -> str:
     match name.split("/"):
         case ["members", member, *_]:
             return f"base model `{member}`: "
+        case ["segmenters", member, fold, *_]:
+            return f"segmenter `{member}-{fold}`: "
         case ["stackers", member, *_]:
             return f"stacker `{member}`: "
         case [record.FOLDER, "boxes", file]:

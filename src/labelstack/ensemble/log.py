@@ -20,6 +20,7 @@ from labelstack.tracking.run import Run
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec
 
 MODEL_NAME = "ensemble"
 _SCRIPT = Path(__file__).with_name("pyfunc_model.py")
@@ -79,7 +80,7 @@ def log_ensemble(run: Run, parts: Parts, *, requirements: Path, example: bytes |
                     python_model=str(_SCRIPT),
                     artifacts={MODEL_NAME: folder.as_uri()},  # MLflow resolves escapes in plain paths too
                     code_paths=[str(code)],
-                    signature=_signature(),
+                    signature=_signature(regions=parts.regions is not None),
                     input_example=_example(example),
                     pip_requirements=pinned,
                     metadata={"labelstack": labelstack.__version__},
@@ -130,18 +131,22 @@ def _keep_bytecode_out(model: Path) -> None:
         (folder / "__pycache__").write_text("A file, so that no bytecode is written beside the registered source.\n")
 
 
-def _signature() -> ModelSignature:
+def _signature(*, regions: bool) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array
 
-    outputs = [
-        ColSpec(Array(DataType.long), "label_id"),
-        ColSpec(Array(DataType.string), "labels"),
-        ColSpec(Array(DataType.double), "probability"),
-        ColSpec(DataType.string, "error", required=False),
-        ColSpec(Array(DataType.double), "probabilities", required=False),
-    ]
+    outputs = (
+        _of_photos()
+        if regions
+        else [
+            ColSpec(Array(DataType.long), "label_id"),
+            ColSpec(Array(DataType.string), "labels"),
+            ColSpec(Array(DataType.double), "probability"),
+            ColSpec(DataType.string, "error", required=False),
+            ColSpec(Array(DataType.double), "probabilities", required=False),
+        ]
+    )
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string, "image")]),
         outputs=Schema(outputs),
@@ -152,6 +157,26 @@ def _signature() -> ModelSignature:
             ]
         ),
     )
+
+
+def _of_photos() -> list[ColSpec]:
+    """A list of regions for each photo, see ``Ensemble.regions``."""
+    from mlflow.types import ColSpec, DataType
+    from mlflow.types.schema import Array, Object, Property
+
+    region = [
+        Property("category_id", DataType.long),
+        Property("category", DataType.string),
+        Property("score", DataType.double),
+        Property("attribute_id", Array(DataType.long)),
+        Property("attributes", Array(DataType.string)),
+        Property("probability", Array(DataType.double)),
+        Property("box", Array(DataType.long)),
+        Property("size", Array(DataType.long)),
+        Property("runs", DataType.string),
+        Property("probabilities", Array(DataType.double), required=False),
+    ]
+    return [ColSpec(Array(Object(region)), "regions"), ColSpec(DataType.string, "error", required=False)]
 
 
 def _example(image: bytes | None) -> Any:

@@ -44,7 +44,10 @@ class EnsembleModel(mlflow.pyfunc.PythonModel):
         self.ensemble = Ensemble.load(context.artifacts["ensemble"], served=True)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Labels of the images in the column ``image``: see ``Ensemble.predict``."""
+        """Labels of the images in the column ``image``, or regions of these photos with labels.
+
+        See ``Ensemble.predict`` and ``Ensemble.regions``.
+        """
         if not isinstance(model_input, pd.DataFrame) or "image" not in model_input:
             found = list(model_input) if isinstance(model_input, pd.DataFrame) else type(model_input).__name__
             raise MlflowException.invalid_parameter_value(
@@ -56,6 +59,15 @@ class EnsembleModel(mlflow.pyfunc.PythonModel):
             raise RequestTooLargeError(problem)
         said = params or {}
         try:
+            if self.ensemble.spec.regions is not None:
+                if said.get("attributes"):
+                    raise UserError("attributes: this version tells all attributes of regions; leave it out")
+                return self.ensemble.regions(
+                    images,
+                    all_probabilities=bool(said.get("all_probabilities")),
+                    patience_s=self.patience_s,
+                    progress=False,
+                )
             return self.ensemble.predict(
                 images,
                 all_probabilities=bool(said.get("all_probabilities")),

@@ -32,6 +32,8 @@ _PROBE = pa.schema(
 )
 _SPLIT = "test"
 LABEL_IDS = "ids"
+# Of a version with segmenters.
+PHOTOS_PROBE, REGIONS, PHOTOS, MASKS = "probe_photos.parquet", "regions.parquet", "photos.parquet", "masks.json"
 _FIRST_HEADER = ["id", "predicted"]
 _TEST = pa.schema([pa.field("image_id", pa.int64(), nullable=False)])
 _NAME = pa.field("name", pa.string(), nullable=False)
@@ -55,6 +57,25 @@ class ProbeImages:
 
 
 @dataclass(frozen=True)
+class RecordedPhotos:
+    """Test photos, the regions that were found in them, and the masks that were handed in.
+
+    Attributes
+    ----------
+    probe : whole photos; those of one batch were shown to the segmenters together
+    regions : the table of regions of all test photos, a parquet file
+    image_id, name : int64 [m] and m texts, every test photo in the order of the submission
+    submission : ``filename``, ``sha256`` and ``side`` of the file of masks
+    """
+
+    probe: ProbeImages
+    regions: Path
+    image_id: NDArray[np.int64]
+    name: Sequence[str]
+    submission: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Record:
     """What an ensemble said on the day when it was registered.
 
@@ -71,6 +92,7 @@ class Record:
     machine : see ``labelstack.ensemble.machine``
     test_name : m names of the test images, where the submission has such
     boxes : of second-round models, the part of each test image that they saw
+    photos : of a version with segmenters, whose test images are regions: the photos that these are of
     """
 
     probe: ProbeImages
@@ -83,14 +105,14 @@ class Record:
     machine: Mapping[str, str] = field(default_factory=machine)
     test_name: Sequence[str] | None = None
     boxes: Mapping[str, Boxes] = field(default_factory=dict)
+    photos: RecordedPhotos | None = None
 
 
 def write_record(folder: Path, record: Record) -> None:
     """Write ``record/`` into an ensemble's folder; equal content gives equal bytes."""
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
-    probe = pa.table([record.probe.image_id, pa.array(record.probe.jpeg, pa.binary()), record.probe.batch], _PROBE)
-    pq.write_table(probe, place / "probe.parquet", compression="none")
+    _write_probe(place / "probe.parquet", record.probe)
     test, schema = [record.test_id], _TEST
     if record.test_name is not None:
         test, schema = [record.test_id, pa.array(record.test_name, pa.string())], _TEST.append(_NAME)
@@ -99,6 +121,12 @@ def write_record(folder: Path, record: Record) -> None:
         write_predictions(predictions_file(folder, name), predictions.image_id, predictions.probability, unknown=True)
     for name, boxes in record.boxes.items():
         write_view(boxes_file(folder, name), {_SPLIT: boxes})
+    if (photos := record.photos) is not None:
+        _write_probe(place / PHOTOS_PROBE, photos.probe)
+        shutil.copyfile(photos.regions, place / REGIONS)
+        names = pa.table([photos.image_id, pa.array(photos.name, pa.string())], _TEST.append(_NAME))
+        pq.write_table(names, place / PHOTOS, compression="zstd")
+        storage.write_json(place / MASKS, dict(photos.submission))
     write_scored(place / "scored.npz", record.scored)
     shutil.copyfile(record.labels, place / "labels.parquet")
     for name, content in (
@@ -109,14 +137,34 @@ def write_record(folder: Path, record: Record) -> None:
         storage.write_json(place / f"{name}.json", dict(content))
 
 
+def _write_probe(path: Path, probe: ProbeImages) -> None:
+    table = pa.table([probe.image_id, pa.array(probe.jpeg, pa.binary()), probe.batch], _PROBE)
+    pq.write_table(table, path, compression="none")
+
+
 def has_record(folder: Path) -> bool:
     """Whether a record was kept with the ensemble; those of labelstack's first days have none."""
     return (folder / FOLDER).is_dir()
 
 
-def read_probe(folder: Path) -> ProbeImages:
+def read_photos(folder: Path) -> RecordedPhotos:
+    """The photos of a version with segmenters; raise ``UserError`` when a file is absent or something else."""
+    place = folder / FOLDER
+    names, submission = _read(place / PHOTOS, _TEST.append(_NAME)), storage.read_json(place / MASKS)
+    if not isinstance(submission, dict) or not {"filename", "sha256", "side"} <= set(submission):
+        raise UserError(f"{place / MASKS}: expected filename, sha256 and side")
+    return RecordedPhotos(
+        read_probe(folder, PHOTOS_PROBE),
+        place / REGIONS,
+        names["image_id"].to_numpy(),
+        names["name"].to_pylist(),
+        submission,
+    )
+
+
+def read_probe(folder: Path, file: str = "probe.parquet") -> ProbeImages:
     """The probe images; raise ``UserError`` when the file is absent or something else."""
-    table = _read(folder / FOLDER / "probe.parquet", _PROBE)
+    table = _read(folder / FOLDER / file, _PROBE)
     return ProbeImages(table["image_id"].to_numpy(), table["bytes"].to_pylist(), table["batch"].to_numpy())
 
 

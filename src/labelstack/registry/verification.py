@@ -12,7 +12,10 @@ import numpy as np
 
 from labelstack.ensemble import machine, record
 from labelstack.ensemble.folder import Spec, read_spec
+from labelstack.ensemble.found_in_photos import Finder, load_finder, pixels_apart, recorded_masks, same_masks
 from labelstack.ensemble.recompute import Floats, Ids, Members, blended, probe_predictions, test_cube
+from labelstack.ensemble.region_form import RegionForm
+from labelstack.masks.region_table import read_regions
 from labelstack.params.blend import BLEND
 from labelstack.predictions import Predictions, answered, read_predictions
 from labelstack.stacking.deciding.decisions import Decision
@@ -33,9 +36,10 @@ class AgreementRow:
     Attributes
     ----------
     member : a name or ``blend``
-    kind : ``base model``, ``second round``, ``stacker``, ``blend`` or ``label sets``
+    kind : ``segmenters``, ``base model``, ``second round``, ``stacker``, ``blend`` or ``label sets``
     images : how many were compared
-    difference : the largest absolute one of probabilities; of label sets the number of images that differ. None when
+    difference : the largest absolute one of probabilities; of label sets the number of images that differ, of
+        segmenters the largest share of a photo's pixels with another category. None when
         there is nothing to compare.
     problem : empty when it passes
     """
@@ -53,7 +57,7 @@ class Agreement:
 
     Attributes
     ----------
-    rows : base models, stackers, the blend and its label sets, in this order
+    rows : segmenters, base models, stackers, the blend and its label sets, in this order
     exact : whether not a bit may differ, because machine and packages are the recorded ones
     other : what differs between the machines, in words
     """
@@ -68,13 +72,20 @@ class Agreement:
         return [f"{row.kind} `{row.member}`: {row.problem}" for row in self.rows if row.problem]
 
 
-def recompute(folder: Path, members: Members | None = None, here: Mapping[str, str] | None = None) -> Agreement:
+def recompute(
+    folder: Path,
+    members: Members | None = None,
+    here: Mapping[str, str] | None = None,
+    finder: Finder | None = None,
+) -> Agreement:
     """Let every member predict again and compare with the record: all of them, whatever one does.
 
     Base models predict the probe images, in the same batches. Stackers, blend and decision rule take all test images,
     never a part (the last bits of a matrix product may depend on the number of rows), from the base models' recorded
     predictions. On the recorded machine with the recorded packages not a bit may differ; elsewhere probabilities by at
-    most ``TOLERANCE``, and the labels of at most ``LABELS_TOLERANCE`` of the images.
+    most ``TOLERANCE``, and the labels of at most ``LABELS_TOLERANCE`` of the images. Segmenters find the regions of the
+    probe photos again: the same runs, categories and scores; elsewhere the same category in all but
+    ``LABELS_TOLERANCE`` of the pixels.
 
     Parameters
     ----------
@@ -84,6 +95,8 @@ def recompute(folder: Path, members: Members | None = None, here: Mapping[str, s
         Default: those in the folder.
     here : mapping, optional
         Default: this machine.
+    finder : function of stored photos, optional
+        What finds their regions; default: the segmenters in the folder.
 
     Raises
     ------
@@ -95,6 +108,8 @@ def recompute(folder: Path, members: Members | None = None, here: Mapping[str, s
     probe = record.read_probe(folder)
     other = machine.differences(record.read_machine(folder), here or machine.machine())
     compare = _Compare(folder, exact=not other)
+    if spec.regions is not None:
+        compare.regions(spec.regions, finder)
     for name in bar(list(spec.views), desc="verify models", unit="model"):
         kind = "second round" if name in spec.second_round else "base model"
         boxes = record.read_boxes(folder, name)
@@ -155,6 +170,26 @@ class _Compare:
             problem = f"{int((apart > 0).sum())} of {len(apart)} images differ, by up to {difference:.2g}"
         self.rows.append(AgreementRow(name, kind, len(apart), difference, problem))
         return answer
+
+    def regions(self, form: RegionForm, finder: Finder | None) -> None:
+        """Compare the regions of the probe photos with those that were found."""
+        try:
+            kept = record.read_photos(self.folder)
+            find, probe = finder or load_finder(self.folder, form), kept.probe
+            places = [np.flatnonzero(probe.batch == number) for number in np.unique(probe.batch)]
+            found = [one for rows in places for one in find([probe.jpeg[row] for row in rows.tolist()])]
+            table = read_regions(kept.regions, probe.image_id)
+        except Exception as error:  # whatever segmenters do, the others are compared
+            self.impossible("segmenters", ["regions"], str(error).split("\n")[0] or type(error).__name__)
+            return
+        before = [recorded_masks(table, int(photo)) for photo in probe.image_id]
+        differ = sum(not same_masks(*pair) for pair in zip(before, found, strict=True))
+        size = form.found.size
+        apart = max((pixels_apart(*pair, size) for pair in zip(before, found, strict=True)), default=0.0)
+        problem = ""
+        if differ and (self.exact or apart > LABELS_TOLERANCE):
+            problem = f"{differ} of {len(found)} photos have other regions, in up to {apart:.2%} of the pixels"
+        self.rows.append(AgreementRow("regions", "segmenters", len(found), apart, problem))
 
     def labels(self, spec: Spec, image_id: Ids, whole: Floats) -> None:
         """Compare the label sets of a blend with those of the recorded one."""

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from labelstack.report.attribute_tables import Attribute, Cropped
+from labelstack.report.region_tables import RegionReport
 from labelstack.scoring.metric import FMetric, Metric
 from labelstack.scoring.threshold_curve import ThresholdCurve
 
@@ -175,6 +176,8 @@ class ReportContent:
         Label groups, where rows know one each.
     crops : sequence of Cropped
         What second-round models see of some images.
+    regions : RegionReport, optional
+        What segmenters find in photos, where there are such.
     reproduce : sequence of str
         Shell commands that rebuild this report.
     """
@@ -198,6 +201,7 @@ class ReportContent:
     served: Sequence[ServedRow] = ()
     attributes: Sequence[Attribute] = ()
     crops: Sequence[Cropped] = ()
+    regions: RegionReport | None = None
     reproduce: Sequence[str] = field(default=("make repro", "make ui"))
 
     def __post_init__(self) -> None:

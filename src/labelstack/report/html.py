@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from labelstack.report import figures, page
 from labelstack.report.attribute_tables import Attribute
 from labelstack.report.content import GalleryItem, LeaderboardRow, ReportContent, best_score, known, ranked
+from labelstack.report.region_tables import ShownPhoto
 from labelstack.report.value_confusion import confusion
 from labelstack.scoring.metric import Metric, family_name
 from labelstack.support.progress import bar
@@ -85,6 +86,9 @@ def render(content: ReportContent) -> bytes:
         holdout_scores=figures.holdout_scores(content.curves.values()),
         attributes=[_attribute(one) for one in content.attributes],
         crops=[(one, [(what, *thumbnail(jpeg)) for what, jpeg in one.pictures]) for one in content.crops],
+        regions=content.regions,
+        region_photos=_pairs(content.regions.photos if content.regions else ()),
+        worst_photos=_pairs(content.regions.worst if content.regions else ()),
         thumbnails=[_thumbnail(item) for item in content.gallery],
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
@@ -140,6 +144,10 @@ def _attribute(one: Attribute) -> dict[str, Any]:
     picture = _data_url("image/svg+xml", figures.figure_svg(confusion(one, width=_CONFUSION)))
     mistakes = [(mistake, *thumbnail(mistake.jpeg)) for mistake in one.mistakes]
     return {"attribute": one, "picture": picture, "mistakes": mistakes}
+
+
+def _pairs(photos: Sequence[ShownPhoto]) -> list[tuple[ShownPhoto, list[tuple[str | None, int, int]]]]:
+    return [(one, [thumbnail(one.true), thumbnail(one.found)]) for one in photos]
 
 
 def _thumbnail(item: GalleryItem) -> _Thumbnail:

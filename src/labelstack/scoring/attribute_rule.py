@@ -18,6 +18,7 @@ from labelstack.scoring.instance_precision import Instances, hits_of, matches
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+SETS = ("decided", "likeliest")  # by a decision rule; attributes more likely than not
 _LEVELS = 20  # least chances that are tried besides always, quantiles of those that occur
 _ROUNDS = 3
 
@@ -98,6 +99,11 @@ def photo_scores_of(found: FoundPairs, right: Bools) -> Floats:
     return np.asarray(np.divide(hit, missed, out=np.ones(hit.shape), where=missed > 0).mean(axis=1), np.float64)
 
 
+def as_written(rule: Rule) -> dict[str, dict[str, str | float]]:
+    """A rule as JSON holds it, to the last bit; ``{}``: no attributes of any category."""
+    return {str(one): {"set": SETS[how.set], "least": float(how.least)} for one, how in sorted(rule.items())}
+
+
 def choose_rule(found: FoundPairs) -> dict[int, Written]:
     """The rule with the highest mean score of photos: each category in turn, from none written, until nothing gains.
 
@@ -135,6 +141,11 @@ def _choose_one(found: FoundPairs, rule: dict[int, Written], category: int) -> N
         for least in levels.tolist():
             if (reached := score(np.where(chance >= least, good, found.bare[own]))) > best + 1e-9:
                 best, rule[category] = reached, Written(number, least)
+
+
+def candidate_sets(decided: Bools, probability: NDArray[np.floating]) -> list[Bools]:
+    """Each of ``SETS``, bool [n, n_labels], of what a decision rule gives and of probabilities, both [n, n_labels]."""
+    return [decided, probability >= 0.5]
 
 
 def pairs_of(truth: Instances, given: Instances) -> tuple[Ints, Ints, Bools]:

@@ -102,6 +102,8 @@ def parts_alone(params: Params, own: Member, folder: Path) -> Parts:
         thresholds=own.rule,
         second_round=[own.name] if own.kind == "second round" else [],
         students=[],  # there is no stacker that does not see it
+        regions=None,  # it labels regions that are cut out already
+        segmenters={},
     )
 
 
@@ -139,4 +141,5 @@ def _record(params: Params, own: Member, whole: Record, folder: Path) -> Record:
         },
         submission={**whole.submission, "sha256": storage.sha256(file), "not_downloaded": missing},
         boxes={key: boxes for key, boxes in whole.boxes.items() if key == own.name},
+        photos=None,
     )

@@ -21,6 +21,7 @@ AUDIT = FOLDS / "audit.parquet"
 ENSEMBLE = Path("models/ensemble")
 BLEND_FILE = ENSEMBLE / "blend.yml"
 METRICS = Path("metrics")
+MASK_SCORES = METRICS / "masks.json"
 PLOTS = Path("metrics/plots")
 EVALUATION = METRICS / "evaluation.json"
 SEGMENTATION = METRICS / "segmentation.json"
@@ -102,6 +103,16 @@ def segmenter(name: str, fold: str) -> Path:
 def regions(split: str) -> Path:
     """The regions that segmenters found in the photos of a split."""
     return Path(f"data/regions/{split}.parquet")
+
+
+def masks_file(directory: str) -> Path:
+    """The file of masks that is handed in, in ``submission.directory``."""
+    return Path(directory) / "masks.csv"
+
+
+def attribute_rule(directory: str) -> Path:
+    """When attributes stand in the file of masks, beside it."""
+    return Path(directory) / "attribute_rule.json"
 
 
 def manifest(split: str) -> Path:

@@ -32,6 +32,7 @@ from labelstack.stages.common import done
 from labelstack.stages.fold_files import stacking_rows
 from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import THE_BLEND, network_members
+from labelstack.stages.region_pages import region_report
 from labelstack.stages.rows import Split, label_table
 from labelstack.support import storage
 from labelstack.support.credentials import without_credentials
@@ -113,6 +114,7 @@ def content(params: Params, tracker: Any) -> ReportContent:
         served=[ServedRow(name, **row) for name, row in registration.get("served", {}).items()],
         attributes=attributes(rows_of, P, labels, called),
         crops=crops(params, rows_of, called),
+        regions=region_report(params),
         metric=metric_of(params.metric),
         fixed_threshold=fixed_threshold(params),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -17,9 +15,11 @@ from labelstack.params import Params, load_params
 from labelstack.params.region_rows import RegionRowsSection
 from labelstack.predictions import read_predictions
 from labelstack.scoring.attribute_rule import (
+    SETS,
     FoundPairs,
     Rule,
     Written,
+    as_written,
     choose_rule,
     counted_right,
     photo_scores_of,
@@ -32,12 +32,10 @@ from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import THE_BLEND
 from labelstack.stages.photos import PhotoPlaces, photo_places
 from labelstack.stages.rows import label_table
-from labelstack.stages.work.masks_of_photos import SETS, Attributes, Writing, found_in, write_checked
+from labelstack.stages.work.masks_of_photos import Attributes, Writing, found_in, write_checked
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
-FILE = "masks.csv"
-METRICS = paths.METRICS / "masks.json"
 Floats = NDArray[np.float64]
 
 
@@ -54,7 +52,7 @@ def run(name: str) -> None:
     form = read_form(place(paths.SUBMISSION_FORM))
     if form.texts is None:
         raise UserError(f"{place(paths.SUBMISSION_FORM)}: holds no names of photos: run `dvc repro` again")
-    names, path = list(form.texts.image), Path(params.submission.directory) / FILE
+    names, path = list(form.texts.image), paths.masks_file(params.submission.directory)
     writing = Writing(names, form.image_id, paths.regions("test"), of_test, rule, side, _kinds(place, train))
     handed_in = write_checked(path, writing, place(paths.TRUE_INSTANCES))
     scored = _scores(_cross_fitted(params, section, train, found), params.seed)
@@ -68,7 +66,8 @@ def run(name: str) -> None:
         "nothing_found": handed_in.nothing_found,
         "sha256": storage.sha256(path),
     }
-    storage.write_json(METRICS, content)
+    storage.write_json(paths.MASK_SCORES, content)
+    storage.write_json(paths.attribute_rule(params.submission.directory), as_written(rule))
     told = scored["with_attributes"]["score"]
     done("submit_masks", f"{handed_in.instances} masks in {len(names)} photos; out of fold {told:.4f}", path)
 

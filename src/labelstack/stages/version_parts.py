@@ -7,15 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from labelstack.ensemble.folder import EnsembleSettings, Heat, NetworkPart, Parts, View
 from labelstack.ensemble.image_sources import fetch_settings
 from labelstack.ensemble.record import Record
+from labelstack.ensemble.region_form import RegionForm
 from labelstack.params import Params, digest
 from labelstack.params.blend import BLEND
 from labelstack.params.prediction_views import OneView, single_views
 from labelstack.params.second_round import CropSection
 from labelstack.params.task import MULTI
 from labelstack.registry.versions import DATA_TAG, METRIC_TAG, SCORE_TAG, SUBMISSION_TAG, TASK_TAG
+from labelstack.stages import paths
+from labelstack.stages.category_names import category_names
 from labelstack.stages.members import ALL, THE_BLEND, Network, network_members, stackers
 from labelstack.stages.rows import label_table
 from labelstack.stages.version_record import test_boxes
@@ -43,7 +48,39 @@ def parts(params: Params) -> Parts:
         second_round=list(params.second_round),
         students=params.flattered,
         heatmaps=registered_heatmaps(params),
+        regions=registered_regions(params),
+        segmenters=segmenters(params),
     )
+
+
+def registered_regions(params: Params) -> RegionForm | None:
+    """How regions are found and cut out of photos, and when attributes are written; None: photos are the rows."""
+    rows, found = params.rows_of_regions, params.regions_section
+    if rows is None or found is None:
+        return None
+    folds = list(params.networks)
+    first = paths.segmenter(params.region_segmenters[0], folds[0])
+    ids = np.array(storage.read_json(first / "classes.json")["categories"], np.int64)
+    names = category_names(params, ids)
+    return RegionForm.model_validate(
+        {
+            "segmenters": dict.fromkeys(params.region_segmenters, folds),
+            "found": found.model_dump(mode="json") | {"segmenters": []},
+            "categories": [{"id": int(one), "name": name} for one, name in zip(ids, names, strict=True)],
+            "rows": [one for one in storage.read_json(paths.METRICS / "region_rows.json")["categories"] if one in ids],
+            "margin": rows.margin,
+            "background": rows.background,
+            "jpeg_quality": params.images.jpeg_quality,
+            "attributes": storage.read_json(paths.attribute_rule(params.submission.directory)),
+        }
+    )
+
+
+def segmenters(params: Params) -> dict[tuple[str, str], Path]:
+    """The folders of the segmenters that a version finds regions with, by name and fold."""
+    if params.rows_of_regions is None:
+        return {}
+    return {(name, fold): paths.segmenter(name, fold) for name in params.region_segmenters for fold in params.networks}
 
 
 def registered_heatmaps(params: Params) -> dict[str, Heat]:
@@ -100,6 +137,12 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
         found["boxes"] = digest({name: test_boxes(name) for name in ensemble.second_round})
     if heatmaps := ensemble.heatmaps_there:
         found["heatmaps"] = digest({name: asdict(heat) for name, heat in heatmaps.items()})
+    if ensemble.regions is not None:
+        found["regions"] = digest(ensemble.regions.model_dump(mode="json"))
+        found |= {
+            f"segmenter {name} {fold}": read_run_json(folder / "run.json")["weights_digest"]
+            for (name, fold), folder in ensemble.segmenters.items()
+        }
     return found | {"labels": digest(ensemble.labels), "settings": digest([settings, views])}
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from labelstack.ensemble.record import LABEL_IDS, ProbeImages, Record
+from labelstack.ensemble.record import LABEL_IDS, ProbeImages, Record, RecordedPhotos
+from labelstack.ensemble.region_form import AT_ONCE
 from labelstack.formats.submission import Form, read_form
 from labelstack.images.shards.shard_files import read_jpegs, shard_paths
 from labelstack.images.view_table import read_view
@@ -12,9 +15,13 @@ from labelstack.params import Params
 from labelstack.predictions import Predictions, read_predictions
 from labelstack.stages import paths
 from labelstack.stages.members import everyone, view_file
+from labelstack.stages.photos import photo_places
 from labelstack.stages.scored_sets import workspace_scored
 from labelstack.support import storage
 from labelstack.support.box import Boxes
+from labelstack.support.errors import UserError
+
+PROBE_PHOTOS = 8  # photos whose regions a rebuilt version finds again
 
 
 def record(params: Params) -> Record:
@@ -43,6 +50,26 @@ def record(params: Params) -> Record:
         | _texts(form),
         test_name=None if form.texts is None else form.texts.image,
         boxes={name: test_boxes(name) for name in params.second_round},
+        photos=photos(params),
+    )
+
+
+def photos(params: Params) -> RecordedPhotos | None:
+    """What is kept of test photos where regions of these are the rows and segmenters found them."""
+    section = params.rows_of_regions
+    if section is None or params.regions_section is None:
+        return None
+    place = photo_places(params)
+    form = read_form(place(paths.SUBMISSION_FORM))
+    if form.texts is None:
+        raise UserError(f"{place(paths.SUBMISSION_FORM)}: holds no names of photos: run `dvc repro` again")
+    file = paths.masks_file(params.submission.directory)
+    return RecordedPhotos(
+        _batches(place.shards("test"), AT_ONCE, min(PROBE_PHOTOS, params.tracking.probe_images)),
+        paths.regions("test"),
+        form.image_id,
+        list(form.texts.image),
+        {"filename": file.name, "sha256": storage.sha256(file), "side": section.size},
     )
 
 
@@ -68,13 +95,17 @@ def probe(params: Params) -> ProbeImages:
 
     Batches end with the shard, as in the stage `predict`.
     """
+    return _batches(paths.shards("test"), params.prediction.batch_size, params.tracking.probe_images)
+
+
+def _batches(folder: Path, size: int, least: int) -> ProbeImages:
+    """The first batches of so many images of a folder of shards until they hold so many; batches end with the shard."""
     ids, images, batches = list[int](), list[bytes](), list[int]()
-    size = params.prediction.batch_size
-    for path in shard_paths(paths.shards("test")):
+    for path in shard_paths(folder):
         shard = read_jpegs(path)
         there = [(int(i), data) for i, data in zip(shard.image_id, shard.jpeg, strict=True) if data is not None]
         for start in range(0, len(there), size):
-            if len(ids) >= params.tracking.probe_images:
+            if len(ids) >= least:
                 break
             batch = there[start : start + size]
             batches += [batches[-1] + 1 if batches else 0] * len(batch)

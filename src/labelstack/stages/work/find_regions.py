@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +22,7 @@ from labelstack.images.shards.verify import check_shards
 from labelstack.masks.region_writer import region_batches, region_rows, write_regions
 from labelstack.params import Params
 from labelstack.params.regions import RegionsSection
+from labelstack.segmentation.mean_maps import mean_probabilities
 from labelstack.stages import paths
 from labelstack.stages.photo_maps import true_maps
 from labelstack.stages.photos import Ids, PhotoPlaces, photo_places, read_photo_folds
@@ -184,22 +184,6 @@ def _probabilities(
             of_photo |= {ids[place]: one for place, one in zip(mine, found, strict=True)}
         for image_id in ids:
             yield image_id, of_photo.pop(image_id)
-
-
-def mean_probabilities(
-    segmenters: Sequence[Segmenter], images: Sequence[Pixels], section: RegionsSection
-) -> Iterator[NDArray[np.float32]]:
-    """The mean of what segmenters say of photos, float32 [*section.size, classes] each, enlarged linearly."""
-    height, width = section.size
-    sums: list[dict[tuple[int, int], NDArray[np.float32]]] = [{} for _ in images]
-    for segmenter in segmenters:
-        for own, probability in zip(sums, segmenter.predict_proba(images, flip=section.flip), strict=True):
-            size = probability.shape[:2]
-            own[size] = own[size] + probability if size in own else probability
-    for own in sums:
-        large = (cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in own.values())
-        total: Any = sum(large)
-        yield np.asarray(total / np.float32(len(segmenters)), np.float32)
 
 
 def _files(work: Path, split: str, number: int) -> tuple[Path, Path]:

@@ -20,7 +20,7 @@ from labelstack.masks.region_table import read_regions
 from labelstack.masks.run_geometry import disjoint, resized
 from labelstack.masks.run_lengths import RunLengths, areas, concatenated
 from labelstack.predictions import Predictions
-from labelstack.scoring.attribute_rule import FoundPairs, Rule, chance_of, pairs_of, written
+from labelstack.scoring.attribute_rule import FoundPairs, Rule, candidate_sets, chance_of, pairs_of, written
 from labelstack.scoring.instance_precision import Instances, photo_scores
 from labelstack.stages import paths
 from labelstack.stages.work.rows_of_regions import PREDICTED, region_id
@@ -28,7 +28,6 @@ from labelstack.support.storage import replacing
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-SETS = ("decided", "likeliest")  # by the blend's decision rule; attributes more likely than not
 _AT_ONCE = 250  # photos
 _NEVER = -1.0  # chance of a set of a region that nothing was predicted of
 
@@ -64,7 +63,7 @@ class Attributes:
         P[there] = self.predictions.probability[order[place[there]]]
         decided = np.zeros(P.shape, bool)
         decided[there] = self.decided[order[place[there]]]
-        sets = [decided, P >= 0.5]
+        sets = candidate_sets(decided, P)
         chances = np.stack([np.where(there, chance_of(one, P), _NEVER) for one in sets], axis=1)
         return sets, chances
 
@@ -173,6 +172,13 @@ def _scored(truth: Instances, given: Instances, n: int) -> dict[str, NDArray[np.
         "without_attributes": photo_scores(truth, replace(given, attributes=bare), n),
         "categories_alone": photo_scores(truth, given, n, attributes=False),
     }
+
+
+def photos_to_write(writing: Writing) -> Iterator[FoundInstances]:
+    """What is handed in of every photo that has regions, a few hundred photos in memory at a time."""
+    for start in range(0, len(writing.names), _AT_ONCE):
+        stop = start + _AT_ONCE
+        yield from _photos_to_write(writing.names[start:stop], writing.photos[start:stop], writing)
 
 
 def _photos_to_write(names: Sequence[str], photos: Ints, writing: Writing) -> Iterator[FoundInstances]:
