@@ -68,8 +68,8 @@ def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
         yield record.predictions_file(ensemble, name), stacker(name).test
     if spec.regions is not None:
         for one in spec.regions.networks:
-            for file in SEGMENTER_FILES:
-                yield ensemble / segmenter_folder(*one) / file, paths.segmenter(*one) / file
+            for part in SEGMENTER_FILES:
+                yield ensemble / segmenter_folder(*one) / part, paths.segmenter(*one) / part
         yield ensemble / REGIONS, Path(record.FOLDER) / REGIONS
         yield ensemble / record.FOLDER / record.REGIONS, paths.regions("test")
         for name in (record.PHOTOS_PROBE, record.PHOTOS, record.MASKS):

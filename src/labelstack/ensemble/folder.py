@@ -165,8 +165,8 @@ def assemble_folder(folder: Path, parts: Parts) -> None:
     for name, source in parts.stackers.items():
         shutil.copytree(source, folder / "stackers" / name, copy_function=_link)
     for (name, fold), source in parts.segmenters.items():
-        for file in SEGMENTER_FILES:
-            _link(source / file, folder / segmenter_folder(name, fold) / file)
+        for one in SEGMENTER_FILES:
+            _link(source / one, folder / segmenter_folder(name, fold) / one)
     if parts.regions is not None:
         write_json(folder / REGIONS, parts.regions.model_dump(mode="json"))
     _link(parts.blend, folder / "blend.json")
