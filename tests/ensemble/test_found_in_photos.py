@@ -27,7 +27,7 @@ from labelstack.ensemble.region_form import REGIONS
 from labelstack.formats.mask_submission import NOTHING
 from labelstack.images.pixels.decode import decode, read_pixels, to_stored_jpeg
 from labelstack.images.pixels.tta import TRANSFORMS
-from labelstack.images.region_crops import Cut, crops
+from labelstack.images.region_crops import CropStyle, crops
 from labelstack.masks.region_table import read_regions
 from labelstack.masks.region_writer import region_rows, write_regions
 from labelstack.masks.run_geometry import boxes
@@ -79,7 +79,7 @@ def by_hand(made: Parts, given: list[bytes]) -> list[list[dict[str, Any]]]:
             category, mask = CATEGORIES[class_], found.masks.take([i])
             P = np.zeros(0, np.float32)
             if category[0] in ROWS:
-                (crop,) = crops(jpeg, mask, Cut(0.1, False, QUALITY))
+                (crop,) = crops(jpeg, mask, CropStyle(0.1, False, QUALITY))
                 batches = [(np.array([1]), decode(crop.jpeg, 16)[None])]
                 P = predict(network, batches, views, forward=forward)[1][0]
             worn = np.flatnonzero(P >= 0.5).tolist() if category[0] == 3 else []

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from labelstack.images.pixels.decode import read_pixels
-from labelstack.images.region_crops import CropShards, Cut, crop_boxes, crops, crops_of
+from labelstack.images.region_crops import CropShards, CropStyle, crop_boxes, crops, crops_of
 from labelstack.images.shards.shard_files import ok_ids, read_shard, shard_paths
 from labelstack.masks.run_lengths import RunLengths, encode
 
@@ -39,10 +39,10 @@ def test_a_region_smaller_than_a_pixel_is_one_pixel() -> None:
 
 def test_all_but_the_region_is_grey() -> None:
     wide = encode(np.stack([np.eye(60, 80, dtype=bool) | np.eye(60, 80, 30, dtype=bool)]))
-    (kept,) = crops(photo((200, 30, 30)), wide, Cut(0, False, 100))
+    (kept,) = crops(photo((200, 30, 30)), wide, CropStyle(0, False, 100))
     assert np.abs(read_pixels(kept.jpeg).astype(int) - [200, 30, 30]).max() <= 3
     box = mask(60, 80, 10, 50, 10, 30)
-    (grey,) = crops(photo((200, 30, 30)), box, Cut(1, True, 100))
+    (grey,) = crops(photo((200, 30, 30)), box, CropStyle(1, True, 100))
     pixels = read_pixels(grey.jpeg).astype(int)  # 0 … 60 by 0 … 50
     assert pixels.shape == (grey.height, grey.width, 3) == (60, 50, 3)
     assert np.abs(pixels[14:46, 14:26] - [200, 30, 30]).max() <= 8
@@ -54,7 +54,7 @@ def test_regions_of_many_photos_come_in_order_and_in_shards(tmp_path: Path) -> N
     colours = [(10 * i, 0, 250 - 10 * i) for i in range(9)]
     region = mask(60, 80, 0, 20, 0, 20)
     shards = CropShards(tmp_path / "train", 4)
-    for number, cut in enumerate(crops_of(((photo(one), region) for one in colours), Cut(0, False, 95))):
+    for number, cut in enumerate(crops_of(((photo(one), region) for one in colours), CropStyle(0, False, 95))):
         shards.add([number], cut)
     shards.close()
     assert ok_ids(tmp_path / "train").tolist() == list(range(9))

@@ -9,7 +9,7 @@ import pytest
 
 from labelstack.masks.run_lengths import encode
 from labelstack.scoring.attribute_rule import (
-    Found,
+    FoundPairs,
     Written,
     chance_of,
     choose_rule,
@@ -21,12 +21,12 @@ from labelstack.scoring.attribute_rule import (
 from labelstack.scoring.instance_precision import Instances, photo_scores
 
 
-def drawn(seed: int, n_photos: int = 12, m: int = 40, n_categories: int = 2) -> Found:
+def drawn(seed: int, n_photos: int = 12, m: int = 40, n_categories: int = 2) -> FoundPairs:
     rng = np.random.default_rng(seed)
     photo = np.sort(rng.integers(0, n_photos, m))
     reached = rng.integers(1, 11, m)
     total = 2 * np.bincount(photo, minlength=n_photos) + rng.integers(0, 3, n_photos)
-    return Found(
+    return FoundPairs(
         photo,
         rng.integers(0, n_categories, m),
         np.arange(10) < reached[:, None],
@@ -37,7 +37,7 @@ def drawn(seed: int, n_photos: int = 12, m: int = 40, n_categories: int = 2) -> 
     )
 
 
-def mean_score(found: Found, rule: dict[int, Written]) -> float:
+def mean_score(found: FoundPairs, rule: dict[int, Written]) -> float:
     return float(photo_scores_of(found, counted_right(found, written(rule, found.category, found.chance))).mean())
 
 
@@ -59,7 +59,9 @@ def test_the_rule_is_the_best_of_all(seed: int) -> None:
 
 def test_attributes_that_are_always_wrong_are_never_written() -> None:
     found = drawn(1)
-    wrong = Found(found.photo, found.category, found.hits, found.bare, found.right & False, found.chance, found.total)
+    wrong = FoundPairs(
+        found.photo, found.category, found.hits, found.bare, found.right & False, found.chance, found.total
+    )
     assert choose_rule(wrong) == {}
 
 
@@ -85,7 +87,7 @@ def test_scores_are_those_of_the_metric() -> None:
         i, j, hits = pairs_of(truth, given)
         right = np.array([sets[a] == said[b] for a, b in zip(i, j, strict=True)])
         bare = np.array([not sets[a] for a in i])
-        found = Found(photo[j], category[i], hits, bare, right[:, None], np.ones((len(i), 1)), np.full(2, 6))
+        found = FoundPairs(photo[j], category[i], hits, bare, right[:, None], np.ones((len(i), 1)), np.full(2, 6))
         assert photo_scores_of(found, right).tolist() == photo_scores(truth, given, 2).tolist()
 
 

@@ -256,6 +256,7 @@ OTHERS: dict[str, list[Any]] = {
     "dataset.table.separator": ["|"],
     "dataset.instances.labels": ["attributes"],
     "dataset.instances.outside": ["clip"],
+    "dataset.instances.on_top": ["smallest"],
     "engine.scheduler": ["tcp://127.0.0.1:1"],
     "engine.workspace": ["/somewhere"],
     "images.damaged": ["keep"],

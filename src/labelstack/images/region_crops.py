@@ -24,7 +24,7 @@ GREY = 128  # as the published variant has it
 _KEY_BYTES = 9
 
 
-class Crop(NamedTuple):
+class RegionCrop(NamedTuple):
     """A region's JPEG, and its sides in pixels."""
 
     jpeg: bytes
@@ -32,7 +32,7 @@ class Crop(NamedTuple):
     height: int
 
 
-class Cut(NamedTuple):
+class CropStyle(NamedTuple):
     """How regions are cut out: the margin as a share of the box's sides, all else grey or not, JPEG quality 1 … 100."""
 
     margin: float
@@ -40,7 +40,7 @@ class Cut(NamedTuple):
     quality: int
 
 
-def crops_of(photos: Iterable[tuple[bytes | memoryview, RunLengths]], how: Cut) -> Iterator[list[Crop]]:
+def crops_of(photos: Iterable[tuple[bytes | memoryview, RunLengths]], how: CropStyle) -> Iterator[list[RegionCrop]]:
     """The regions of each photo, in order; photos are decoded in threads, a few ahead.
 
     Parameters
@@ -53,7 +53,7 @@ def crops_of(photos: Iterable[tuple[bytes | memoryview, RunLengths]], how: Cut) 
             yield from threads.map(lambda photo: crops(photo[0], photo[1], how), some)
 
 
-def crops(jpeg: bytes | memoryview, masks: RunLengths, how: Cut) -> list[Crop]:
+def crops(jpeg: bytes | memoryview, masks: RunLengths, how: CropStyle) -> list[RegionCrop]:
     """Each region of a stored photo; raise ``ValueError`` when the bytes are no image."""
     pixels = read_pixels(jpeg)
     height, width = pixels.shape[:2]
@@ -67,7 +67,7 @@ def crops(jpeg: bytes | memoryview, masks: RunLengths, how: Cut) -> list[Crop]:
         written, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, how.quality])
         if not written:
             raise ValueError("could not be stored as a JPEG")
-        cut.append(Crop(encoded.tobytes(), right - left, bottom - top))
+        cut.append(RegionCrop(encoded.tobytes(), right - left, bottom - top))
     return cut
 
 
@@ -98,9 +98,9 @@ class CropShards:
             stale.unlink()
         self._folder, self._most, self._written = folder, shard_rows, 0
         self._ids: list[int] = []
-        self._crops: list[Crop] = []
+        self._crops: list[RegionCrop] = []
 
-    def add(self, row_id: Sequence[int] | NDArray[np.int64], crops: Sequence[Crop]) -> None:
+    def add(self, row_id: Sequence[int] | NDArray[np.int64], crops: Sequence[RegionCrop]) -> None:
         """More rows, in the manifest's order."""
         self._ids += np.asarray(row_id, np.int64).tolist()
         self._crops += crops

@@ -24,7 +24,7 @@ _ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPairs:
     """Given instances that are a true one but for attributes, and what could be written of them.
 
     Attributes
@@ -46,10 +46,10 @@ class Found:
     chance: Floats
     total: Ints
 
-    def where(self, photos: Bools) -> Found:
+    def where(self, photos: Bools) -> FoundPairs:
         """The same where photos, bool [n_photos], are chosen; places of photos stay."""
         kept = photos[self.photo]
-        return Found(
+        return FoundPairs(
             self.photo[kept],
             self.category[kept],
             self.hits[kept],
@@ -85,13 +85,13 @@ def written(rule: Rule, category: Ints, chance: Floats) -> Ints:
     return chosen
 
 
-def counted_right(found: Found, chosen: Ints) -> Bools:
+def counted_right(found: FoundPairs, chosen: Ints) -> Bools:
     """Which instances have the right attributes when set ``chosen`` int64 [m] is written of each, −1: none."""
     given = found.right[np.arange(len(chosen)), np.maximum(chosen, 0)]
     return np.asarray(np.where(chosen < 0, found.bare, given), np.bool_)
 
 
-def photo_scores_of(found: Found, right: Bools) -> Floats:
+def photo_scores_of(found: FoundPairs, right: Bools) -> Floats:
     """The score of each photo, float64 [n_photos], 0 … 1, as ``instance_precision.photo_scores`` has it."""
     n = len(found.total)
     hit = np.stack([np.bincount(found.photo[right], column[right], n) for column in found.hits.T], axis=1)
@@ -104,7 +104,7 @@ def as_written(rule: Rule) -> dict[str, dict[str, str | float]]:
     return {str(one): {"set": SETS[how.set], "least": float(how.least)} for one, how in sorted(rule.items())}
 
 
-def choose_rule(found: Found) -> dict[int, Written]:
+def choose_rule(found: FoundPairs) -> dict[int, Written]:
     """The rule with the highest mean score of photos: each category in turn, from none written, until nothing gains.
 
     Photos with no instance on either side count nothing.
@@ -120,7 +120,7 @@ def choose_rule(found: Found) -> dict[int, Written]:
     return rule
 
 
-def _choose_one(found: Found, rule: dict[int, Written], category: int) -> None:
+def _choose_one(found: FoundPairs, rule: dict[int, Written], category: int) -> None:
     """Put the best choice for one category into the rule, the others as they are."""
     rule.pop(category, None)
     own = np.flatnonzero(found.category == category)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from labelstack.formats.manifest import read_manifest, write_manifest
 from labelstack.formats.submission import Form, Texts, write_form
-from labelstack.images.region_crops import CropShards, Cut, crops_of
+from labelstack.images.region_crops import CropShards, CropStyle, crops_of
 from labelstack.masks.run_lengths import RunLengths
 from labelstack.params import Params, load_params
 from labelstack.params.region_rows import RegionRowsSection
@@ -86,7 +86,7 @@ def _written(
     counted: Counted,
 ) -> _Rows:
     """Write the crops of a split; its rows."""
-    how = Cut(section.margin, section.background == "grey", params.images.jpeg_quality)
+    how = CropStyle(section.margin, section.background == "grey", params.images.jpeg_quality)
     shards, rows, under_way = CropShards(paths.shards(split), params.images.shard_rows), _Rows(), list[list[int]]()
 
     def photos() -> Iterator[tuple[memoryview, RunLengths]]:

@@ -16,7 +16,7 @@ from labelstack.params.region_rows import RegionRowsSection
 from labelstack.predictions import read_predictions
 from labelstack.scoring.attribute_rule import (
     SETS,
-    Found,
+    FoundPairs,
     Rule,
     Written,
     as_written,
@@ -92,7 +92,7 @@ def _of_test() -> Attributes:
     return Attributes(label_id, predictions, load_decision(THE_BLEND.rule).decide(predictions.probability))
 
 
-def _rule(found: Found, section: RegionRowsSection | None) -> Rule:
+def _rule(found: FoundPairs, section: RegionRowsSection | None) -> Rule:
     if section is None or section.attributes == "never":
         return {}
     if section.attributes == "as_decided":
@@ -101,7 +101,7 @@ def _rule(found: Found, section: RegionRowsSection | None) -> Rule:
 
 
 def _cross_fitted(
-    params: Params, section: RegionRowsSection | None, photos: NDArray[np.int64], found: Found
+    params: Params, section: RegionRowsSection | None, photos: NDArray[np.int64], found: FoundPairs
 ) -> dict[str, Floats]:
     """Scores of train's photos, float64 [n] each: every photo by a rule that was chosen on the other folds' photos."""
     table = pd.read_parquet(paths.PHOTO_FOLDS).set_index("image_id")["fold"]

@@ -20,7 +20,7 @@ from labelstack.masks.region_table import read_regions
 from labelstack.masks.run_geometry import disjoint, resized
 from labelstack.masks.run_lengths import RunLengths, areas, concatenated
 from labelstack.predictions import Predictions
-from labelstack.scoring.attribute_rule import Found, Rule, candidate_sets, chance_of, pairs_of, written
+from labelstack.scoring.attribute_rule import FoundPairs, Rule, candidate_sets, chance_of, pairs_of, written
 from labelstack.scoring.instance_precision import Instances, photo_scores
 from labelstack.stages import paths
 from labelstack.stages.work.rows_of_regions import PREDICTED, region_id
@@ -68,7 +68,7 @@ class Attributes:
         return sets, chances
 
 
-def found_in(photos: Ints, truth: Path, regions: Path, side: int, attributes: Attributes) -> Found:
+def found_in(photos: Ints, truth: Path, regions: Path, side: int, attributes: Attributes) -> FoundPairs:
     """Regions of photos that are true instances but for attributes, brought to ``side`` × ``side`` as handed in.
 
     Parameters
@@ -94,7 +94,7 @@ def found_in(photos: Ints, truth: Path, regions: Path, side: int, attributes: At
         bare = ~Y.any(axis=1) & ~strange
         parts.append((given.photo[j] + start, true.category[i], hits, bare, right, chance))
     photo, category, hits, bare, right, chance = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Found(photo, category, hits, bare, right, chance, total)
+    return FoundPairs(photo, category, hits, bare, right, chance, total)
 
 
 @dataclass(frozen=True)
