@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelstack.images.heat_table import Heat, as_stored, read_heat, write_heat
+from labelstack.images.heat_table import HeatMaps, as_stored, read_heat, write_heat
 
 
 def test_what_is_written_is_read_and_has_the_same_bytes(tmp_path: Path) -> None:
     maps = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
-    heat = Heat(np.array([7, 2, 9]), as_stored(maps))
+    heat = HeatMaps(np.array([7, 2, 9]), as_stored(maps))
     for name in ("a", "b"):
         write_heat(tmp_path / name, heat)
     found = read_heat(tmp_path / "a")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from labelstack.support.storage import replacing
 
 
-class Heat(NamedTuple):
+class HeatMaps(NamedTuple):
     """Maps of rows.
 
     Attributes
@@ -30,7 +30,7 @@ def as_stored(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(255 * maps / np.where(most > 0, most, 1)).astype(np.uint8)
 
 
-def write_heat(path: Path, heat: Heat) -> None:
+def write_heat(path: Path, heat: HeatMaps) -> None:
     """Write maps; equal content gives equal bytes."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, row_id=heat.row_id, maps=heat.maps)

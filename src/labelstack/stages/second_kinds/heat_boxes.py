@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.images.heat_table import Heat, as_stored
+from labelstack.images.heat_table import HeatMaps, as_stored
 from labelstack.images.loader import shown_batches
 from labelstack.images.pixels.tta import Looks
 from labelstack.images.shards.shard_files import ok_ids, status_frame
@@ -62,15 +62,15 @@ def heat_boxes(params: Params, section: CropSection) -> Seen:
     return Seen(boxes.of_split, _joined(stacking))
 
 
-def _joined(parts: list[tuple[NDArray[np.int64], NDArray[np.uint8]]]) -> Heat:
+def _joined(parts: list[tuple[NDArray[np.int64], NDArray[np.uint8]]]) -> HeatMaps:
     """Maps of one shape, that of the first; folds may have networks of several backbones."""
     from labelstack.networks.heatmaps import of_shape
 
     if not parts:
-        return Heat(np.empty(0, np.int64), np.empty((0, 1, 1), np.uint8))
+        return HeatMaps(np.empty(0, np.int64), np.empty((0, 1, 1), np.uint8))
     shape = parts[0][1].shape[1:]
     maps = [of_shape(maps, shape) for _, maps in parts]
-    return Heat(np.concatenate([ids for ids, _ in parts]), np.concatenate(maps))
+    return HeatMaps(np.concatenate([ids for ids, _ in parts]), np.concatenate(maps))
 
 
 def own_rows(params: Params, fold: str, groups: list[str]) -> list[Part]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.images.heat_table import Heat
+from labelstack.images.heat_table import HeatMaps
 from labelstack.params import Params
 from labelstack.params.second_round import SecondRoundSection
 from labelstack.stages.rows import MoreRows, Rows
@@ -27,7 +27,7 @@ class Seen(NamedTuple):
     """Which part of each image is seen, by split and row id, and where networks look in rows of the second level."""
 
     boxes: Mapping[str, Boxes]
-    heat: Heat
+    heat: HeatMaps
 
 
 View = Callable[[Params, SecondRoundSection, Mapping[str, "pd.DataFrame"]], Mapping[str, Boxes]]
