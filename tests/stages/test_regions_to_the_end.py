@@ -36,7 +36,7 @@ CHANGE: dict[str, Any] = {
         "plain": {
             "backbone": "small_resnet",
             "options": {"filters": [8, 16, 32], "blocks": 1},
-            "decoder": {"filters": [24, 16], "middle": False},
+            "decoder": {"filters": [24], "middle": False},
             "phases": [{"epochs": 12, "image_size": 64, "learning_rate": 0.005, "group_rates": [1, 1, 1]}],
         }
     },
