@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,9 @@ class Segmenter:
 
     def __init__(self, section: SegmenterSection, seed: int = 0, work: str | Path | None = None) -> None:
         self.section, self.seed, self.work = section, seed, work
+        self._traced = lru_cache(maxsize=1)(
+            forward_of
+        )  # of the network in use: a stage asks for a few photos at a time
 
     def fit(
         self,
@@ -164,7 +167,7 @@ class Segmenter:
         return loaded
 
     def _forward(self, flip: bool) -> Callable[[Pixels], NDArray[np.float32]]:
-        run = forward_of(self._fitted())
+        run = self._traced(self._fitted())
         if not flip:
             return run
         return lambda x: np.asarray((run(x) + run(x[:, :, ::-1])[:, :, ::-1]) / 2, np.float32)
