@@ -178,7 +178,8 @@ def test_the_entry_point_refuses_with_413_in_a_server_and_never_elsewhere(monkey
 
     model = EnsembleModel()
     model.patience_s = None
-    model.ensemble = SimpleNamespace(predict=lambda images, **_: len(images))  # type: ignore[assignment]
+    plain = SimpleNamespace(regions=None)
+    model.ensemble = SimpleNamespace(predict=lambda images, **_: len(images), spec=plain)  # type: ignore[assignment]
     many = pd.DataFrame({"image": ["a"] * 257})
     assert model.predict(None, many) == 257  # type: ignore[comparison-overlap]
     monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")

@@ -12,7 +12,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from labelstack.ensemble.region_form import RegionForm, segmenter_folder
-from labelstack.images.region_crops import CropStyle, crops
 from labelstack.masks.instance_table import masks_of
 from labelstack.masks.run_geometry import boxes
 from labelstack.masks.run_lengths import RunLengths, paint, smallest_last
@@ -108,6 +107,8 @@ def pixels_apart(one: PhotoMasks, other: PhotoMasks, size: tuple[int, int]) -> f
 
 def crops_with_attributes(form: RegionForm, jpeg: bytes, found: PhotoMasks) -> tuple[Bools, list[bytes]]:
     """Which regions of a stored photo the ensemble is shown, bool [n], and those, cut out as JPEG."""
+    from labelstack.images.region_crops import CropStyle, crops
+
     asked = np.isin(found.category, form.rows)
     how = CropStyle(form.margin, form.background == "grey", form.jpeg_quality)
     return asked, [crop.jpeg for crop in crops(jpeg, found.masks.take(asked), how)]
