@@ -12,19 +12,15 @@ no network learnt from; stackers and the blend are cross-fitted. `withheld`: tes
 
 from __future__ import annotations
 
-import argparse
-import sys
-from contextlib import chdir
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from tour_folder import HERE, run_tour
 
 from labelstack.params import load_params
 from labelstack.predictions import Predictions, answered, read_predictions
-from labelstack.rehearsal.copy import copy_project, reproduce
 from labelstack.scoring.attribute_precision import (
     BASIC_PRECISION,
     MAP,
@@ -39,7 +35,6 @@ from labelstack.stages.members import Member, everyone
 from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.score_all import answered_rows
 
-HERE = Path(__file__).resolve().parent
 SMALL: dict[str, Any] = {"sample": {"n_train": 480, "n_test": 160, "image_size": 64, "label_noise": 0.03}}
 PAIRS = [
     ("soft against hard", "lapel", "lapel_hard"),
@@ -50,26 +45,6 @@ PAIRS = [
     ("separate against joint", "sleeve", "joint"),
     ("separate against joint", "skirt", "joint"),
 ]
-
-
-def main() -> None:
-    """Run, and print."""
-    parser = argparse.ArgumentParser(description="The tour of attributes.")
-    parser.add_argument("folder", type=Path, help="new or empty; with --print one in which it has run")
-    parser.add_argument("--small", action="store_true", help="few images, an epoch each")
-    parser.add_argument("--print", action="store_true", dest="only_print", help="tables alone")
-    typed = parser.parse_args()
-    if not typed.only_print:
-        typed.folder.mkdir(parents=True, exist_ok=True)
-        if any(typed.folder.iterdir()):
-            sys.exit(f"{typed.folder}: is not empty; name a new folder")
-        copy_project(HERE.parent, typed.folder.resolve(), params_of(small=typed.small))
-        outcome = reproduce(typed.folder.resolve(), lambda stage: print(f"stage {stage}", flush=True))
-        if outcome.message:
-            sys.exit(f"failed at {outcome.stages[-1] if outcome.stages else 'the start'}\n{outcome.message}")
-        print(f"{len(outcome.stages)} stages in {outcome.seconds:.0f} s\n")
-    with chdir(typed.folder):
-        print_tables()
 
 
 def params_of(*, small: bool) -> dict[str, Any]:
@@ -152,4 +127,4 @@ def interval(scored: AttributePrecision, score: Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_tour("attributes", params_of, print_tables)

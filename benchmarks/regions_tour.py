@@ -12,41 +12,16 @@ rules chosen on other folds, and `withheld`, the file itself on test photos whos
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tour_folder import HERE, run_tour
 
-from labelstack.rehearsal.copy import copy_project, reproduce
-
-HERE = Path(__file__).resolve().parent
 SMALL: dict[str, Any] = {"sample": {"n_train": 150, "n_test": 40, "image_size": 64, "label_noise": 0.03}}
 WHOLE = ("models", "second_round", "stackers", "thresholds", "segmenters", "regions", "region_rows")
 SCORES = ("categories_alone", "with_attributes", "as_decided", "without_attributes", "gain")
-
-
-def main() -> None:
-    """Run, and print."""
-    parser = argparse.ArgumentParser(description="The tour of regions.")
-    parser.add_argument("folder", type=Path, help="new or empty; with --print one in which it has run")
-    parser.add_argument("--small", action="store_true", help="few images, few epochs")
-    parser.add_argument("--print", action="store_true", dest="only_print", help="figures alone")
-    typed = parser.parse_args()
-    if not typed.only_print:
-        typed.folder.mkdir(parents=True, exist_ok=True)
-        if any(typed.folder.iterdir()):
-            sys.exit(f"{typed.folder}: is not empty; name a new folder")
-        copy_project(HERE.parent, typed.folder.resolve(), params_of(small=typed.small))
-        outcome = reproduce(typed.folder.resolve(), lambda stage: print(f"stage {stage}", flush=True))
-        if outcome.message:
-            sys.exit(f"failed at {outcome.stages[-1] if outcome.stages else 'the start'}\n{outcome.message}")
-        print(f"{len(outcome.stages)} stages in {outcome.seconds:.0f} s\n")
-    with chdir(typed.folder):
-        print_figures()
 
 
 def params_of(*, small: bool) -> dict[str, Any]:
@@ -91,4 +66,4 @@ def print_figures() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tour("regions", params_of, print_figures)
