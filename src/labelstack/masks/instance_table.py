@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.int32(), nullable=False) for name in SIDES),
     ]
 )
-_ROW_GROUP = 20_000
+_ROW_GROUP = 2_000  # what a reader holds at most, compressed
 _AT_ONCE = 1_000  # rows that are read
 
 
