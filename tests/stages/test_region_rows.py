@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import yaml
 from found_regions import write_found
 from labelstack.formats.manifest import label_matrix, read_manifest
 from labelstack.images.shards.shard_files import images_by_id, ok_ids, status_frame
-from labelstack.masks.instance_table import read_instances
+from labelstack.masks.class_map_table import class_map_groups, map_categories
+from labelstack.masks.instance_table import masks_of, read_instances, write_instances
 from labelstack.masks.region_table import read_regions
+from labelstack.masks.run_geometry import resized
+from labelstack.masks.run_lengths import decode
 from labelstack.params import Params
 from labelstack.params.sample import SampleSection
 from labelstack.predictions import write_predictions
@@ -209,6 +213,46 @@ def test_wrong_attributes_stay_out(project: Path) -> None:
     again = Path("submission/masks.csv").read_bytes()
     submit_masks.run("garments")
     assert Path("submission/masks.csv").read_bytes() == again
+
+
+def test_class_maps_of_test_photos_are_scored_where_the_answers_are_known(project: Path) -> None:
+    """By a plain loop over pixels; without answers there is no score."""
+    blended(1.0)
+    submit_masks.run("garments")
+    told = json.loads(Path("metrics/masks.json").read_text())["test_segmentation"]
+    categories = map_categories(paths.CLASS_MAPS).tolist()
+    right, of_truth, hit = 0, 0, Counter[int]()
+    union = Counter[int]()
+    photos = [one for group in class_map_groups(paths.CLASS_MAPS) for one in group]
+    for photo, given in photos:
+        true = read_instances("data/photos/manifest/test_instances.parquet", [photo])
+        pixels = decode(resized(masks_of(true), 64, 64))
+        for y, x in np.ndindex(64, 64):
+            under = [c for c, mask in zip(true["category"].to_pylist(), pixels, strict=True) if mask[y, x]]
+            known = [c for c in under if c in categories]
+            truth = categories.index(known[-1]) if known else len(categories)  # on_top: last
+            right += truth == given[y, x] != len(categories)
+            of_truth += truth != len(categories)
+            hit[truth] += int(truth == given[y, x])
+            union.update({truth, int(given[y, x])})
+    assert told["photos"] == len(photos) == 20
+    assert told["pixel_accuracy"] == pytest.approx(right / of_truth, abs=1e-6)
+    iou = list(told["class_iou"].values())
+    for class_, value in enumerate(iou):
+        assert value == (pytest.approx(hit[class_] / union[class_], abs=1e-6) if union[class_] else None)
+    low, high = told["intervals"]["mean_iou"]
+    assert low <= told["mean_iou"] <= high
+    assert 0.3 < told["mean_iou"] < 1  # masks are moved by a pixel
+
+    true_file = Path("data/photos/manifest/test_instances.parquet")
+    before = true_file.read_bytes()
+    try:
+        write_instances(true_file, None)
+        submit_masks.run("garments")
+    finally:
+        true_file.write_bytes(before)
+    without = json.loads(Path("metrics/masks.json").read_text())
+    assert without["test"] is without["test_segmentation"] is None
 
 
 def test_crops_are_the_boxes_with_their_margin(project: Path) -> None:
