@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from found_regions import write_found
+from labelstack.commands import audit
 from labelstack.formats.manifest import label_matrix, read_manifest
 from labelstack.images.shards.shard_files import images_by_id, ok_ids, status_frame
 from labelstack.masks.class_map_table import class_map_groups, map_categories
@@ -255,6 +256,13 @@ def test_class_maps_of_test_photos_are_scored_where_the_answers_are_known(projec
     assert without["test"] is without["test_segmentation"] is None
 
 
+def test_an_audit_of_regions_is_refused_before_anything_is_read(project: Path, tmp_path: Path) -> None:
+    """What it would list are ids of regions, which nothing could correct."""
+    with pytest.raises(UserError, match=r"^audit: with region_rows the rows are regions, .* Mend that file itself"):
+        audit.run(to=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_crops_are_the_boxes_with_their_margin(project: Path) -> None:
     train = read_manifest("data/photos/manifest/train.parquet")["image_id"].to_numpy()
     table = read_instances("data/photos/manifest/instances.parquet", train).to_pandas()
@@ -301,6 +309,7 @@ def test_no_region_to_learn_from_is_said(project: Path, tmp_path: Path) -> None:
         ({"folds": {"group_by": {"blocks": 4}}}, "folds.group_by: blocks are runs of rows"),
         ({"segmenters": None, "regions": None}, "comes of regions, and there are none"),
         ({"dataset": {"audit": 0.1}}, "dataset.audit: with region_rows the validation photos are the audit"),
+        ({"dataset": {"corrections": "a.csv"}}, "dataset.corrections: changes labels of whole photos"),
         ({"region_rows": {"b": {}}}, "one section says how regions become rows, and there are b, garments"),
         ({"region_rows": {"garments": {"match": 0.4}}}, "region_rows.garments.match"),
     ],
