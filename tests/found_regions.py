@@ -11,15 +11,16 @@ import pyarrow.parquet as pq
 
 from labelstack.formats.instance_batches import run_batch
 from labelstack.formats.manifest import read_manifest
-from labelstack.masks.instance_table import masks_of, read_instances
+from labelstack.masks.class_map_table import ClassMapWriter
+from labelstack.masks.instance_table import categories_of, masks_of, read_instances
 from labelstack.masks.run_geometry import resized
-from labelstack.masks.run_lengths import decode, encode
+from labelstack.masks.run_lengths import decode, encode, paint
 
 MISSED, FALSE = 7, 5  # every so many instances
 
 
 def write_found(root: Path, side: int = 64, k: int = 3) -> None:
-    """Write data/regions and data/photo_folds.parquet for the photos of a workspace."""
+    """Write data/regions, data/class_maps and data/photo_folds.parquet for the photos of a workspace."""
     photos = root / "data/photos/manifest"
     for split in ("train", "validation", "test"):
         ids = read_manifest(photos / f"{split}.parquet")["image_id"].to_numpy(np.int64)
@@ -28,10 +29,27 @@ def write_found(root: Path, side: int = 64, k: int = 3) -> None:
         path = root / f"data/regions/{split}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.concat_tables(parts), path, row_group_size=50)
+        if split == "test":
+            write_maps(root, ids, pa.concat_tables(parts), side)
     train = read_manifest(photos / "train.parquet")["image_id"].to_numpy(np.int64)
     pd.DataFrame({"image_id": train, "fold": np.arange(len(train)) % k, "source": ""}).to_parquet(
         root / "data/photo_folds.parquet"
     )
+
+
+def write_maps(root: Path, ids: np.ndarray, found: pa.Table, side: int) -> None:
+    """Write data/class_maps: the regions of test photos, painted one over another."""
+    photos = root / "data/photos/manifest"
+    train = read_manifest(photos / "train.parquet")["image_id"].to_numpy(np.int64)
+    categories = categories_of(photos / "instances.parquet", train)
+    path = root / "data/class_maps/test.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ClassMapWriter(path, categories) as writer:
+        for one in ids.tolist():
+            own = found.filter(pa.array(found["image_id"].to_numpy() == one))
+            own = own.filter(pa.array(np.isin(own["category"].to_numpy(), categories)))
+            class_ = np.searchsorted(categories, own["category"].to_numpy())
+            writer.add(one, paint(masks_of(own), class_, len(categories), (side, side)))
 
 
 def found_of(true: pa.Table, side: int) -> pa.Table:

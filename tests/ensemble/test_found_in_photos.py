@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from ensemble.region_parts import CATEGORIES, FOLDS, LABELS, QUALITY, ROWS, STORE, form, parts, photo
+from labelstack.commands import kernel
 from labelstack.commands.predicted_regions import picture_name, predict_regions, told
 from labelstack.commands.rebuild_folder import _submit_masks
 from labelstack.ensemble import record
@@ -300,6 +301,14 @@ def test_the_record_is_read_as_written(recorded: Path) -> None:
     assert kept.probe.batch.tolist() == [0, 0, 0, 0, 1, 1]
     assert kept.submission == {"filename": "masks.csv", "sha256": "0" * 64, "side": 64}
     assert "record/regions.parquet" in json.loads((recorded / "checksums.json").read_text())
+
+
+def test_a_kernel_of_it_is_refused_with_what_to_do_instead(recorded: Path, tmp_path: Path) -> None:
+    before = sorted(file.name for file in tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"finds regions in photos, and a kernel labels whole images") as error:
+        kernel.run(str(recorded), tmp_path / "kernel.py")
+    assert "`labelstack predict FOLDER --json` gives regions of photos" in str(error.value)
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
 
 
 def test_segmenters_find_the_recorded_regions_again_or_are_told(recorded: Path) -> None:

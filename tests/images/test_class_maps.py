@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from images import golden
-from labelstack.images.class_maps import ClassMaps, StoredMaps, StoredPhotos
+from labelstack.images.class_maps import StoredMaps, StoredPhotos
 from labelstack.images.pixels.decode import decode, read_pixels
 from labelstack.images.shards.shard_files import KEY_LENGTH, Shard, images_by_id, write_shard
 from labelstack.masks.instance_table import SCHEMA, write_instances
+from labelstack.masks.painted_maps import ClassMaps
 from labelstack.masks.run_lengths import encode
 from labelstack.params.augment import AugmentSection
 from labelstack.segmentation.photo_batches import PhotoBatches

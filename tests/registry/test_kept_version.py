@@ -116,6 +116,16 @@ def test_predict_labels_images_with_it(store: Store) -> None:
     assert labels([json.loads(line) for line in done.stdout.splitlines()]) == list(LABELS.values())
 
 
+def test_predict_draws_nothing_with_a_version_that_finds_no_regions(store: Store) -> None:
+    done = store.run("labelstack", "predict", str(IMAGES[0]), "--model", "1", "--draw", "drawn")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "--draw: labelstack v1 labels whole images, so there are no regions to draw" in done.stderr
+    assert "give a version that was registered with segmenters" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (store.root / "drawn").exists()
+
+
 @pytest.fixture
 def served(store: Store) -> Iterator[Served]:
     port, log = free_port(), store.root / "log"

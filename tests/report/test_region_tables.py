@@ -49,6 +49,18 @@ def test_scores_of_splits_whose_truth_is_known_have_their_intervals() -> None:
     assert len(score_rows(SEGMENTATION, None)) == 2
 
 
+def test_withheld_test_photos_stand_beside_train_where_their_truth_is_known() -> None:
+    test = {"pixel_accuracy": 0.7, "mean_iou": 0.4, "intervals": {}, "class_iou": {"top": 0.25, "background": None}}
+    known = SEGMENTATION | {"test": test}
+    assert [(row.of, row.score) for row in score_rows(known, None)][2:] == [
+        ("test, withheld answers", 0.7),
+        ("test, withheld answers", 0.4),
+    ]
+    splits, rows = iou_rows(known)
+    assert splits == ["train, out of fold", "test, withheld answers"]
+    assert rows == [("background", [0.9, None]), ("skirt", [0.75, None]), ("top", [0.5, 0.25]), ("hat", [None, None])]
+
+
 def test_classes_stand_by_their_iou_and_those_without_one_last() -> None:
     splits, rows = iou_rows(SEGMENTATION)
     assert splits == ["train, out of fold"]

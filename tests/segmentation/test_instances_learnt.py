@@ -11,9 +11,10 @@ from labelstack.formats.imaterialist2019 import Imaterialist2019Format
 from labelstack.formats.instance_batches import instance_table
 from labelstack.formats.mask_submission import FoundInstances, read_masks, write_masks
 from labelstack.formats.text_id import text_ids
-from labelstack.images.class_maps import ClassMaps, StoredMaps, StoredPhotos
+from labelstack.images.class_maps import StoredMaps, StoredPhotos
 from labelstack.images.shards.fill import download_split
 from labelstack.masks.instance_table import masks_of, write_instances
+from labelstack.masks.painted_maps import ClassMaps
 from labelstack.masks.run_geometry import resized
 from labelstack.masks.run_lengths import encode_map
 from labelstack.params.images import ImagesSection

@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "registry": {"register"},
     "report": {"report"},
     "sample": {"sample"},
-    "segmentation": PIXELS | {"report"},
+    "segmentation": PIXELS | {"submit_masks", "report"},
     "scoring": SECOND_LEVEL | NETWORKS | PIXELS | REGIONS | {"evaluate", "submit", "register", "report"},
     # a model registered alone answers by its own rule
     "stacking": SECOND_LEVEL
@@ -71,7 +71,7 @@ PHOTOS = ("segmenters", "regions")
 PARAMS: dict[str, set[str]] = {
     "seed": NETWORKS | PIXELS | {"sample", "ingest", "split", "submit_masks", "register", "report"},
     "dataset": {"ingest"},
-    "dataset.instances.on_top": PIXELS | {"ingest"},
+    "dataset.instances.on_top": PIXELS | {"ingest", "submit_masks"},
     "dataset.audit": {"split"},
     "dataset.root": {"sample", "ingest", "download", "views", "register", "report"},
     "sample": {"sample"},
@@ -392,7 +392,7 @@ def test_every_param_reruns_what_the_table_says() -> None:
         ("segmenters.plain.backbone", "resnet34", PIXELS),  # whose layers a saved network holds
         ("regions.garments.smallest", 0.01, {"regions", "register"}),
         ("regions.garments.segmenters", ["plain"], {"regions", "register"}),
-        ("dataset.instances.on_top", "smallest", PIXELS | {"ingest"}),
+        ("dataset.instances.on_top", "smallest", PIXELS | {"ingest", "submit_masks"}),
     ],
 )
 def test_keys_of_segmenters_and_regions_rerun_their_stages(key: str, value: Any, expected: set[str]) -> None:

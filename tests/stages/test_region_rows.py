@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ import pytest
 import yaml
 
 from found_regions import write_found
+from labelstack.commands import audit
 from labelstack.formats.manifest import label_matrix, read_manifest
 from labelstack.images.shards.shard_files import images_by_id, ok_ids, status_frame
-from labelstack.masks.instance_table import read_instances
+from labelstack.masks.class_map_table import class_map_groups, map_categories
+from labelstack.masks.instance_table import masks_of, read_instances, write_instances
 from labelstack.masks.region_table import read_regions
+from labelstack.masks.run_geometry import resized
+from labelstack.masks.run_lengths import decode
 from labelstack.params import Params
 from labelstack.params.sample import SampleSection
 from labelstack.predictions import write_predictions
@@ -211,6 +216,53 @@ def test_wrong_attributes_stay_out(project: Path) -> None:
     assert Path("submission/masks.csv").read_bytes() == again
 
 
+def test_class_maps_of_test_photos_are_scored_where_the_answers_are_known(project: Path) -> None:
+    """By a plain loop over pixels; without answers there is no score."""
+    blended(1.0)
+    submit_masks.run("garments")
+    told = json.loads(Path("metrics/masks.json").read_text())["test_segmentation"]
+    categories = map_categories(paths.CLASS_MAPS).tolist()
+    right, of_truth, hit = 0, 0, Counter[int]()
+    union = Counter[int]()
+    photos = [one for group in class_map_groups(paths.CLASS_MAPS) for one in group]
+    for photo, given in photos:
+        true = read_instances("data/photos/manifest/test_instances.parquet", [photo])
+        pixels = decode(resized(masks_of(true), 64, 64))
+        for y, x in np.ndindex(64, 64):
+            under = [c for c, mask in zip(true["category"].to_pylist(), pixels, strict=True) if mask[y, x]]
+            known = [c for c in under if c in categories]
+            truth = categories.index(known[-1]) if known else len(categories)  # on_top: last
+            right += truth == given[y, x] != len(categories)
+            of_truth += truth != len(categories)
+            hit[truth] += int(truth == given[y, x])
+            union.update({truth, int(given[y, x])})
+    assert told["photos"] == len(photos) == 20
+    assert told["pixel_accuracy"] == pytest.approx(right / of_truth, abs=1e-6)
+    iou = list(told["class_iou"].values())
+    for class_, value in enumerate(iou):
+        assert value == (pytest.approx(hit[class_] / union[class_], abs=1e-6) if union[class_] else None)
+    low, high = told["intervals"]["mean_iou"]
+    assert low <= told["mean_iou"] <= high
+    assert 0.3 < told["mean_iou"] < 1  # masks are moved by a pixel
+
+    true_file = Path("data/photos/manifest/test_instances.parquet")
+    before = true_file.read_bytes()
+    try:
+        write_instances(true_file, None)
+        submit_masks.run("garments")
+    finally:
+        true_file.write_bytes(before)
+    without = json.loads(Path("metrics/masks.json").read_text())
+    assert without["test"] is without["test_segmentation"] is None
+
+
+def test_an_audit_of_regions_is_refused_before_anything_is_read(project: Path, tmp_path: Path) -> None:
+    """What it would list are ids of regions, which nothing could correct."""
+    with pytest.raises(UserError, match=r"^audit: with region_rows the rows are regions, .* Mend that file itself"):
+        audit.run(to=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_crops_are_the_boxes_with_their_margin(project: Path) -> None:
     train = read_manifest("data/photos/manifest/train.parquet")["image_id"].to_numpy()
     table = read_instances("data/photos/manifest/instances.parquet", train).to_pandas()
@@ -257,6 +309,7 @@ def test_no_region_to_learn_from_is_said(project: Path, tmp_path: Path) -> None:
         ({"folds": {"group_by": {"blocks": 4}}}, "folds.group_by: blocks are runs of rows"),
         ({"segmenters": None, "regions": None}, "comes of regions, and there are none"),
         ({"dataset": {"audit": 0.1}}, "dataset.audit: with region_rows the validation photos are the audit"),
+        ({"dataset": {"corrections": "a.csv"}}, "dataset.corrections: changes labels of whole photos"),
         ({"region_rows": {"b": {}}}, "one section says how regions become rows, and there are b, garments"),
         ({"region_rows": {"garments": {"match": 0.4}}}, "region_rows.garments.match"),
     ],

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from labelstack.masks.class_map_table import class_map_groups, map_categories
 from labelstack.masks.instance_table import masks_of
 from labelstack.masks.region_writer import SCHEMA
 from labelstack.masks.run_lengths import decode
@@ -48,6 +49,7 @@ CHANGE: dict[str, Any] = {
     "regions": {"garments": {"size": [96, 64], "smallest": 0.002}},
 }
 TABLES = [f"data/regions/{split}.parquet" for split in ("train", "validation", "test")]
+MAPS = "data/class_maps/test.parquet"
 
 
 def stated(**change: Any) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def test_segmenters_of_several_sizes_have_one_mean() -> None:
 
 def kept(root: Path) -> dict[str, Any]:
     """What must not depend on kills."""
-    found: dict[str, Any] = {name: (root / name).read_bytes() for name in [*TABLES, "metrics/segmentation.json"]}
+    found: dict[str, Any] = {name: (root / name).read_bytes() for name in [*TABLES, MAPS, "metrics/segmentation.json"]}
     for folder in sorted((root / "models/segmenters").glob("*/*")):
         name = folder.relative_to(root).as_posix()
         found[name] = read_run_json(folder / "run.json")["weights_digest"]
@@ -172,7 +174,12 @@ def test_regions_are_found_and_kills_change_nothing(tmp_path: Path) -> None:
     assert scores["train"]["regions"] == len(train)
     low, high = scores["train"]["intervals"]["pixel_accuracy_all"]
     assert low <= scores["train"]["pixel_accuracy_all"] <= high
-    assert "pixel_accuracy" not in scores["test"]
+    assert "pixel_accuracy" not in scores["test"]  # the answers are of who scores what is handed in
+    maps = dict(one for group in class_map_groups(root / MAPS) for one in group)
+    assert len(maps) == 12
+    background = len(map_categories(root / MAPS))
+    for region in tables[TABLES[2]].to_pylist()[:20]:
+        assert (maps[region["image_id"]] != background).sum() >= 0.002 * 96 * 64
     pictures = [file.name for file in (root / "mlartifacts").rglob("epoch-*.png")]
     assert sorted(pictures) == ["epoch-0001.png"] * 2 + ["epoch-0002.png"] * 2
 

@@ -73,6 +73,8 @@ def test_a_run_that_is_killed_on_its_way_hands_in_the_same(tmp_path: Path) -> No
         assert (root / "submission" / file).read_bytes() == (whole.root / "submission" / file).read_bytes()
     told = json.loads((root / "metrics/masks.json").read_text())
     assert told == json.loads((whole.root / "metrics/masks.json").read_text())
+    assert told["test_segmentation"]["photos"] == 30
+    assert 0 < told["test_segmentation"]["mean_iou"] < 1
     scores = told["out_of_fold"]
     assert scores["categories_alone"]["score"] >= scores["with_attributes"]["score"] > 0
     photos = read_manifest(root / "data/photos/manifest/test.parquet")["name"].tolist()
@@ -81,6 +83,7 @@ def test_a_run_that_is_killed_on_its_way_hands_in_the_same(tmp_path: Path) -> No
     the_version_finds_and_draws_what_the_stages_found(whole)
     page = (whole.root / "report/index.html").read_text()
     assert "IoU of each class" in page
+    assert page.count("test, withheld answers") > 3
     assert page.count('alt="Predicted regions of') > 12
 
 

@@ -51,8 +51,8 @@ def run(model: str | None, out: Path, weights: Path | None = None, *, smaller: b
     Raises
     ------
     UserError
-        When there is no such version, a file of it is not the registered one, it has no record, or it needs code of
-        plug-ins.
+        When there is no such version, a file of it is not the registered one, it has no record, it finds regions in
+        photos, or it needs code of plug-ins.
     """
     if out.suffix != ".py":
         raise UserError(f"--out {out}: expected a file that ends in .py")
@@ -137,10 +137,14 @@ def _checked(ensemble: Path, title: str) -> tuple[Spec, Params]:
             f"{title} was registered without a record, so neither rows nor priors of a submission are known"
         )
     spec = read_spec(ensemble)
+    if spec.regions is not None:
+        raise UserError(
+            f"{title} finds regions in photos, and a kernel labels whole images: it carries neither segmenters nor the "
+            "submission of masks (docs/kernel.md says what is lacking). Where labelstack can be installed, `labelstack "
+            "predict FOLDER --json` gives regions of photos, and `labelstack rebuild --submit` writes masks.csv again"
+        )
     params = load_params(ensemble / "files" / "params.yaml")
     problems = []
-    if spec.regions is not None:
-        problems.append("its segmenters find regions in photos, and a kernel labels images that are there")
     if params.dataset.format not in FORMATS.own:
         problems.append(f"dataset.format: {params.dataset.format} is a plug-in's, which writes submissions of its own")
     for name in spec.needed_models:

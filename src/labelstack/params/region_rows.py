@@ -65,6 +65,11 @@ def region_row_problems(
         yield f"{place}: a region is predicted by networks of another fold: set base_models to the folds' numbers"
     if dataset.audit:
         yield "dataset.audit: with region_rows the validation photos are the audit: set it to 0"
+    if dataset.corrections is not None:
+        yield (
+            "dataset.corrections: changes labels of whole photos, and with region_rows attributes are learned from the "
+            "instances of the file of masks: mend that file, and set corrections to null"
+        )
     if isinstance(folds.group_by, BlocksSection):
         yield "folds.group_by: blocks are runs of rows, and regions of a photo go together: name a column or a file"
     if folds.method != "iterative" or folds.rare:

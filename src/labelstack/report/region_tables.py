@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-SPLITS = {"train": "train, out of fold", "validation": "validation"}
+_WITHHELD = "test, withheld answers"
+SPLITS = {"train": "train, out of fold", "validation": "validation", "test": _WITHHELD}
 MASKS = {
     "with_attributes": "masks as handed in, with attributes",
     "without_attributes": "the same without attributes",
     "categories_alone": "categories alone, attributes not looked at",
     "gain": "what attributes gain",
 }
-OF = {"out_of_fold": "train, out of fold", "test": "test, withheld answers"}
+OF = {"out_of_fold": "train, out of fold", "test": _WITHHELD}
 
 
 @dataclass(frozen=True)

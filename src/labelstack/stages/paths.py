@@ -14,6 +14,7 @@ SUBMISSION_FORM = Path("data/manifest/submission.json")
 BESIDE = Path("data/manifest/beside.parquet")  # what the data set says of rows for their folds
 INSTANCES = Path("data/manifest/instances.parquet")  # with masks; no rows where a format has none
 TRUE_INSTANCES = Path("data/manifest/test_instances.parquet")  # of test photos, as dataset.answers has them
+CLASS_MAPS = Path("data/class_maps/test.parquet")  # of test photos, as all segmenters see them
 PHOTO_FOLDS = Path("data/photo_folds.parquet")  # of train photos, where segmenters learn from them
 FOLDS = Path("data/folds")
 STACKING = FOLDS / "stacking.parquet"

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelstack.images.class_maps import ClassMaps, StoredMaps, StoredPhotos
+from labelstack.images.class_maps import StoredMaps, StoredPhotos
 from labelstack.images.shards.shard_files import ok_ids
 from labelstack.masks.instance_table import categories_of
+from labelstack.masks.painted_maps import ClassMaps
 from labelstack.params import Params
 from labelstack.stages.photos import Ids, photo_places
 from labelstack.support.errors import UserError

@@ -38,6 +38,11 @@ class PhotoPlaces:
         """The table of true instances."""
         return self(paths.INSTANCES)
 
+    @property
+    def true_instances(self) -> Path:
+        """The table of test photos' instances, as the answers have them."""
+        return self(paths.TRUE_INSTANCES)
+
 
 @dataclass(frozen=True)
 class PhotoFolds:

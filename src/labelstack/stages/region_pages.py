@@ -40,6 +40,7 @@ def region_report(params: Params) -> RegionReport | None:
     places = photo_places(params)
     segmentation = storage.read_json(paths.SEGMENTATION)
     masks = storage.read_json(paths.MASK_SCORES)
+    segmentation["test"] |= masks.get("test_segmentation") or {}
     splits, rows = iou_rows(segmentation)
     train = ok_ids(places.shards("train"))
     photos = spread(train, RANKED)

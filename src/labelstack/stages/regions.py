@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from typing import Any
 
@@ -13,11 +12,12 @@ from labelstack.stages.code import chosen, kept_code_digest
 from labelstack.stages.common import done, known, lineage, work_folder
 from labelstack.stages.photos import photo_places
 from labelstack.stages.work.find_regions import FoundRegions, compute
+from labelstack.stages.work.pixel_scores import told_scores
 from labelstack.support import storage
 
 
 def run(name: str) -> None:
-    """Write data/regions and metrics/segmentation.json; a killed attempt is taken up where it stopped."""
+    """Write data/regions, data/class_maps, metrics/segmentation.json; a killed attempt is taken up where it stopped."""
     params = load_params()
     section, places = known(name, params.regions, "section of regions"), photo_places(params)
     models = [paths.segmenter(one, fold) for one in params.region_segmenters for fold in params.networks]
@@ -35,20 +35,7 @@ def run(name: str) -> None:
 
 def _scores(found: FoundRegions, names: list[str], seed: int) -> dict[str, Any]:
     """What metrics/segmentation.json says of a split."""
-    from labelstack.segmentation.confusion import bootstrap_scores, class_iou, pixel_scores
-
     content: dict[str, Any] = {"photos": found.photos, "regions": found.regions}
-    if found.counts is None or not len(found.counts):
-        return content
-    background, total = len(names), found.counts.sum(axis=0, dtype="int64")
-    intervals = bootstrap_scores(found.counts, background, seed=seed)
-    content |= {key: _number(value) for key, value in pixel_scores(total, background).items()}
-    content["intervals"] = {key: [_number(end) for end in ends] for key, ends in intervals.items()}
-    content["class_iou"] = {
-        name: _number(value) for name, value in zip([*names, "background"], class_iou(total).tolist(), strict=True)
-    }
-    return content
-
-
-def _number(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None
+    return (
+        content if found.counts is None or not len(found.counts) else content | told_scores(found.counts, names, seed)
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -10,6 +13,7 @@ from labelstack.formats.instance_labels import InstanceLabels
 from labelstack.formats.manifest import read_manifest
 from labelstack.formats.mask_submission import SIDE
 from labelstack.formats.submission import read_form
+from labelstack.masks.class_map_table import map_categories
 from labelstack.masks.instance_table import categories_of
 from labelstack.params import Params, load_params
 from labelstack.params.region_rows import RegionRowsSection
@@ -27,12 +31,14 @@ from labelstack.scoring.attribute_rule import (
 )
 from labelstack.scoring.bootstrap import interval_of_mean
 from labelstack.stages import paths
+from labelstack.stages.category_names import category_names
 from labelstack.stages.common import done, known
 from labelstack.stages.label_sets import load_decision
 from labelstack.stages.members import THE_BLEND
 from labelstack.stages.photos import PhotoPlaces, photo_places
 from labelstack.stages.rows import label_table
 from labelstack.stages.work.masks_of_photos import Attributes, Writing, found_in, write_checked
+from labelstack.stages.work.pixel_scores import counts_of_maps, told_scores
 from labelstack.support import storage
 from labelstack.support.errors import UserError
 
@@ -54,11 +60,12 @@ def run(name: str) -> None:
         raise UserError(f"{place(paths.SUBMISSION_FORM)}: holds no names of photos: run `dvc repro` again")
     names, path = list(form.texts.image), paths.masks_file(params.submission.directory)
     writing = Writing(names, form.image_id, paths.regions("test"), of_test, rule, side, _kinds(place, train))
-    handed_in = write_checked(path, writing, place(paths.TRUE_INSTANCES))
+    handed_in = write_checked(path, writing, place.true_instances)
     scored = _scores(_cross_fitted(params, section, train, found), params.seed)
     content = {
         "out_of_fold": scored,
         "test": _scores(handed_in.scores, params.seed) if handed_in.scores else None,
+        "test_segmentation": _segmentation(params, place.true_instances),
         "rule": {str(one): {"set": SETS[how.set], "least": round(how.least, 6)} for one, how in sorted(rule.items())},
         "photos": {"train": len(train), "test": len(names)},
         "instances": handed_in.instances,
@@ -70,6 +77,15 @@ def run(name: str) -> None:
     storage.write_json(paths.attribute_rule(params.submission.directory), as_written(rule))
     told = scored["with_attributes"]["score"]
     done("submit_masks", f"{handed_in.instances} masks in {len(names)} photos; out of fold {told:.4f}", path)
+
+
+def _segmentation(params: Params, truth: Path) -> dict[str, Any] | None:
+    """How right the class maps of test photos are, as metrics/segmentation.json says it of train; None: no answers."""
+    counts = counts_of_maps(paths.CLASS_MAPS, truth, params.dataset.instances.on_top)
+    if counts is None or not len(counts):
+        return None
+    names = category_names(params, map_categories(paths.CLASS_MAPS))
+    return {"photos": len(counts)} | told_scores(counts, names, params.seed)
 
 
 def _kinds(place: PhotoPlaces, photos: NDArray[np.int64]) -> InstanceLabels:

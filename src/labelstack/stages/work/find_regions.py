@@ -1,11 +1,14 @@
 """Regions of all photos: of train by segmenters that did not learn from them, of the other splits by the mean of all.
 
-A few photos are in memory at a time, whatever their number. Parts of a split that are finished outlive a kill.
+Photos whose truth is known are counted here. Of test photos the class maps are kept: who scores what is handed in looks
+at the answers, nobody before. A few photos are in memory at a time, whatever their number. Finished parts of a split
+outlive a kill.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from labelstack.images.pixels.decode import read_pixels
 from labelstack.images.shards.shard_files import ok_ids, read_jpegs, shard_paths
 from labelstack.images.shards.verify import check_shards
+from labelstack.masks.class_map_table import ClassMapWriter, join_class_maps
 from labelstack.masks.region_writer import region_batches, region_rows, write_regions
 from labelstack.params import Params
 from labelstack.params.regions import RegionsSection
@@ -71,7 +75,7 @@ class _Networks:
 
 
 def compute(params: Params, section: RegionsSection, work: Path) -> tuple[dict[str, FoundRegions], Ids]:
-    """Write data/regions; what was found by split, and the category of each class, int64 [classes − 1].
+    """Write data/regions and data/class_maps; what was found by split, and each class's category, int64 [classes − 1].
 
     Parameters
     ----------
@@ -95,7 +99,7 @@ def compute(params: Params, section: RegionsSection, work: Path) -> tuple[dict[s
         for number, shards in enumerate(bar(parts, desc=f"regions of {split}", unit="part")):
             if _finished(work, split, number) is None:
                 _find(params, section, split, shards, networks, fold_of if split == "train" else {}, work, number)
-        found[split] = _joined(work, split, len(parts))
+        found[split] = _joined(work, split, len(parts), networks.categories)
     return found, networks.categories
 
 
@@ -141,13 +145,13 @@ def _find(
     work: Path,
     number: int,
 ) -> None:
-    """Write one part: regions, and counts where the truth is known."""
+    """Write one part: regions, with counts where the truth is known, else with class maps."""
     from labelstack.segmentation.confusion import class_counts, confusion_matrix
     from labelstack.segmentation.regions import find_regions
 
     classes, counts = len(networks.categories) + 1, list[Counts]()
 
-    def rows() -> Iterator[pa.RecordBatch]:
+    def rows(maps: ClassMapWriter | None) -> Iterator[pa.RecordBatch]:
         for shard in shards:
             truth = true_maps(params, ok_ids(shard), networks.categories) if split in TRUE else None
             for image_id, probability in _probabilities(shard, section, networks, fold_of):
@@ -155,13 +159,16 @@ def _find(
                 if truth is not None:
                     matrix = confusion_matrix(truth.at(image_id, *section.size), regions.class_map, classes)
                     counts.append(class_counts(matrix).astype(np.int32))
+                if maps is not None:
+                    maps.add(image_id, regions.class_map)
                 category = networks.categories[regions.class_].astype(np.int32)
                 yield region_rows(image_id, category, regions.score, regions.masks)
 
-    parquet, npz = _files(work, split, number)
-    npz.unlink(missing_ok=True)
-    parquet.unlink(missing_ok=True)
-    write_regions(parquet, rows())
+    parquet, maps, npz = _files(work, split, number)
+    for old in (npz, maps, parquet):
+        old.unlink(missing_ok=True)
+    with nullcontext() if split in TRUE else ClassMapWriter(maps, networks.categories) as writer:
+        write_regions(parquet, rows(writer))
     with replacing(npz) as temporary, temporary.open("wb") as file:
         n = sum(len(ok_ids(shard)) for shard in shards)
         known = np.array(counts, np.int32).reshape(-1, 3, classes)
@@ -186,24 +193,30 @@ def _probabilities(
             yield image_id, of_photo.pop(image_id)
 
 
-def _files(work: Path, split: str, number: int) -> tuple[Path, Path]:
-    return work / f"{split}-{number:02d}.parquet", work / f"{split}-{number:02d}.npz"
+def _files(work: Path, split: str, number: int) -> tuple[Path, Path, Path]:
+    """Of a part: its regions, its class maps (of test alone) and its counts."""
+    part = f"{split}-{number:02d}"
+    return work / f"{part}.parquet", work / f"{part}-maps.parquet", work / f"{part}.npz"
 
 
 def _finished(work: Path, split: str, number: int) -> tuple[int, Counts] | None:
     """Photos and counts of a part that is whole; None where there is none. The file of counts is written last."""
-    parquet, npz = _files(work, split, number)
+    parquet, maps, npz = _files(work, split, number)
     try:
         with np.load(npz, allow_pickle=False) as content, pq.ParquetFile(parquet):
+            if split not in TRUE:
+                pq.read_metadata(maps)
             return int(content["photos"]), content["counts"]
     except (*DAMAGED_ARCHIVE, pa.ArrowException, ValueError, KeyError):
         return None
 
 
-def _joined(work: Path, split: str, parts: int) -> FoundRegions:
-    """Write the regions of a split; what was found."""
+def _joined(work: Path, split: str, parts: int, categories: Ids) -> FoundRegions:
+    """Write the regions of a split, of test its class maps too; what was found."""
     done = [part for number in range(parts) if (part := _finished(work, split, number)) is not None]
-    files = [_files(work, split, number)[0] for number in range(parts)]
-    total = write_regions(paths.regions(split), region_batches(files))
+    files = [_files(work, split, number) for number in range(parts)]
+    total = write_regions(paths.regions(split), region_batches(regions for regions, _, _ in files))
+    if split not in TRUE:
+        join_class_maps(paths.CLASS_MAPS, [maps for _, maps, _ in files], categories)
     counts = np.concatenate([counts for _, counts in done]) if done and split in TRUE else None
     return FoundRegions(sum(photos for photos, _ in done), total, counts)
