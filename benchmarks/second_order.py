@@ -51,7 +51,7 @@ def predictions_of(params: Params, name: str, rows: Rows, chosen: NDArray[np.boo
     """What a network that learnt from the chosen rows says of every row [n, n_labels]; kept in ``work``."""
     model = params.network(name, "all")
     key = digest([model.model_dump(mode="json"), params.seed, rows.row_id[chosen].tolist()])
-    kept = work / f"{name}-{key}.npz"
+    kept = work / f"{name}-{key}.npy"
     if not kept.exists():
         from labelstack.networks.inference import compile_predict, predict
         from labelstack.networks.training import train

@@ -174,7 +174,7 @@ def test_the_pipelines_predictions_make_a_cube():
     for name in ("one", "two"):
         for part, images in (("oof", [1, 3, 4]), ("test", [7, 5])):
             given[name, part] = rng.random((len(images), 2)).astype(np.float32)
-            write_predictions(base_model(name).predictions / f"{part}.npz", np.array(images), given[name, part])
+            write_predictions(base_model(name).predictions / f"{part}.npy", np.array(images), given[name, part])
     write_manifest(paths.ANSWERS, pd.DataFrame({"image_id": tests, "url": [["u"]] * 3, "label_id": [[20]] * 3}))
     cube = pipeline_cube()
     assert cube.models == ("one", "two")

@@ -182,11 +182,11 @@ def test_files_that_params_have_left_behind_are_said(
 ) -> None:
     copy = experimented.copy(tmp_path / "work")
     copy.params(blend={"method": "greedy"})
-    (copy.root / "data/ensemble/cross_fitted.npz").unlink()
+    (copy.root / "data/ensemble/cross_fitted.npy").unlink()
     monkeypatch.chdir(copy.root)
     found = compare_sides(["HEAD", "workspace"], row="blend", labels=1)
     assert any("changed after the stages ran (blend.method" in note for note in found.notes)
-    assert any("no interval" in note and "cross_fitted.npz" in note for note in found.notes)
+    assert any("no interval" in note and "cross_fitted.npy" in note for note in found.notes)
     assert found.against[0].why_no_labels == "no label sets of workspace"
     (copy.root / "metrics/evaluation.json").unlink()
     with pytest.raises(UserError, match=r"workspace: metrics/evaluation\.json not found; run `dvc repro`"):
@@ -273,7 +273,7 @@ def test_clone_without_the_data_says_how_to_get_it_and_uses_a_remote(
     found = compare_sides(["HEAD", "equal"], row="blend", labels=2)
     assert {row.basis for row in found.against[0].differences} == {"plain"}
     assert found.against[0].differences[0].difference != 0
-    assert "data/ensemble/cross_fitted.npz" in found.notes[0]
+    assert "data/ensemble/cross_fitted.npy" in found.notes[0]
     assert "`dvc pull`" in found.notes[0]
     assert "`dvc fetch --all-commits`" in found.notes[0]
     storage = tmp_path / "storage"

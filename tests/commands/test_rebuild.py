@@ -140,8 +140,8 @@ def test_verify_and_submit_give_back_what_was_registered_bit_for_bit(
         "models/networks/wide/all/model.keras", "models/networks/deep/all/model.keras",
         "models/stackers/cnn/folds/fold-1/model.keras",
         "models/stackers/xgboost/folds/config.json", "models/ensemble/blend.json", "models/ensemble/thresholds.json",
-        "data/manifest/labels.parquet", "data/predictions/wide/test.npz", "data/stacked/cnn/test.npz",
-        "data/ensemble/test.npz",
+        "data/manifest/labels.parquet", "data/predictions/wide/test.npy", "data/stacked/cnn/test.npy",
+        "data/ensemble/test.npy",
     }  # fmt: skip
     assert "src/labelstack/commands/rebuild.py" in restored
     commit = finished.run("git", "rev-parse", "HEAD").stdout.strip()
@@ -168,7 +168,7 @@ def test_the_submission_can_be_predicted_from_the_images(
 
 
 def changed_number(ensemble: Path) -> None:
-    file = ensemble / "record/predictions/cnn.npz"
+    file = ensemble / "record/predictions/cnn.npy"
     found = read_predictions(file)
     found.probability[3, 2] = 1 - found.probability[3, 2]
     write_predictions(file, found.image_id, found.probability)
@@ -189,7 +189,7 @@ def changed_weight(ensemble: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said", "differs"),
     [
-        (changed_number, "recorded predictions of `cnn`: record/predictions/cnn.npz was changed", "stacker `cnn`"),
+        (changed_number, "recorded predictions of `cnn`: record/predictions/cnn.npy was changed", "stacker `cnn`"),
         (changed_weight, "base model `wide`: members/wide/model.keras was changed", "base model `wide`"),
     ],
 )

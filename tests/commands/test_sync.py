@@ -68,7 +68,7 @@ def test_server_killed_while_a_stage_trains(server: Server, copied: Workspace) -
     assert "no answer within" in away.stderr
     assert "earlier run; `labelstack sync`" in away.stderr
     assert "Traceback" not in away.stderr
-    stacked = copied.root / "data/stacked/cnn/oof.npz"
+    stacked = copied.root / "data/stacked/cnn/oof.npy"
     before_stage = stacked.stat().st_mtime_ns
     stage = copied.run("labelstack", "stage", "stack", "cnn", ok=False)
     assert stage.returncode == 2

@@ -15,10 +15,13 @@ from labelstack.ensemble.recompute import Batches, Members
 from labelstack.ensemble.record import ProbeImages, Record
 from labelstack.predictions import Predictions
 from labelstack.scoring.scored import Scored
+from labelstack.support.logits import Dtype, as_kept
 
 WEIGHTS = {"stack": 0.5, "small": 0.25, "large": 0.25}
 HERE = {"cpu": "a", "numpy": "1", "code": "x"}
 N = 7  # test images; the last one could not be downloaded
+
+DTYPE: Dtype = "float32"
 
 
 def jpegs() -> list[bytes]:
@@ -51,15 +54,15 @@ def members(change: Mapping[str, Any] | None = None, seen: list[int] | None = No
 
 
 def predictions() -> dict[str, Predictions]:
-    """Test predictions of every member and the blend."""
+    """Test predictions of every member and the blend, each as the files of the stages keep it."""
     own, ids = rooms([]), np.arange(100, 100 + N - 1)
     answers = {
-        name: own.models[name]({view: np.stack([own.decode(jpeg, view) for jpeg in jpegs()])})
+        name: as_kept(own.models[name]({view: np.stack([own.decode(jpeg, view) for jpeg in jpegs()])}), DTYPE)
         for name, view in VIEWS.items()
     }
-    answers["stack"] = own.stackers["stack"](np.stack([answers["small"], answers["large"]], axis=1))
+    answers["stack"] = as_kept(own.stackers["stack"](np.stack([answers["small"], answers["large"]], axis=1)), DTYPE)
     total = sum(WEIGHTS[name] * answers[name].astype(np.float64) for name in WEIGHTS)
-    answers["blend"] = np.asarray(total, np.float32)
+    answers["blend"] = as_kept(np.asarray(total, np.float32), DTYPE)
     return {name: Predictions(ids, answer) for name, answer in answers.items()}
 
 

@@ -104,7 +104,7 @@ def test_checksums_are_those_of_every_other_file(folder: Path) -> None:
     sums = json.loads((folder / CHECKSUMS).read_text())
     there = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
     assert set(sums) == set(there) - {CHECKSUMS}
-    assert {"ensemble.json", "members/small/model.keras", "record/predictions/stack.npz"} <= set(sums)
+    assert {"ensemble.json", "members/small/model.keras", "record/predictions/stack.npy"} <= set(sums)
     assert sums == {name: hashlib.sha256(there[name].read_bytes()).hexdigest() for name in sums}
     assert files_digest(folder) == hashlib.sha256((folder / CHECKSUMS).read_bytes()).hexdigest()
 
@@ -157,7 +157,7 @@ def test_a_label_table_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("submission.json", b'{"filename": "s", "sha256": "0", "rows": 1, "not_downloaded": 0, "header": ["id"]}'),
         ("submission.json", b'{"filename": "s", "sha256": "0", "rows": 1, "not_downloaded": 0, "header": [1, 2]}'),
         ("scored.npz", b"x"),
-        ("predictions/stack.npz", b"x"),
+        ("predictions/stack.npy", b"x"),
         ("evaluation.json", None),
     ],
 )

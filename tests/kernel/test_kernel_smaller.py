@@ -56,11 +56,11 @@ def test_smaller_blends_are_fitted_and_taken_when_time_is_short(
     members = Members.of(weights, spec)
     oof = {name: kernel_steps._one_view(members, spec, stacking, name) for name in spec.views}
     for name, found in oof.items():  # with all views it is what the pipeline predicted
-        there = read_predictions(Path("data/predictions") / name / "oof.npz").rows_of(stacking.rows.row_id)
+        there = read_predictions(Path("data/predictions") / name / "oof.npy").rows_of(stacking.rows.row_id)
         assert found.tobytes() == there.tobytes()
     cube = np.stack(list(oof.values()), axis=1)
     for name in spec.needed_stackers:
-        (there,) = Path("data").rglob(f"{name}/oof.npz")
+        (there,) = Path("data").rglob(f"{name}/oof.npy")
         found = kernel_steps._stacked(weights, name, cube, stacking.folds)
         np.testing.assert_allclose(found, read_predictions(there).rows_of(stacking.rows.row_id), atol=1e-6)
     smaller = read_smaller(weights, spec)

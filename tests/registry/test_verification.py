@@ -155,7 +155,7 @@ def test_recorded_predictions_that_are_damaged_are_told(folder: Path) -> None:
     predictions_file(folder, "blend").write_bytes(b"x")
     found = recompute(folder, members(), HERE)
     assert failing(found) == [("blend", "blend")]
-    assert "blend.npz" in found.problems[0]
+    assert "blend.npy" in found.problems[0]
 
 
 def test_without_the_base_models_predictions_nothing_above_can_be_checked(folder: Path) -> None:

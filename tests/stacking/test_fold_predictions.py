@@ -241,3 +241,30 @@ def test_soft_labels_reach_the_stacker(data: Data) -> None:
     hard, softened = (out_of_fold(make, cube, target, folds).oof for target in (Y, soft))
     assert softened.mean() < hard.mean() + 0.05
     assert softened.max() < hard.max()
+
+
+def test_a_cube_in_a_file_and_nested_predictions_kept_by_blocks_change_nothing(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cube, Y = data
+    folds = assign_folds(Y, 4, 0)
+    whole = out_of_fold(make, cube, Y, folds, test_cube=cube[:9], nested=True)
+    assert whole.nested is not None
+    for size in (3 * 4 * cube.shape[2], 10**9):  # three rows at a time, and all
+        monkeypatch.setattr("labelstack.stacking.cells.BLOCK", size)
+        monkeypatch.setattr("labelstack.stacking.cells.row_blocks.__defaults__", (size,))
+        np.save(tmp_path / "cube.npy", cube.astype(np.float32))
+        mapped = np.load(tmp_path / "cube.npy", mmap_mode="r")
+        kept: list[np.ndarray] = []
+
+        def keep(shape: tuple[int, int, int], blocks: Any, kept: list[np.ndarray] = kept) -> np.ndarray:
+            kept += [block for _, block in blocks]
+            assert shape == (len(cube), 4, cube.shape[2])
+            return np.concatenate(kept).transpose(1, 0, 2)
+
+        work = tmp_path / str(size)
+        found = out_of_fold(make, mapped, Y, folds, test_cube=mapped[:9], nested=True, work=work, keep_nested=keep)
+        assert len(kept) == (1 if size == 10**9 else -(-len(cube) // 3))
+        for name in ("oof", "test", "nested"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+        assert not (work / "part.npy").exists()

@@ -66,7 +66,7 @@ def has_what_it_should(root: Path) -> None:
     logits = keras.Model(network.inputs, network.get_layer("logits").output)
     images = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8)
     raw = logits(images).numpy()
-    whole = read_predictions(root / "data/network_predictions/wide/all/oof.npz").probability
+    whole = read_predictions(root / "data/network_predictions/wide/all/oof.npy").probability
     for key, values in VALUES.items():
         mine = slice(FIRST[key], FIRST[key] + len(values))
         np.testing.assert_allclose(whole[:, mine].sum(axis=1), 1 / 8, rtol=1e-4)
@@ -77,7 +77,7 @@ def has_what_it_should(root: Path) -> None:
         rows = list(csv.reader(io.StringIO(archive.read("mine.csv").decode())))
     asked = list(csv.reader((root / "data/sample/test/Tests/question.csv").read_text().splitlines()))
     assert [row[:2] for row in rows] == [row[:2] for row in asked]
-    blended = read_predictions(root / "data/ensemble/test.npz")
+    blended = read_predictions(root / "data/ensemble/test.npy")
     test = read_manifest(root / "data/manifest/test.parquet").set_index("name")
     P = blended.rows_of(test.loc[[row[0] for row in rows], "image_id"].to_numpy())
     for (_, key, told), line in zip(rows, P, strict=True):
@@ -148,12 +148,12 @@ def second_level_by_group(root: Path) -> None:
     assert json.loads((root / "models/ensemble/thresholds.json").read_text())["decision"]["group"] == [
         key for key, values in VALUES.items() for _ in values
     ]
-    stacked = read_predictions(root / "data/stacked/weighted/oof.npz").probability
+    stacked = read_predictions(root / "data/stacked/weighted/oof.npy").probability
     for key, values in VALUES.items():
         mine = slice(FIRST[key], FIRST[key] + len(values))
         np.testing.assert_allclose(stacked[:, mine].sum(axis=1), 1 / 8, rtol=1e-4)
     known = read_manifest(root / "data/manifest/validation.parquet").set_index("image_id")["known"]
-    oof = read_predictions(root / "data/ensemble/oof.npz")
+    oof = read_predictions(root / "data/ensemble/oof.npy")
     for key, row in zip(known.loc[oof.image_id], oof.probability, strict=True):
         mine = slice(FIRST[key], FIRST[key] + len(VALUES[key]))
         assert row[mine].sum() == pytest.approx(1, abs=1e-5) == row.sum()

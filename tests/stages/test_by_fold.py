@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from labelstack.predictions import read_predictions
 from labelstack.stacking.stackers.averaging import mean_of
+from labelstack.support.logits import as_kept
 from shared import made_once, run_folder
 from tiny import TINY, Workspace, typed
 
@@ -66,14 +67,14 @@ def test_every_row_is_predicted_by_the_network_that_did_not_learn_from_it(folded
     stacking = rows(folded, "stacking").set_index("row_id")["fold"]
     train = pd.read_parquet(folded.root / "data/manifest/train.parquet")["image_id"]
     assert sorted(stacking.index) == sorted(train)
-    whole = read_predictions(folded.root / "data/predictions/wide/oof.npz")
+    whole = read_predictions(folded.root / "data/predictions/wide/oof.npy")
     for fold in FOLDS:
         learnt, asked = rows(folded, f"fit/{fold}"), rows(folded, f"predict/{fold}")
         own = stacking.index[stacking == int(fold)]
         assert set(learnt["row_id"]) == set(stacking.index) - set(own)
         assert set(learnt["part"]) == {"fit", "holdout"}
         assert sorted(asked.loc[asked["part"] == "oof", "row_id"]) == sorted(own)
-        network = read_predictions(folded.root / f"data/network_predictions/wide/{fold}/oof.npz")
+        network = read_predictions(folded.root / f"data/network_predictions/wide/{fold}/oof.npy")
         assert sorted(network.image_id) == sorted(own)
         np.testing.assert_array_equal(whole.rows_of(network.image_id), network.probability)
 
@@ -81,10 +82,10 @@ def test_every_row_is_predicted_by_the_network_that_did_not_learn_from_it(folded
 @pytest.mark.long
 @pytest.mark.parametrize("part", ["test", "audit"])
 def test_new_images_get_the_mean_of_the_networks(folded: Workspace, part: str) -> None:
-    mean = read_predictions(folded.root / f"data/predictions/wide/{part}.npz")
-    parts = [read_predictions(folded.root / f"data/network_predictions/wide/{fold}/{part}.npz") for fold in FOLDS]
+    mean = read_predictions(folded.root / f"data/predictions/wide/{part}.npy")
+    parts = [read_predictions(folded.root / f"data/network_predictions/wide/{fold}/{part}.npy") for fold in FOLDS]
     expected = mean_of([each.rows_of(mean.image_id) for each in parts])
-    np.testing.assert_array_equal(mean.probability, expected)
+    np.testing.assert_array_equal(mean.probability, as_kept(expected, "float32"))
     assert len({each.probability.tobytes() for each in parts}) == K
 
 

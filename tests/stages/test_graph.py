@@ -102,6 +102,7 @@ PARAMS: dict[str, set[str]] = {
     "models.*.tta": {"predict", "register"},
     "second_round.closer.tta": {"second", "register"},
     "prediction": {"predict", "second", "register"},
+    "prediction.dtype": SECOND_LEVEL | {"predict", "second", "register"},
     "prediction.tta": {"predict", "register"},  # with a second round `second` as `predict`
     "prediction.views": set(),  # as long as no list names them
     "folds": {"split"},
@@ -235,6 +236,7 @@ CLOSER: dict[str, Any] = {
 OTHERS: dict[str, list[Any]] = {
     "thresholds.rows": [1000],
     "blend.weights": ["shared"],
+    "prediction.dtype": ["float16"],
     "blend.calibration": ["none"],
     "augment.resized_crop": [{"area": [0.5, 1]}],
     "augment.crop_if_needed": [{"sides": 3}],
@@ -524,12 +526,12 @@ INPUTS: dict[str, set[str]] = {
         "members@base_models",
     },
     "models/networks/wide/all/history.csv": {"train@wide-all", "score@wide", "needs", "members@base_models"},
-    "data/network_predictions/wide/all/test.npz": {"predict@wide-all", "score@wide", "needs"},
-    "data/predictions/wide/test.npz": {"score@wide", "members@base_models"},
-    "data/stacked/cnn/nested.npz": {"stack@cnn", "members@stackers"},
+    "data/network_predictions/wide/all/test.npy": {"predict@wide-all", "score@wide", "needs"},
+    "data/predictions/wide/test.npy": {"score@wide", "members@base_models"},
+    "data/stacked/cnn/nested.npy": {"stack@cnn", "members@stackers"},
     "models/stackers/cnn/thresholds.json": {"stack@cnn", "members@stackers"},
     "models/ensemble/blend.json": {"blend", "register", "report"},
-    "data/ensemble/test.npz": {"blend", "evaluate", "submit", "register", "report"},
+    "data/ensemble/test.npy": {"blend", "evaluate", "submit", "register", "report"},
     "metrics/submission.json": {"submit", "register"},
 }
 

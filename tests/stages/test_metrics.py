@@ -49,15 +49,15 @@ def test_mean_average_precision_from_the_models_to_the_champion(
     copied: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(copied.root)
-    before = {name: Path(f"data/predictions/wide/{name}.npz").read_bytes() for name in ("oof", "test")}
+    before = {name: Path(f"data/predictions/wide/{name}.npy").read_bytes() for name in ("oof", "test")}
     copied.params(metric={"primary": KEY}, blend={"method": "greedy"})
     said = stages(copied, *SCORED)
     assert "v1 stays champion: the record of v1 can't be read" in said
     assert "holds no rankings of the blend, by which mean average precision is scored" in said
-    assert before == {name: Path(f"data/predictions/wide/{name}.npz").read_bytes() for name in before}
+    assert before == {name: Path(f"data/predictions/wide/{name}.npy").read_bytes() for name in before}
     rows, evaluation = stacking_rows(load_params()), json.loads(Path("metrics/evaluation.json").read_text())
     blend = evaluation["scores"]["blend"]
-    P = read_predictions("data/ensemble/cross_fitted_probability.npz").rows_of(rows.row_id)
+    P = read_predictions("data/ensemble/cross_fitted_probability.npy").rows_of(rows.row_id)
     there = rows.Y.any(axis=0)
     oracle = average_precision_score(rows.Y[:, there], P[:, there], average="macro")
     assert evaluation["primary"] == f"{KEY}_cross_fitted"
@@ -99,7 +99,7 @@ def test_mean_average_precision_from_the_models_to_the_champion(
     copied.params(metric={"primary": "samples"}, blend={"method": "log_loss"})
     said = stages(copied, *SCORED)
     assert "registered before" in said
-    assert not list(Path("data").rglob("cross_fitted_probability.npz"))
+    assert not list(Path("data").rglob("cross_fitted_probability.npy"))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_metric_of_an_installed_package_by_its_name(
     copied.params(metric={"primary": "row_ranking"})
     said = stages(copied, "settings", "score wide")
     rows = stacking_rows(load_params())
-    P = read_predictions("data/predictions/wide/oof.npz").rows_of(rows.row_id)
+    P = read_predictions("data/predictions/wide/oof.npy").rows_of(rows.row_id)
     expected = label_ranking_average_precision_score(rows.Y, P)
     scores = json.loads(Path("metrics/score/wide.json").read_text())
     assert scores["row_ranking_cross_fitted"] == pytest.approx(expected, abs=1e-6)

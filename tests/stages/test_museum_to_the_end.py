@@ -63,7 +63,7 @@ def test_museum_objects_run_to_the_end(tmp_path: Path) -> None:
     assert [item["weight"] for item in content] == list(weights.values())
     assert all((root / file).is_file() for item in content for file in item["predicts"])
     by_name = dict(zip(weights, content, strict=True))
-    assert by_name["wide"]["predicts"] == [f"data/network_predictions/wide/{fold}/oof.npz" for fold in range(3)]
+    assert by_name["wide"]["predicts"] == [f"data/network_predictions/wide/{fold}/oof.npy" for fold in range(3)]
     for item in content:
         item["weight"] *= 7
     (root / "seven.yml").write_text(yaml.safe_dump(content))

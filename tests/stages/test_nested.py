@@ -16,6 +16,7 @@ from labelstack.formats.manifest import label_matrix, read_manifest
 from labelstack.params import Params, load_params
 from labelstack.predictions import Predictions, assemble_cube, read_predictions
 from labelstack.stacking import assign_folds, make_stacker
+from labelstack.support.logits import as_kept
 from tiny import Workspace
 
 K = 3
@@ -47,10 +48,10 @@ def validation(finished: Workspace) -> Validation:
 
 
 def test_columns_are_of_models_without_that_fold(validation: Validation) -> None:
-    found = validation.read("stacked/xgboost/nested.npz")
+    found = validation.read("stacked/xgboost/nested.npy")
     assert np.array_equal(found.image_id, validation.image_id)
     assert found.probability.shape == (len(validation.Y), K, validation.Y.shape[1])
-    members = {name: validation.read(f"predictions/{name}/oof.npz") for name in validation.params.models}
+    members = {name: validation.read(f"predictions/{name}/oof.npy") for name in validation.params.models}
     cube, Y, folds = assemble_cube(members, validation.image_id), validation.Y, validation.folds
     own: dict[int, list[NDArray[np.float32]]] = {fold: [] for fold in range(K)}
     for a, b in combinations(range(K), 2):
@@ -59,7 +60,7 @@ def test_columns_are_of_models_without_that_fold(validation: Validation) -> None
         for fold, other in ((a, b), (b, a)):
             rows = folds == fold
             predicted = pair.predict_proba(cube[rows])
-            np.testing.assert_array_equal(found.probability[rows, other], predicted)
+            np.testing.assert_array_equal(found.probability[rows, other], as_kept(predicted, "float32"))
             own[fold].append(predicted)
     for fold, predicted in own.items():
         mean = np.mean(predicted, axis=0)
@@ -68,8 +69,8 @@ def test_columns_are_of_models_without_that_fold(validation: Validation) -> None
 
 @pytest.mark.parametrize("name", ["cnn", "xgboost"])
 def test_a_row_has_another_prediction_for_each_fold_that_is_scored(validation: Validation, name: str) -> None:
-    nested = validation.read(f"stacked/{name}/nested.npz").probability
-    oof = validation.read(f"stacked/{name}/oof.npz").probability
+    nested = validation.read(f"stacked/{name}/nested.npy").probability
+    oof = validation.read(f"stacked/{name}/oof.npy").probability
     for a, b in combinations(range(K), 2):
         assert not np.array_equal(nested[:, a], nested[:, b])
     assert not np.array_equal(nested[np.arange(len(nested)), validation.folds], oof)
@@ -80,10 +81,10 @@ def test_the_blend_takes_each_row_from_the_column_of_its_fold(validation: Valida
     total = np.zeros(validation.Y.shape)
     for name, weight in weights.items():
         if name in validation.params.stackers:
-            nested = validation.read(f"stacked/{name}/nested.npz").rows_of(validation.image_id)
+            nested = validation.read(f"stacked/{name}/nested.npy").rows_of(validation.image_id)
             total += weight * nested[np.arange(len(nested)), validation.folds]
         else:
-            total += weight * validation.read(f"predictions/{name}/oof.npz").rows_of(validation.image_id)
-    blended = validation.read("ensemble/oof.npz").rows_of(validation.image_id)
+            total += weight * validation.read(f"predictions/{name}/oof.npy").rows_of(validation.image_id)
+    blended = validation.read("ensemble/oof.npy").rows_of(validation.image_id)
     assert any(weights[name] > 0 for name in validation.params.stackers)
     np.testing.assert_allclose(blended, total, atol=1e-6)

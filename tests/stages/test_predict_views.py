@@ -111,7 +111,7 @@ def predicted(given: Params) -> Predictions:
     found = compute(given, Network("net", "all"), "code")
     assert found.oof == 5
     assert not Path("data/work/predict/net-all").exists()
-    return read_predictions(Network("net", "all").predictions / "test.npz")
+    return read_predictions(Network("net", "all").predictions / "test.npy")
 
 
 def by_hand(given: Params, stored: bytes, image_id: int) -> NDArray[np.float32]:

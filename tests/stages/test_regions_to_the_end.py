@@ -64,7 +64,7 @@ def test_a_run_that_is_killed_on_its_way_hands_in_the_same(tmp_path: Path) -> No
         lambda: finished(root, "models/segmenters/plain/0/model.keras"),  # while the other fold learns, or soon after
         lambda: finished(root, "data/work/regions/*/*/*"),
         lambda: finished(root, "data/images/train/shard-*.parquet"),
-        lambda: finished(root, "data/network_predictions/wide/0/*.npz"),
+        lambda: finished(root, "data/network_predictions/wide/0/*.npy"),
     ]
     for moment in moments:
         killed.kill_when(moment, "dvc", "repro")
@@ -104,7 +104,7 @@ def the_version_finds_and_draws_what_the_stages_found(workspace: Workspace) -> N
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     table = read_regions(root / "data/regions/test.parquet", manifest["image_id"].to_numpy()[:3])
-    blended = read_predictions(root / "data/ensemble/test.npz")
+    blended = read_predictions(root / "data/ensemble/test.npy")
     rows = dict(zip(blended.image_id.tolist(), blended.probability, strict=True))
     seen = 0
     for photo, answer in zip(manifest["image_id"].tolist()[:3], answers, strict=True):

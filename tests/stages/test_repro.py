@@ -30,7 +30,7 @@ def test_every_stage_leaves_its_outputs(finished: Workspace) -> None:
         assert {file.name for file in folder.iterdir()} == {"run.json", "thresholds.json"}
         network = finished.root / "models/networks" / name / "all"
         assert {file.name for file in network.iterdir()} == {"model.keras", "history.csv", "run.json"}
-    with np.load(finished.root / "data/predictions/wide/oof.npz", allow_pickle=False) as predictions:
+    with np.load(finished.root / "data/predictions/wide/oof.npy", allow_pickle=False) as predictions:
         assert predictions["image_id"].dtype == np.int64
         assert predictions["probability"].dtype == np.float32
         assert len(predictions["probability"]) == 60
@@ -66,7 +66,7 @@ def test_scores_on_the_withheld_answers_are_those_of_the_predictions(
     answers = json.loads((finished.root / params.dataset.answers).read_text())["annotations"]
     labels = pd.read_parquet(data / "manifest/labels.parquet")["label_id"].to_numpy()
     Y = label_matrix([each["label_id"] for each in answers], labels)
-    found = read_predictions(data / folder / name / "test.npz")
+    found = read_predictions(data / folder / name / "test.npy")
     chosen = found.rows_of(np.array([each["image_id"] for each in answers])) >= np.float32(params.thresholds.fixed)
     row = json.loads((finished.root / "metrics/evaluation.json").read_text())["scores"][name]
     for average in ("samples", "micro", "macro"):
@@ -172,21 +172,21 @@ def test_nested_predictions_of_other_folds_are_not_blended(copied: Workspace) ->
     copied.params(folds={"k": 3, "nested": False})
     result = copied.run("labelstack", "stage", "blend", ok=False)
     assert result.returncode == 2
-    assert "xgboost: params.yaml asks for nested predictions of none, and data/stacked/xgboost/nested.npz has 3" in (
+    assert "xgboost: params.yaml asks for nested predictions of none, and data/stacked/xgboost/nested.npy has 3" in (
         result.stderr
     )
     copied.run("labelstack", "stage", "stack", "xgboost")
-    assert not (copied.root / "data/stacked/xgboost/nested.npz").exists()
-    assert (copied.root / "data/stacked/cnn/nested.npz").exists()
+    assert not (copied.root / "data/stacked/xgboost/nested.npy").exists()
+    assert (copied.root / "data/stacked/cnn/nested.npy").exists()
 
 
 def test_members_that_are_not_there_are_named(copied: Workspace) -> None:
-    (copied.root / "data/stacked/cnn/oof.npz").unlink()
+    (copied.root / "data/stacked/cnn/oof.npy").unlink()
     (copied.root / "models/stackers/cnn/run.json").unlink()
-    (copied.root / "data/stacked/xgboost/nested.npz").unlink()  # with two folds there is none
+    (copied.root / "data/stacked/xgboost/nested.npy").unlink()  # with two folds there is none
     before = (copied.root / "data/members/stackers.json").read_bytes()
     result = copied.run("labelstack", "stage", "members", "stackers", ok=False)
     assert result.returncode == 2
-    assert "data/stacked/cnn/oof.npz: not found" in result.stderr
+    assert "data/stacked/cnn/oof.npy: not found" in result.stderr
     assert "xgboost" not in result.stderr
     assert (copied.root / "data/members/stackers.json").read_bytes() == before

@@ -95,7 +95,7 @@ def test_a_killed_second_round_keeps_finished_folds_and_gives_the_same_bytes(
     assert history == (seconded.root / "history-before-the-kill.csv").read_bytes()  # with the seconds it took
     whole = seconded.copy(tmp_path / "whole")
     made = [*whole.root.glob("models/second/closer/networks/*/model.keras")]
-    made += whole.root.glob("data/second_networks/closer/*/*.npz")
+    made += whole.root.glob("data/second_networks/closer/*/*.npy")
     assert len(made) == K + 3 * K
     before = {file: file.read_bytes() for file in made}
     for file in made:
@@ -108,14 +108,14 @@ def test_a_killed_second_round_keeps_finished_folds_and_gives_the_same_bytes(
 @pytest.mark.long
 def test_rows_are_predicted_by_who_did_not_learn_from_them_and_begins_there(seconded: Workspace) -> None:
     stacking = pd.read_parquet(seconded.root / "data/folds/stacking.parquet").set_index("row_id")["fold"]
-    whole = read_predictions(seconded.root / "data/second/closer/oof.npz")
+    whole = read_predictions(seconded.root / "data/second/closer/oof.npy")
     assert sorted(whole.image_id) == sorted(stacking.index)
     for fold in range(K):
-        part = read_predictions(seconded.root / f"data/second_networks/closer/{fold}/oof.npz")
+        part = read_predictions(seconded.root / f"data/second_networks/closer/{fold}/oof.npy")
         assert sorted(part.image_id) == sorted(stacking.index[stacking == fold])
         np.testing.assert_array_equal(whole.rows_of(part.image_id), part.probability)
-    first = read_predictions(seconded.root / "data/predictions/wide/oof.npz").rows_of(whole.image_id)
-    other = read_predictions(seconded.root / "data/predictions/plain/oof.npz").rows_of(whole.image_id)
+    first = read_predictions(seconded.root / "data/predictions/wide/oof.npy").rows_of(whole.image_id)
+    other = read_predictions(seconded.root / "data/predictions/plain/oof.npy").rows_of(whole.image_id)
 
     def alike(P: Any) -> float:
         return float(np.corrcoef(P.ravel(), whole.probability.ravel())[0, 1])

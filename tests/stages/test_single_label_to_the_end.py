@@ -59,7 +59,7 @@ def test_init_says_the_task_and_what_it_needs(one_label: Workspace) -> None:
 def test_every_member_is_a_distribution_over_the_labels_but_for_stackers(one_label: Workspace) -> None:
     for name in ("data/predictions/plain_cnn", "data/predictions/colours", "data/ensemble"):
         for part in ("oof", "test"):
-            P = read_predictions(one_label.root / name / f"{part}.npz").probability
+            P = read_predictions(one_label.root / name / f"{part}.npy").probability
             np.testing.assert_allclose(P.sum(axis=1), 1, rtol=1e-5)
 
 

@@ -84,10 +84,10 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **section: Any) -> tup
         P[name] = (0.8 * Y + 0.2 * noise if place == 0 else noise).astype(np.float32)
         for fold in range(K):
             own = Network(name, str(fold))
-            write_predictions(own.predictions / "oof.npz", row_id[folds == fold], P[name][folds == fold])
+            write_predictions(own.predictions / "oof.npy", row_id[folds == fold], P[name][folds == fold])
             test = np.full((10, L), 0.1 * (fold + 1) + 0.3 * place, np.float32)
             test[:3, 0] = 0.95
-            write_predictions(own.predictions / "test.npz", np.arange(10, dtype=np.int64), test)
+            write_predictions(own.predictions / "test.npy", np.arange(10, dtype=np.int64), test)
     model = {"backbone": "small_cnn"}
     content = {
         "base_models": list(range(K)),

@@ -60,9 +60,9 @@ def test_students_are_members_apart(taught: Workspace) -> None:
     weights = json.loads((root / "models/ensemble/blend.json").read_text())["weights"]
     assert list(weights) == ["mean", "wide", "deep", "small", "sure", "near"]
     assert sum(weights.values()) == pytest.approx(1)
-    parts = [read_predictions(root / f"data/second_networks/small/{fold}/oof.npz") for fold in range(3)]
+    parts = [read_predictions(root / f"data/second_networks/small/{fold}/oof.npy") for fold in range(3)]
     assert sum(len(part.image_id) for part in parts) == 120
-    assert len(read_predictions(root / "data/second/small/audit.npz").image_id) == 30
+    assert len(read_predictions(root / "data/second/small/audit.npy").image_id) == 30
     said = taught.run("labelstack", "leaderboard").stdout
     assert "flattered" in said
     assert "flattered" in (root / "report/index.html").read_text()
@@ -125,7 +125,7 @@ def test_what_teaches_reruns_what_it_taught(taught: Workspace, tmp_path: Path) -
     assert changed("second_round", "sure", margin=0.3) == {"second@sure"}
     own = {f"train@deep-{fold}" for fold in range(3)}
     assert changed("models", "deep", seed=3) == own | {"second@near"}  # which takes the keys of the model it is after
-    file = copied.root / "data/network_predictions/deep/1/oof.npz"
+    file = copied.root / "data/network_predictions/deep/1/oof.npy"
     part = read_predictions(file)
     file.unlink()
     np.savez_compressed(file, image_id=part.image_id, probability=part.probability * np.float32(0.9))

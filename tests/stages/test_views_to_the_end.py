@@ -30,7 +30,7 @@ def test_another_list_predicts_again_and_its_version_serves_and_rebuilds_it(copi
         "corners (18), `ten_crops` (10); deep: identity, hflip.",
         "identity, hflip.",
     ]
-    blend = read_predictions(copied.root / "data/ensemble/test.npz")
+    blend = read_predictions(copied.root / "data/ensemble/test.npy")
     images = {int(file.stem): str(file) for file in copied.root.glob("data/sample/images/test/*.jpg")}
     some = [int(image_id) for image_id in blend.image_id[:6]]
     asked = ["--model", "@candidate", "--json", "--all-probabilities", *(images[image_id] for image_id in some)]

@@ -38,7 +38,10 @@ def run(file: Path | None = None) -> None:
         given = weights_by_name(read_blend_file(file), known, file)
     stacking = read_stacking(params)
     rows, folds = stacking.rows, stacking.folds
-    everyone, chosen = fold_predictions(params, rows.row_id), choices(params, label_table(), rows)
+    everyone, chosen = (
+        fold_predictions(params, rows.row_id, groups=rows.known is not None),
+        choices(params, label_table(), rows),
+    )
     members = {name: one for name, one in everyone.items() if name not in params.flattered}
     judge = metric_of(params.metric)
     table: dict[str, dict[str, Any]] = {}

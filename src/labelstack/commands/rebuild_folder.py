@@ -61,11 +61,11 @@ def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
             own = Network(name, fold, "second round" if second else "base model")
             yield ensemble / network_file(name, fold), own.weights
         member = second_round_model(name) if second else base_model(name)
-        yield record.predictions_file(ensemble, name), member.test
+        yield _recorded(ensemble, name, member.test)
         yield record.boxes_file(ensemble, name), record.boxes_file(Path(), name)
     for name in spec.stackers:
         yield ensemble / "stackers" / name, stacker(name).learnt
-        yield record.predictions_file(ensemble, name), stacker(name).test
+        yield _recorded(ensemble, name, stacker(name).test)
     if spec.regions is not None:
         for one in spec.regions.networks:
             for part in SEGMENTER_FILES:
@@ -76,11 +76,17 @@ def _places(ensemble: Path, spec: Spec) -> Iterator[tuple[Path, Path]]:
             yield ensemble / record.FOLDER / name, Path(record.FOLDER) / name
     yield ensemble / "blend.json", THE_BLEND.learnt
     yield ensemble / "thresholds.json", THE_BLEND.rule
-    yield record.predictions_file(ensemble, THE_BLEND.name), THE_BLEND.test
+    yield _recorded(ensemble, THE_BLEND.name, THE_BLEND.test)
     yield ensemble / record.FOLDER / "labels.parquet", paths.LABELS
     yield ensemble / record.FOLDER / "evaluation.json", paths.EVALUATION
     for name in ("probe.parquet", "test.parquet", "scored.npz", "submission.json", "machine.json"):
         yield ensemble / record.FOLDER / name, Path(record.FOLDER) / name
+
+
+def _recorded(ensemble: Path, name: str, place: Path) -> tuple[Path, Path]:
+    """A member's recorded predictions, and where its stage wrote them; .npz in versions of before."""
+    file = record.predictions_file(ensemble, name)
+    return file, place.with_suffix(file.suffix)
 
 
 def submit(ensemble: Path, spec: Spec, workspace: Path, images: Path | None) -> tuple[Path, list[str]]:

@@ -31,6 +31,7 @@ from labelstack.params.prediction_views import OneView
 from labelstack.predictions import Predictions, assemble_cube
 from labelstack.support.box import Box
 from labelstack.support.errors import UserError
+from labelstack.support.logits import as_kept
 from labelstack.support.progress import bar
 from labelstack.support.quiet import load_tensorflow
 
@@ -274,14 +275,14 @@ class Ensemble:
 
         ``own`` is what models are shown in their place, by name.
         """
-        spec, shown = self.spec, own or {}
+        spec, shown, dtype = self.spec, own or {}, self.spec.settings.dtype
         ids = np.arange(len(next(iter([*pixels.values()]))))
         base = {name: Predictions(ids, self.rooms.models[name](shown.get(name, pixels))) for name in spec.needed_models}
         members = {name: prediction.probability for name, prediction in base.items()}
         if spec.needed_stackers:
             cube = assemble_cube({name: base[name] for name in spec.cube}, ids)
-            members |= {name: self.rooms.stackers[name](cube) for name in spec.needed_stackers}
-        return self.rooms.blend({name: members[name] for name in spec.blended}, spec.blended)
+            members |= {name: as_kept(self.rooms.stackers[name](cube), dtype) for name in spec.needed_stackers}
+        return as_kept(self.rooms.blend({name: members[name] for name in spec.blended}, spec.blended), dtype)
 
     def _batches(self, todo: Sequence[Any], deadline: float | None) -> Iterator[list[Future[Decoded]]]:
         return self._begun(todo, self._at_once, self._decoded, deadline)
@@ -394,13 +395,12 @@ def _at_once(spec: Spec, views: Iterable[View]) -> int:
 
 def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
     load_tensorflow()
-    from labelstack.ensemble.recompute import looks_of, mix_of
+    from labelstack.ensemble.recompute import looks_of, mean, mix_of
     from labelstack.images.pixels.decode import to_stored_jpeg
     from labelstack.images.pixels.tta import id_of
     from labelstack.networks.heatmaps import heat_box, heatmaps_of, of_shape
     from labelstack.networks.inference import compile_predict, finish_of, load_model, over_views
     from labelstack.stacking.deciding.decisions import Decision
-    from labelstack.stacking.stackers.averaging import mean_of
     from labelstack.stacking.stackers.construction import load_fold_ensemble
 
     settings, mix = spec.settings, mix_of(spec)
@@ -418,7 +418,7 @@ def _real_rooms(folder: Path, spec: Spec, allowed: Budget) -> Rooms:
 
     def base_model(name: str) -> Callable[[Mapping[View, Images]], Floats]:
         networks = [(view, network(name, fold, view)) for fold, view in spec.views[name].items()]
-        return lambda pixels: mean_of([forward(pixels[view]) for view, forward in networks])
+        return lambda pixels: mean(spec, [forward(pixels[view]) for view, forward in networks])
 
     def boxes(name: str) -> Callable[[Mapping[View, Images], Sequence[tuple[int, int]]], list[Box | None]]:
         heat, views = spec.heatmaps[name], map_views(spec, name)

@@ -37,6 +37,7 @@ from labelstack.params.task import MULTI, SINGLE, Task
 from labelstack.predictions import other_columns
 from labelstack.support.box import Box
 from labelstack.support.errors import InputProblems
+from labelstack.support.logits import Dtype
 from labelstack.support.storage import read_json, write_json
 
 ONLY = "all"  # in place of a fold's number: the one network of a base model
@@ -47,7 +48,8 @@ class EnsembleSettings:
     """How images are fetched, read and predicted: ``prediction`` and part of ``images`` in params.yaml.
 
     What a version does not name takes the default here: versions from before ``damaged`` refuse damaged images too,
-    those from before ``task`` give any number of labels, those from before ``combine`` average probabilities.
+    those from before ``task`` give any number of labels, those from before ``combine`` average probabilities,
+    those from before ``dtype`` round none (``support.logits.as_kept``).
 
     ``tta`` are the views of networks that have none of their own, as ``OneView.as_json`` has them.
     """
@@ -60,6 +62,7 @@ class EnsembleSettings:
     fetch: Mapping[str, Any] = field(default_factory=dict)  # from sources.fetch_settings
     task: Task = MULTI
     combine: Combine = "probability"
+    dtype: Dtype | None = "float32"
 
     @property
     def exclusive(self) -> bool:
@@ -309,7 +312,7 @@ def read_spec(folder: Path) -> Spec:
         decision=rule["decision"],
         label_id=label_id,
         labels=[str(entry["name"]) for entry in labels],
-        settings=EnsembleSettings(**{**settings, "tta": tuple(settings["tta"])}),
+        settings=EnsembleSettings(**{"dtype": None, **settings, "tta": tuple(settings["tta"])}),
         second_round=list(content.get("second_round", [])),
         groups=blend.get("groups"),
         heatmaps={name: Heat(**heat) for name, heat in content.get("heatmaps", {}).items()},

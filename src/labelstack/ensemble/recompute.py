@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from labelstack.stacking.mixing import Mix, mix_from
 from labelstack.stacking.stackers.averaging import mean_of
 from labelstack.support.box import Boxes
 from labelstack.support.errors import UserError
+from labelstack.support.logits import as_kept
 from labelstack.support.progress import bar
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def probe_predictions(
                 shown = [members.decode(*seen) for seen in zip(jpegs, views, ids, strict=True)]
                 yield probe.image_id[rows], np.stack(shown)
 
-    return mean_of([members.network(name, fold)(batches(view))[1] for fold, view in spec.views[name].items()])
+    return mean(spec, [members.network(name, fold)(batches(view))[1] for fold, view in spec.views[name].items()])
 
 
 def shard_predictions(
@@ -126,11 +127,11 @@ def shard_predictions(
         parts = [predict(shard)() if kept is None else kept(fold, shard, predict(shard)) for shard in bars]
         image_id = np.concatenate([ids for ids, _ in parts])
         networks.append(np.concatenate([rows for _, rows in parts]))
-    mean = mean_of(networks)
+    found = mean(spec, networks)
     if every is None:
-        return Predictions(image_id, mean)
-    whole = np.full((len(every), mean.shape[1]), np.nan, np.float32)
-    whole[shown] = mean
+        return Predictions(image_id, found)
+    whole = np.full((len(every), found.shape[1]), np.nan, np.float32)
+    whole[shown] = found
     return Predictions(every, whole)
 
 
@@ -161,13 +162,19 @@ def ensemble_predictions(members: Members, spec: Spec, base: Mapping[str, Predic
     if spec.needed_stackers:
         _, cube = test_cube(spec, base)
         for name in bar(spec.needed_stackers, desc="stackers", unit="stacker"):
-            answers[name] = members.stacker(name)(cube)
+            answers[name] = as_kept(members.stacker(name)(cube), spec.settings.dtype)
     return Predictions(image_id, blended(spec, answers))
 
 
 def blended(spec: Spec, members: Mapping[str, Floats]) -> Floats:
     """The blend of base models and stackers, in the order in which the stage `blend` adds them up."""
-    return mix_of(spec)({name: members[name] for name in spec.blended})
+    return as_kept(mix_of(spec)({name: members[name] for name in spec.blended}), spec.settings.dtype)
+
+
+def mean(spec: Spec, networks: Sequence[Floats]) -> Floats:
+    """What a model says by what its networks say, all kept as the files of the stages keep it."""
+    dtype = spec.settings.dtype
+    return as_kept(mean_of([as_kept(one, dtype) for one in networks]), dtype)
 
 
 def mix_of(spec: Spec) -> Mix:

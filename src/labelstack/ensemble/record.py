@@ -20,6 +20,7 @@ from labelstack.scoring.scored import Scored, write_scored
 from labelstack.support import storage
 from labelstack.support.box import Boxes
 from labelstack.support.errors import UserError
+from labelstack.support.logits import Dtype
 
 FOLDER = "record"
 CHECKSUMS = "checksums.json"
@@ -93,6 +94,7 @@ class Record:
     test_name : m names of the test images, where the submission has such
     boxes : of second-round models, the part of each test image that they saw
     photos : of a version with segmenters, whose test images are regions: the photos that these are of
+    dtype : in which ``predictions`` are kept, that of the stages' files
     """
 
     probe: ProbeImages
@@ -106,6 +108,7 @@ class Record:
     test_name: Sequence[str] | None = None
     boxes: Mapping[str, Boxes] = field(default_factory=dict)
     photos: RecordedPhotos | None = None
+    dtype: Dtype = "float32"
 
 
 def write_record(folder: Path, record: Record) -> None:
@@ -118,7 +121,8 @@ def write_record(folder: Path, record: Record) -> None:
         test, schema = [record.test_id, pa.array(record.test_name, pa.string())], _TEST.append(_NAME)
     pq.write_table(pa.table(test, schema), place / "test.parquet", compression="zstd")
     for name, predictions in record.predictions.items():
-        write_predictions(predictions_file(folder, name), predictions.image_id, predictions.probability, unknown=True)
+        said, file = predictions.probability, predictions_file(folder, name)
+        write_predictions(file, predictions.image_id, said, dtype=record.dtype, unknown=True)
     for name, boxes in record.boxes.items():
         write_view(boxes_file(folder, name), {_SPLIT: boxes})
     if (photos := record.photos) is not None:
@@ -203,8 +207,10 @@ def read_machine(folder: Path) -> dict[str, str]:
 
 
 def predictions_file(folder: Path, name: str) -> Path:
-    """Test predictions of a base model, a stacker or ``blend`` in an ensemble's folder."""
-    return folder / FOLDER / "predictions" / f"{name}.npz"
+    """Test predictions of a base model, a stacker or ``blend`` of an ensemble; versions of before have .npz."""
+    place = folder / FOLDER / "predictions"
+    before = place / f"{name}.npz"
+    return before if before.exists() else place / f"{name}.npy"
 
 
 def boxes_file(folder: Path, name: str) -> Path:

@@ -11,6 +11,7 @@ from labelstack.params.models import Resize
 from labelstack.params.prediction_views import Combine
 from labelstack.params.section import Section
 from labelstack.params.task import MULTI, Task
+from labelstack.support.logits import Dtype
 
 Side = Annotated[int, Field(ge=1, le=100_000)]
 _SHOWN = 20
@@ -34,6 +35,7 @@ class SettingsForm(Section):
     fetch: dict[str, Any] = Field(default_factory=dict)
     task: Task = MULTI
     combine: Combine = "probability"
+    dtype: Dtype | None = None
 
 
 class ViewForm(Section):

@@ -14,7 +14,7 @@ from labelstack.images.shards.shard_files import shard_paths
 from labelstack.kernel.contents import Contents
 from labelstack.kernel.smaller import steps_of
 from labelstack.kernel.time_budget import Net, predict_within
-from labelstack.predictions import Predictions, read_predictions, write_predictions
+from labelstack.predictions import Predictions, read_predictions, write_part
 from labelstack.support.errors import UserError
 from labelstack.support.storage import sha256
 
@@ -70,7 +70,7 @@ class FinishedParts:
             part = read_predictions(file)
         except UserError:
             image_id, probability = predict()
-            write_predictions(file, image_id, probability, unknown=True)
+            write_part(file, image_id, probability)
             return image_id, probability
         return part.image_id, part.probability
 

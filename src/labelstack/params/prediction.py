@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from labelstack.params.messages import SectionProblems
 from labelstack.params.prediction_views import Combine, Names, ViewSection, ill_named, view_problems
 from labelstack.params.section import Section
+from labelstack.support.logits import Dtype
 
 
 class PredictionSection(Section):
@@ -15,6 +16,7 @@ class PredictionSection(Section):
     tta: Names = ["identity", "hflip"]
     views: dict[str, ViewSection] = {}
     combine: Combine = "probability"
+    dtype: Dtype = "float32"
     batch_size: int = Field(64, ge=1, le=8192)
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from labelstack.params.blend import BLEND
 from labelstack.predictions import Predictions, answered, read_predictions
 from labelstack.stacking.deciding.decisions import Decision
 from labelstack.support.errors import UserError
+from labelstack.support.logits import as_kept
 from labelstack.support.progress import bar
 
 # On another processor sums run in another order and logarithms end in another last bit: 1e-7 of a probability, which
@@ -123,7 +124,7 @@ def recompute(
         compare.impossible("blend", [BLEND], "there are no recorded predictions of all base models")
         return Agreement(compare.rows, not other, other)
     for name in bar(spec.stackers, desc="verify stackers", unit="stacker"):
-        answer = compare("stacker", name, image_id, partial(_stacked, run, name, cube))
+        answer = compare("stacker", name, image_id, partial(_stacked, run, spec, name, cube))
         if answer is not None:
             answers[name] = answer
     whole = compare("blend", BLEND, image_id, partial(_blended, spec, answers))
@@ -200,8 +201,8 @@ class _Compare:
         self.rows.append(AgreementRow(BLEND, "label sets", len(image_id), differ, problem))
 
 
-def _stacked(members: Members, name: str, cube: Floats) -> Floats:
-    return members.stacker(name)(cube)
+def _stacked(members: Members, spec: Spec, name: str, cube: Floats) -> Floats:
+    return as_kept(members.stacker(name)(cube), spec.settings.dtype)
 
 
 def _blended(spec: Spec, answers: Mapping[str, Floats]) -> Floats:

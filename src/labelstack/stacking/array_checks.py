@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from labelstack.support.logits import LogitRows
 
 
 def check_cube(cube: ArrayLike, *, fitted: tuple[int, int] | None = None) -> NDArray[np.float32]:
@@ -78,6 +81,10 @@ def check_folds(folds: ArrayLike, n: int) -> NDArray[np.int64]:
 
 
 def _probabilities(values: ArrayLike, name: str, ndim: int, form: str) -> NDArray[np.float32]:
+    if isinstance(values, LogitRows) and values.ndim == ndim and values.size:
+        if values.holds_nan():
+            raise ValueError(f"{name} holds NaN")
+        return cast(NDArray[np.float32], values)  # it stays in its file
     array = np.asarray(values)
     if array.ndim != ndim or 0 in array.shape or array.dtype.kind not in "biuf":
         raise ValueError(

@@ -85,6 +85,7 @@ def weights_by_name(members: Sequence[FileMember], known: Mapping[str, Sequence[
         When files are nobody's or a member comes twice; published ones are those of the member called as their version.
     """
     owner = {file: name for name, files in known.items() for file in files}
+    owner |= {file.removesuffix(".npy") + ".npz": name for file, name in owner.items()}  # files of before
     found, problems = dict[str, float](), list[str]()
     for place, member in enumerate(members):
         item = f"{path.name}: item {place}"

@@ -62,6 +62,7 @@ def blend(
 
 def of_sum_1(P: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities [n, n_labels] divided by the sum of their row; equal ones where that is 0."""
+    P = np.asarray(P)
     total = P.sum(axis=1, keepdims=True, dtype=np.float64)
     return np.where(total > 0, P / np.where(total > 0, total, 1), 1 / P.shape[1]).astype(np.float32)
 
@@ -106,7 +107,7 @@ def _of_rows(
     members: Mapping[str, ArrayLike], Y: ArrayLike, rows: NDArray[np.bool_] | None
 ) -> tuple[Mapping[str, ArrayLike], ArrayLike]:
     if rows is None:
-        return members, Y
+        return {name: np.asarray(p) for name, p in members.items()}, Y
     return {name: np.asarray(p)[rows] for name, p in members.items()}, np.asarray(Y)[rows]
 
 
@@ -207,7 +208,7 @@ def search_weights(
         place, values = above(stack, _LOWEST, rows=rows)
         stack, score = list(values), judge.objective(counted, some=place)
     else:
-        stack = stack if rows is None else [p[rows] for p in stack]
+        stack = [np.asarray(p) if rows is None else p[rows] for p in stack]
         score = judge.objective(counted)
     if exclusive and judge.wants == "label_sets":
         score = lambda P: judge.score(counted, most_probable(P))  # noqa: E731

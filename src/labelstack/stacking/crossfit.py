@@ -173,7 +173,7 @@ def scores(
     member = checked["P"]
     answers = check_answers(Y, member.oof.shape, of="P")  # type: ignore[arg-type]
     assigned = _folds(folds, checked)
-    rows = member.like_new(assigned)
+    rows = np.asarray(member.like_new(assigned))
     if fitted is None:
         by: dict[str, Any] = {"metric": metric, "thresholds": thresholds, "groups": groups, "asked": asked}
         fitted = cross_fit(member, answers, assigned, **by)
@@ -221,15 +221,14 @@ def strategy_scores(
     fixed = fixed_labels(fitted.probability, thresholds)
     judge = metric_of(metric).decides
     table: dict[str, dict[str, float]] = {}
-    blended = [
-        mix({name: member.without(fold) for name, member in checked.items()}) for fold, mix in enumerate(fitted.mixes)
-    ]
-    for strategy in strategies_of(thresholds) if strategies is None else strategies:
-        labels = np.empty_like(answers)
-        for fold, P in enumerate(blended):
-            scored = assigned == fold
+    given = {name: np.empty_like(answers) for name in (strategies_of(thresholds) if strategies is None else strategies)}
+    for fold, mix in enumerate(fitted.mixes):  # one blend of all rows at a time
+        P = mix({name: member.without(fold) for name, member in checked.items()})
+        scored = assigned == fold
+        for strategy, labels in given.items():
             rule = _decide_without(answers, P, assigned, fold, thresholds, metric, groups, asked, strategy)
             labels[scored] = rule.decide(P[scored])
+    for strategy, labels in given.items():
         bounds = bootstrap.interval(judge, answers, labels)
         gain = bootstrap.paired(judge, answers, labels, fixed)
         table[strategy] = {each.key: each.score(answers, labels) for each in judge.family} | {

@@ -28,11 +28,17 @@ from labelstack.support.storage import replacing, replacing_dir
 
 log = logging.getLogger(__name__)
 _BLOCK = 60_000_000  # numbers of a cube that are copied to be answered: blocks, where a machine's memory is at stake
+IN_MEMORY = 500_000_000  # bytes of a cube, or of all that a blend is chosen on: more stays in files
 _MUCH = 2_000_000_000  # bytes of nested predictions that are warned of
 _ROOM = __name__.rpartition(".")[0]
 
 if TYPE_CHECKING:
     from labelstack.compute.jobs import Map
+
+
+NestedBlocks = Iterator[tuple[slice, NDArray[np.float32]]]  # rows, and what is said of them float32 [b, k, n_labels]
+# Keeps all blocks of (n, k, n_labels) predictions and gives the matrices [k, n, n_labels], see ``FoldPredictions``.
+KeepNested = Callable[[tuple[int, int, int], NestedBlocks], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class FoldPredictions:
         folds are out-of-fold within those, rows of fold j have the mean of the k − 1 models, as a new image has the
         mean of the fold models. None: ``oof`` serves for all (a base model never saw these rows; for stackers with
         k = 2 there is nothing left to nest).
+
+    Both may be ``LogitRows`` and ``LogitFolds``, which lie in files.
     """
 
     oof: NDArray[np.float32]
@@ -104,6 +112,7 @@ def out_of_fold(
     columns: Sequence[str] | None = None,
     work: str | Path | None = None,
     map_: Map | None = None,
+    keep_nested: KeepNested | None = None,
 ) -> OutOfFold:
     """Train a stacker on each k − 1 folds and predict the remaining one, and the test cube with all.
 
@@ -118,7 +127,11 @@ def out_of_fold(
     columns : names of the cube's models, kept with the fold models, which refuse others
     work : folder in which finished fits are kept; a rerun with equal data and parameters takes them from there
     map_ : ``Engine.map``, to fit on other machines; needs ``work``. None: here, one by one
+    keep_nested : takes the nested predictions block by block, see ``KeepNested``; None: they are put together in memory
+
+    A cube that is mapped from a file (``numpy.memmap``) stays there, with ``work`` its part for each fit too.
     """
+    mapped = isinstance(cube, np.memmap)
     values = check_cube(cube)
     targets = check_targets(Y, (values.shape[0], values.shape[2]))
     assigned = check_folds(folds, len(values))
@@ -127,7 +140,7 @@ def out_of_fold(
     pairs = list(combinations(range(k), 2)) if nested and k > 2 else []
     if pairs and (size := 4 * k * targets.size) > _MUCH:
         log.warning("nested predictions of a stacker take %.1f GB here; folds.nested: false does without", size / 1e9)
-    data = _Data(values, targets, assigned, tests)
+    data = _Data(values, targets, assigned, tests, Path(work) / "part.npy" if mapped and work is not None else None)
     without: list[tuple[int, ...]] = [*((fold,) for fold in range(k)), *pairs]
     oof = np.empty(targets.shape, np.float32)
     fits: dict[tuple[int, ...], _Fit] = {}
@@ -137,13 +150,17 @@ def out_of_fold(
             fits[folds_out] = fit
             if len(folds_out) == 1:
                 oof[assigned == folds_out[0]] = fit.held_out
+    blocks = _nested(assigned, k, {pair: fits[pair].held_out for pair in pairs}) if pairs else None
+    found = None
+    if blocks is not None:
+        found = (keep_nested or _in_memory)((len(assigned), k, targets.shape[1]), blocks)
     single = [fits[fold,] for fold in range(k)]
     test = None if tests is None else mean_of([fit.test for fit in single if fit.test is not None])
     return OutOfFold(
         oof,
         test,
         [fit.stacker for fit in single if fit.stacker is not None],
-        _nested(assigned, k, {pair: fits[pair].held_out for pair in pairs}) if pairs else None,
+        found,
         columns,
     )
 
@@ -168,21 +185,29 @@ def _said_once() -> Iterator[None]:
             logger.removeFilter(first_time)
 
 
-def _nested(
-    folds: NDArray[np.int64], k: int, held_out: dict[tuple[int, ...], NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """The matrices [k, n, n_labels] out of the predictions of pair models on the rows of their two folds."""
+def _nested(folds: NDArray[np.int64], k: int, held_out: dict[tuple[int, ...], NDArray[np.float32]]) -> NestedBlocks:
+    """Rows and their nested predictions, of what pair models predict of the rows of their two folds."""
     n_labels = next(iter(held_out.values())).shape[1]
-    nested = np.empty((k, len(folds), n_labels), np.float32)
-    own: list[list[NDArray[np.float32]]] = [[] for _ in range(k)]
-    for (a, b), probability in held_out.items():
-        of = folds[np.isin(folds, (a, b))]
-        nested[a, folds == b] = probability[of == b]
-        nested[b, folds == a] = probability[of == a]
-        own[a].append(probability[of == a])
-        own[b].append(probability[of == b])
-    for fold in range(k):
-        nested[fold, folds == fold] = mean_of(own[fold])
+    place = {pair: np.cumsum(np.isin(folds, pair)) - 1 for pair in held_out}
+    for rows in row_blocks(len(folds), k * n_labels):
+        here = folds[rows]
+        block = np.empty((len(here), k, n_labels), np.float32)
+        for fold in range(k):
+            mine = np.flatnonzero(here == fold)
+            others = [other for other in range(k) if other != fold]
+            pairs = [(min(fold, other), max(fold, other)) for other in others]
+            said = [np.asarray(held_out[pair][place[pair][rows.start + mine]]) for pair in pairs]
+            for other, probability in zip(others, said, strict=True):
+                block[mine, other] = probability
+            block[mine, fold] = mean_of(said)
+        yield rows, block
+
+
+def _in_memory(shape: tuple[int, int, int], blocks: NestedBlocks) -> NDArray[np.float32]:
+    n, k, n_labels = shape
+    nested = np.empty((k, n, n_labels), np.float32)
+    for rows, block in blocks:
+        nested[:, rows] = block.transpose(1, 0, 2)
     return nested
 
 
@@ -192,6 +217,7 @@ class _Data:
     targets: NDArray[np.float32]
     folds: NDArray[np.int64]
     test: NDArray[np.float32] | None
+    scratch: Path | None = None  # where the part of a fit lies; None: in memory
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         named: dict[str, NDArray[Any]] = {"cube": self.cube, "targets": self.targets, "folds": self.folds}
@@ -213,14 +239,16 @@ class _Fit:
         with replacing_dir(directory) as temporary:
             if self.stacker is not None:
                 self.stacker.save(temporary / "stacker")
-            np.savez(temporary / "predictions.npz", allow_pickle=False, **arrays)
+            for name, array in arrays.items():
+                np.save(temporary / f"{name}.npy", array, allow_pickle=False)
             seal(temporary, key)
 
     @classmethod
     def read(cls, directory: Path) -> _Fit:
         stacker = load_stacker(directory / "stacker") if (directory / "stacker").is_dir() else None
-        with np.load(directory / "predictions.npz", allow_pickle=False) as arrays:
-            return cls(arrays["held_out"], arrays.get("test"), stacker)  # type: ignore[arg-type]
+        files = {name: directory / f"{name}.npy" for name in ("held_out", "test")}
+        arrays = {name: np.load(file, mmap_mode="r") for name, file in files.items() if file.exists()}
+        return cls(arrays["held_out"], arrays.get("test"), stacker)  # type: ignore[arg-type]
 
 
 def _fit(stacker: Stacker, data: _Data, without: tuple[int, ...]) -> _Fit:
@@ -230,10 +258,27 @@ def _fit(stacker: Stacker, data: _Data, without: tuple[int, ...]) -> _Fit:
     others = others[some_rows(len(others), _most_rows(stacker))]
     k = int(data.folds.max()) + 1
     progress = " and ".join(f"fold {fold + 1}/{k}" for fold in without)
-    stacker.fit(data.cube[others], data.targets[others], progress=progress)
+    with _part(data, others) as cube:
+        stacker.fit(cube, data.targets[others], progress=progress)
     single = len(without) == 1
     test = None if data.test is None or not single else stacker.predict_proba(data.test)
     return _Fit(_answers(stacker, data.cube, np.flatnonzero(held_out)), test, stacker if single else None)
+
+
+@contextmanager
+def _part(data: _Data, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """Some rows of the cube; of one that lies in a file they lie in one too."""
+    if data.scratch is None:
+        yield data.cube[rows]
+        return
+    shape = (len(rows), *data.cube.shape[1:])
+    with replacing(data.scratch) as temporary:
+        part = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+        for block in row_blocks(len(rows), data.cube[0].size):
+            part[block] = data.cube[rows[block]]
+        part.flush()
+        yield part
+    data.scratch.unlink()
 
 
 def _answers(stacker: Stacker, cube: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -311,8 +356,9 @@ def _kept(job: dict[str, Any]) -> bool:
 
 
 def _key(stacker: Stacker, data: _Data) -> str:
-    digest = hashlib.sha256(f"{reference_of(stacker)} {json.dumps(stacker.get_params(), sort_keys=True)}".encode())
+    digest = hashlib.sha256(f"npy {reference_of(stacker)} {json.dumps(stacker.get_params(), sort_keys=True)}".encode())
     for name, array in data.arrays().items():
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        for rows in row_blocks(len(array), max(1, array[:1].size)):
+            digest.update(np.ascontiguousarray(array[rows]).tobytes())
     return digest.hexdigest()

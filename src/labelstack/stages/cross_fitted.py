@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.predictions import read_predictions, write_predictions
+from labelstack.predictions import read_predictions, write_values
 from labelstack.scoring.metric import Metric
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def save_cross_fitted(
     image_id : int64 [n]
     shown : bool [n], the rows that ``fitted`` is of; the others get no label, and NaN. None: all
     """
-    write_predictions(path, image_id, _of_all(fitted.labels.astype(np.float32), shown, 0))
+    write_values(path, image_id, _of_all(fitted.labels, shown, 0))
     if metric.wants == "label_sets":
         _probability_file(path).unlink(missing_ok=True)  # of another metric
     else:
-        write_predictions(_probability_file(path), image_id, _of_all(fitted.given(metric), shown, np.nan), unknown=True)
+        write_values(_probability_file(path), image_id, _of_all(fitted.given(metric), shown, np.nan))
 
 
 def _of_all(values: NDArray[Any], shown: NDArray[np.bool_] | None, other: float) -> NDArray[Any]:
@@ -56,4 +56,4 @@ def read_cross_fitted(path: Path, image_id: NDArray[np.int64], metric: Metric) -
 
 
 def _probability_file(label_sets: Path) -> Path:
-    return label_sets.with_name(f"{label_sets.stem}_probability.npz")
+    return label_sets.with_name(f"{label_sets.stem}_probability.npy")

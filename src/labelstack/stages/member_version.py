@@ -30,6 +30,7 @@ from labelstack.stages.submit import write_labels
 from labelstack.stages.version_parts import digests, parts, version_tags
 from labelstack.support import storage
 from labelstack.support.errors import UserError
+from labelstack.support.logits import as_kept
 from labelstack.tracking.run_file import read_run_json
 from labelstack.tracking.runs import Tracker
 
@@ -118,7 +119,10 @@ def _record(params: Params, own: Member, whole: Record, folder: Path) -> Record:
     test = read_predictions(own.test)
     blended = Predictions(
         test.image_id,
-        blend({own.name: test.probability}, {own.name: 1.0}, exclusive=params.thresholds.exclusive),
+        as_kept(
+            blend({own.name: test.probability}, {own.name: 1.0}, exclusive=params.thresholds.exclusive),
+            params.prediction.dtype,
+        ),
     )
     form, file = read_form(paths.SUBMISSION_FORM), folder / params.submission.filename
     _, missing = write_labels(file, params, blended, load_decision(own.rule), form, label_table())

@@ -153,27 +153,27 @@ class Member:
     @property
     def oof(self) -> Path:
         """Predictions of the stacking rows, each by who did not learn from it."""
-        return self.predictions / "oof.npz"
+        return self.predictions / "oof.npy"
 
     @property
     def nested(self) -> Path:
         """Predictions of the stacking rows without each fold in turn; stackers alone have them, where nested."""
-        return self.predictions / "nested.npz"
+        return self.predictions / "nested.npy"
 
     @property
     def test(self) -> Path:
         """Predictions of the test rows."""
-        return self.predictions / "test.npz"
+        return self.predictions / "test.npy"
 
     @property
     def audit(self) -> Path:
         """Predictions of the audit rows, as new images get them; only where there are such rows."""
-        return self.predictions / "audit.npz"
+        return self.predictions / "audit.npy"
 
     @property
     def cross_fitted(self) -> Path:
         """Label sets of the stacking rows by rules that were chosen without each fold in turn."""
-        return self.predictions / "cross_fitted.npz"
+        return self.predictions / "cross_fitted.npy"
 
     @property
     def digests(self) -> Path:
@@ -236,7 +236,7 @@ def everyone(params: Params) -> list[Member]:
 
 def oof_files(member: Member) -> list[str]:
     """Paths of the files with a member's out-of-fold predictions, below dvc.yaml's folder: one for each network."""
-    files = [network.predictions / "oof.npz" for network in member.networks] or [member.oof]
+    files = [network.predictions / "oof.npy" for network in member.networks] or [member.oof]
     return [file.as_posix() for file in files]
 
 
@@ -249,7 +249,7 @@ def blended(params: Params) -> list[Member]:
 def _cross_fitted(member: Member) -> list[Path]:
     """Label sets, and the probabilities beside them that some metrics want."""
     file = member.cross_fitted
-    return [file, *file.parent.glob(f"{file.stem}_probability.npz")]
+    return [file, *file.parent.glob(f"{file.stem}_probability.npy")]
 
 
 def view_file(name: str) -> Path:
@@ -276,7 +276,7 @@ _OF_NETWORKS: Aspects = {
 }
 # What a second-round model may take of a base model: the same, and what each of its networks says.
 _TAKEN: Aspects = _OF_NETWORKS | {
-    "answers": lambda member: [one.predictions / f"{part}.npz" for one in member.networks for part in ("oof", "test")],
+    "answers": lambda member: [one.predictions / f"{part}.npy" for one in member.networks for part in ("oof", "test")],
 }
 # What a reader may ask of a member → its files; the list of every aspect is one key of the stage's output.
 _ASPECTS: dict[str, Aspects] = {

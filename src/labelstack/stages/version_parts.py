@@ -104,6 +104,7 @@ def settings_of(params: Params) -> EnsembleSettings:
         fetch=fetch_settings(params.images),
         task=params.dataset.task,
         combine=params.prediction.combine,
+        dtype=params.prediction.dtype,
     )
 
 
@@ -127,7 +128,7 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     found |= {file.name: storage.sha256(file) for file in (ensemble.blend, ensemble.thresholds)}
     views = {name: _views(networks) for name, networks in ensemble.models.items()}
     # What is not stated is multi_label and a mean of probabilities, as ensembles of before had it: the same digest.
-    usual = {"task": MULTI, "combine": "probability"}
+    usual = {"task": MULTI, "combine": "probability", "dtype": "float32"}
     settings = {
         key: value
         for key, value in asdict(ensemble.settings).items()

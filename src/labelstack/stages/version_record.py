@@ -51,6 +51,7 @@ def record(params: Params) -> Record:
         test_name=None if form.texts is None else form.texts.image,
         boxes={name: test_boxes(name) for name in params.second_round},
         photos=photos(params),
+        dtype=params.prediction.dtype,
     )
 
 

@@ -63,7 +63,7 @@ class Taught(SecondKind):
     def teacher_of_test(self, rows: Rows) -> Predictions:
         """Of all test rows, by the mean of all networks of every base model, with the weights for ``rows`` of train."""
         parts = {
-            name: [read_predictions(one.predictions / "test.npz") for one in self._networks(name)]
+            name: [read_predictions(one.predictions / "test.npy") for one in self._networks(name)]
             for name in self.taught.after
         }
         row_id = parts[self.taught.after[0]][0].image_id
@@ -78,7 +78,7 @@ class Taught(SecondKind):
 
 
 def _out_of_fold(params: Params, name: str) -> Predictions:
-    parts = [read_predictions(one.predictions / "oof.npz") for one in base_model(name, params.networks).networks]
+    parts = [read_predictions(one.predictions / "oof.npy") for one in base_model(name, params.networks).networks]
     return Predictions(
         np.concatenate([part.image_id for part in parts]), np.concatenate([part.probability for part in parts])
     )

@@ -24,12 +24,14 @@ from labelstack.stages import paths
 from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
 from labelstack.stages.fold_files import read_audit, read_stacking
+from labelstack.stages.kept_predictions import numbers_of, of_folds, too_much
 from labelstack.stages.label_sets import save_decision
 from labelstack.stages.members import THE_BLEND, blended, oof_files
 from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
 from labelstack.support.errors import UserError
+from labelstack.support.logits import Dtype
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,8 +72,11 @@ def new_predictions(params: Params, part: Literal["test", "audit"]) -> dict[str,
     return {name: read_predictions(file) for name, file in files.items() if part == "test" or file.exists()}
 
 
-def fold_predictions(params: Params, row_id: NDArray[np.int64]) -> dict[str, FoldPredictions]:
+def fold_predictions(params: Params, row_id: NDArray[np.int64], *, groups: bool = False) -> dict[str, FoldPredictions]:
     """What the folds say of every blend member; stackers have nested predictions where ``folds.nested`` made them.
+
+    What would be too much stays in the files and is read whenever it is used; not where rows know one label group
+    each (``groups``).
 
     Raises
     ------
@@ -79,36 +84,36 @@ def fold_predictions(params: Params, row_id: NDArray[np.int64]) -> dict[str, Fol
         When a stacker's nested predictions are of other folds than params.yaml asks for, or lack.
     """
     expected = params.folds.k if params.folds.nested and params.folds.k > 2 else None
-    members, problems = {}, []
-    for one in blended(params):
-        name, prediction, nested = one.name, read_predictions(one.oof), None
+    problems, everyone = [], blended(params)
+    for one in everyone:
         if one.kind == "stacker":
-            file = one.nested
-            nested = read_predictions(file).rows_of(row_id).transpose(1, 0, 2) if file.exists() else None
-            if (k := None if nested is None else len(nested)) != expected:
+            name, file = one.name, one.nested
+            if (k := read_predictions(file).shape[1] if file.exists() else None) != expected:
                 there = "none is there" if k is None else f"{file} has {k} folds"
                 wanted = "none" if expected is None else f"{expected} folds"
                 problems.append(
                     f"{name}: params.yaml asks for nested predictions of {wanted}, and {there}. "
                     f"Run `dvc repro` (or `labelstack stage stack {name}`) first."
                 )
-                continue
-        members[name] = FoldPredictions(prediction.rows_of(row_id), nested)
     if problems:
         raise UserError("\n".join(problems))
-    return members
+    nested = expected is not None
+    large = not groups and too_much(numbers_of(everyone, len(row_id), nested=nested))
+    return {one.name: of_folds(one, row_id, nested=nested and one.kind == "stacker", large=large) for one in everyone}
 
 
 def compute(params: Params) -> Mixed:
     """Write models/ensemble (blend, as YAML too, thresholds), blended predictions, metrics/{blend,decisions}.json."""
     stacking, labels = read_stacking(params), label_table()
     rows, folds = stacking.rows, stacking.folds
-    everyone = fold_predictions(params, rows.row_id)
+    everyone = fold_predictions(params, rows.row_id, groups=rows.known is not None)
     members = {name: one for name, one in everyone.items() if name not in params.flattered}
     test = new_predictions(params, "test")
     test_id = next(iter(test.values())).image_id
     chosen = choices(params, labels, rows)
-    new = {name: p.rows_of(test_id) for name, p in test.items()} if params.thresholds.by_new_images else None
+    new = (
+        {name: p.matrix(p.places_of(test_id)) for name, p in test.items()} if params.thresholds.by_new_images else None
+    )
     honest = None if new is None else {name: new[name] for name in members}
     mixed = fit_blend(members, rows.Y, folds, blend_params=params.blend, new=honest, **chosen)
     weights, oof, fitted, decision, mix = (
@@ -136,15 +141,16 @@ def compute(params: Params) -> Mixed:
         paths.BLEND_FILE, [FileMember(tuple(oof_files(one)), weights[one.name]) for one in blended(params)]
     )
     save_decision(THE_BLEND.rule, labels["label_id"].to_numpy(), decision)
-    write_predictions(THE_BLEND.oof, rows.row_id, oof)
+    dtype = params.prediction.dtype
+    write_predictions(THE_BLEND.oof, rows.row_id, oof, dtype=dtype)
     save_cross_fitted(THE_BLEND.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
     storage.write_json(
         paths.METRICS / "decisions.json",
         {name: {key: round(value, 6) for key, value in row.items()} for name, row in strategies.items()},
     )
-    _write_blend(THE_BLEND.test, test, mix)
+    _write_blend(THE_BLEND.test, test, mix, dtype)
     if audit:
-        _write_blend(THE_BLEND.audit, audit, mix)
+        _write_blend(THE_BLEND.audit, audit, mix, dtype)
     else:
         THE_BLEND.audit.unlink(missing_ok=True)  # of other params
     storage.write_json(THE_BLEND.scores, {k: round(v, 6) for k, v in measured.items()})
@@ -173,7 +179,7 @@ def with_students(params: Params, weights: Mapping[str, float], audit: Mapping[s
     return {name: share[name] if name in share else rest * weights[name] for name in params.blend_members()}
 
 
-def _write_blend(file: Path, members: Mapping[str, Predictions], mix: Mix) -> None:
+def _write_blend(file: Path, members: Mapping[str, Predictions], mix: Mix, dtype: Dtype) -> None:
     row_id = next(iter(members.values())).image_id
-    rows = {name: p.rows_of(row_id) for name, p in members.items()}
-    write_predictions(file, row_id, mix(rows))
+    rows = {name: p.matrix(p.places_of(row_id)) for name, p in members.items()}
+    write_predictions(file, row_id, mix(rows), dtype=dtype)

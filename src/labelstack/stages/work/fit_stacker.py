@@ -13,23 +13,25 @@ from numpy.typing import NDArray
 
 from labelstack.compute.engine import Engine
 from labelstack.params import Params
-from labelstack.predictions import assemble_cube, read_predictions, write_predictions
+from labelstack.predictions import assemble_cube, read_predictions, write_predictions, writing
 from labelstack.scoring.metric import metric_of
 from labelstack.stacking.by_group import ByGroup
 from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
-from labelstack.stacking.fold_predictions import out_of_fold
+from labelstack.stacking.fold_predictions import NestedBlocks, out_of_fold
 from labelstack.stacking.stackers.construction import make_stacker
 from labelstack.stacking.stackers.fold_ensemble import FoldEnsemble
 from labelstack.stacking.stackers.stacker import Stacker
 from labelstack.stages.choosing import choices
 from labelstack.stages.cross_fitted import save_cross_fitted
 from labelstack.stages.fold_files import read_stacking
+from labelstack.stages.kept_predictions import cube_of, of_folds, too_much
 from labelstack.stages.label_sets import save_decision
 from labelstack.stages.members import Member, cube_members, stacker
 from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
+from labelstack.support.logits import Dtype
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,11 +73,16 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
     parts = {one.name: read_predictions(one.oof) for one in cube_members(params)}
     test_parts = {one.name: read_predictions(one.test) for one in cube_members(params)}
     test_id = test_parts[models[0]].image_id
-    cube, test_cube = assemble_cube(parts, rows.row_id), assemble_cube(test_parts, test_id)
     make: Callable[[], Stacker] = partial(make_stacker, section)
+    unknown = np.nan
     if rows.known is not None:
         make = partial(ByGroup.of, section, labels["group"].tolist())
-        cube, test_cube = np.nan_to_num(cube, nan=0), np.nan_to_num(test_cube, nan=0)  # both say nothing of a group
+        unknown = 0  # as NaN it says nothing of a group
+    files = [work / "cube.npy", work / "test_cube.npy"]
+    cube = cube_of(parts, rows.row_id, files[0], unknown=unknown)
+    test_cube = cube_of(test_parts, test_id, files[1], unknown=unknown)
+    own, dtype = stacker(name), params.prediction.dtype
+    large = rows.known is None and too_much(rows.Y.size * (params.folds.k + 1))
     with Engine(params.engine) as engine:
         result = out_of_fold(
             make,
@@ -87,35 +94,38 @@ def compute(params: Params, name: str, work: Path) -> Stacked:
             columns=models,
             work=work,
             map_=None if engine.local else engine.map,
+            keep_nested=partial(_keep_nested, own.nested, rows.row_id, dtype),
         )
     assert result.test is not None  # there is a test cube
-    own = stacker(name)
-    result.ensemble.save(own.learnt)
-    write_predictions(own.oof, rows.row_id, result.oof)
-    write_predictions(own.test, test_id, result.test)
-    write_audit_predictions(params, own, result.ensemble)
-    if result.nested is None:
+    ensemble, nested = result.ensemble, result.nested is not None
+    ensemble.save(own.learnt)
+    write_predictions(own.oof, rows.row_id, result.oof, dtype=dtype)
+    write_predictions(own.test, test_id, result.test, dtype=dtype)
+    write_audit_predictions(params, own, ensemble)
+    if not nested:
         own.nested.unlink(missing_ok=True)  # one of other folds would be taken for theirs
-    else:
-        write_predictions(own.nested, rows.row_id, result.nested.transpose(1, 0, 2))
+    del cube, test_cube, result
+    for file in files:
+        file.unlink(missing_ok=True)
+    predictions = of_folds(own, rows.row_id, nested=nested, large=large)  # as the blend reads them
     chosen = choices(params, labels, rows)
-    fitted = cross_fit(result.predictions, rows.Y, folds, **chosen)
+    fitted = cross_fit(predictions, rows.Y, folds, **chosen)
     save_cross_fitted(own.cross_fitted, rows.row_id, fitted, metric_of(params.metric))
-    probability = result.predictions.like_new(folds)
+    probability = np.asarray(predictions.like_new(folds))
     if chosen["asked"] is not None:
         probability = chosen["asked"].within(probability)
     by = {
         "groups": chosen["groups"],
         "asked": chosen["asked"],
         "folds": folds,
-        "new": result.test if params.thresholds.by_new_images else None,
+        "new": read_predictions(own.test).probability if params.thresholds.by_new_images else None,
     }
     decision = fit_decision(rows.Y, probability, params.thresholds, params.metric, **by)
     save_decision(own.rule, labels["label_id"].to_numpy(), decision)
-    measured = scores(rows.Y, result.predictions, folds, **chosen, fitted=fitted, decision=decision)
+    measured = scores(rows.Y, predictions, folds, **chosen, fitted=fitted, decision=decision)
     storage.write_json(own.scores, {k: round(v, 6) for k, v in measured.items()})
     curve = threshold_curve(params, rows.Y, probability)
-    return Stacked(rows, labels, fitted, measured, curve, result.ensemble.digest(), test_id)
+    return Stacked(rows, labels, fitted, measured, curve, ensemble.digest(), test_id)
 
 
 def write_audit_predictions(params: Params, own: Member, ensemble: FoldEnsemble) -> None:
@@ -125,4 +135,15 @@ def write_audit_predictions(params: Params, own: Member, ensemble: FoldEnsemble)
         own.audit.unlink(missing_ok=True)  # of other params
         return
     row_id = next(iter(parts.values())).image_id
-    write_predictions(own.audit, row_id, ensemble.predict_proba(assemble_cube(parts, row_id)))
+    said = ensemble.predict_proba(assemble_cube(parts, row_id))
+    write_predictions(own.audit, row_id, said, dtype=params.prediction.dtype)
+
+
+def _keep_nested(
+    file: Path, row_id: NDArray[np.int64], dtype: Dtype, shape: tuple[int, int, int], blocks: NestedBlocks
+) -> NDArray[np.float32]:
+    """Write nested predictions as they are put together; the matrices [k, n, n_labels], which lie in the file."""
+    with writing(file, shape, dtype=dtype) as add:
+        for rows, block in blocks:
+            add(row_id[rows], block)
+    return read_predictions(file).folds(np.arange(shape[0]))

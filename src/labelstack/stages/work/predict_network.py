@@ -20,7 +20,7 @@ from labelstack.images.shards.shard_files import ok_ids, shard_paths
 from labelstack.images.shards.verify import check_shards
 from labelstack.params import Params, digest
 from labelstack.params.prediction_views import Combine, one_view
-from labelstack.predictions import Predictions, read_predictions, write_predictions
+from labelstack.predictions import Predictions, read_predictions, write_part, write_predictions
 from labelstack.stages import paths
 from labelstack.stages.fold_files import Asked, read_asked
 from labelstack.stages.members import Network
@@ -49,7 +49,7 @@ def compute(
     boxes: Mapping[str, Boxes] | None = None,
     kept: Path | None = None,
 ) -> Predicted:
-    """Write what a network predicts: oof.npz and test.npz, and audit.npz where there are such rows.
+    """Write what a network predicts: oof.npy and test.npy, and audit.npy where there are such rows.
 
     Parameters
     ----------
@@ -78,13 +78,13 @@ def compute(
         ):
             pass
     all_of_test = ok_ids(paths.shards("test")) if groups else None
-    test_id = _join(own, "test", jobs["test"], None, all_of_test)
-    oof = _join(own, "oof", jobs[asked.oof.split], asked.oof.row_id, asked.oof.row_id if groups else None)
+    test_id = _join(params, own, "test", jobs["test"], None, all_of_test)
+    oof = _join(params, own, "oof", jobs[asked.oof.split], asked.oof.row_id, asked.oof.row_id if groups else None)
     audit = 0
     if (rows := asked.audit) is not None:
-        audit = len(_join(own, "audit", jobs[rows.split], rows.row_id, rows.row_id if groups else None))
+        audit = len(_join(params, own, "audit", jobs[rows.split], rows.row_id, rows.row_id if groups else None))
     else:
-        (own.predictions / "audit.npz").unlink(missing_ok=True)  # of other params
+        (own.predictions / "audit.npy").unlink(missing_ok=True)  # of other params
     if kept is None:
         shutil.rmtree(work, ignore_errors=True)
     return Predicted(len(oof), audit, test_id)
@@ -114,7 +114,7 @@ def predict_shard(job: Job) -> int:
     image_id, probability = predict(
         network, batches, looks.transforms, forward=forward, combine=job["combine"], most=most
     )
-    write_predictions(job["out"], image_id, probability, unknown=job["groups"])
+    write_part(job["out"], image_id, probability)
     return len(image_id)
 
 
@@ -183,7 +183,7 @@ def _jobs(
     return jobs
 
 
-def _join(own: Network, name: str, jobs: list[Job], chosen: Ids | None, whole: Ids | None) -> Ids:
+def _join(params: Params, own: Network, name: str, jobs: list[Job], chosen: Ids | None, whole: Ids | None) -> Ids:
     """Write one file of what some jobs predicted, of the chosen ids or of all; its ids, int64 [n].
 
     ``whole`` are ids of rows that the file has all of, NaN where the network was not shown one; None: it was shown all.
@@ -199,7 +199,8 @@ def _join(own: Network, name: str, jobs: list[Job], chosen: Ids | None, whole: I
         order = np.argsort(whole)
         spread[order[np.searchsorted(whole, image_id, sorter=order)]] = probability
         image_id, probability = whole, spread
-    write_predictions(own.predictions / f"{name}.npz", image_id, probability, unknown=whole is not None)
+    file, dtype = own.predictions / f"{name}.npy", params.prediction.dtype
+    write_predictions(file, image_id, probability, dtype=dtype, unknown=whole is not None)
     return image_id
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labelstack.params import Params
-from labelstack.predictions import Predictions, answered, known_rows, read_predictions, write_predictions
+from labelstack.predictions import Predictions, answered, known_rows, read_predictions, write_predictions, writing
 from labelstack.scoring.metric import metric_of
+from labelstack.stacking.cells import row_blocks
 from labelstack.stacking.crossfit import CrossFitted, cross_fit, scores
 from labelstack.stacking.deciding.decisions import fit_decision
 from labelstack.stacking.stackers.averaging import mean_of
@@ -20,6 +21,7 @@ from labelstack.stages.label_sets import save_decision
 from labelstack.stages.members import Member
 from labelstack.stages.rows import Rows, label_table
 from labelstack.support import storage
+from labelstack.support.logits import Dtype
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,11 +61,13 @@ def compute(params: Params, own: Member) -> ScoredModel:
     whole = Predictions(
         np.concatenate([part.image_id for part in oof]), np.concatenate([part.probability for part in oof])
     )
-    P, some = whole.rows_of(rows.row_id), bool(params.groups_of(own.name))
-    write_predictions(own.oof, rows.row_id, P, unknown=some)
-    _write_mean(own, "test", some)
-    if (own.networks[0].predictions / "audit.npz").exists():
-        _write_mean(own, "audit", some)
+    del oof
+    some, dtype = bool(params.groups_of(own.name)), params.prediction.dtype
+    write_predictions(own.oof, rows.row_id, whole.rows_of(rows.row_id), dtype=dtype, unknown=some)
+    P = read_predictions(own.oof).probability  # what is chosen goes by what later stages read
+    _write_mean(own, "test", dtype, some)
+    if (own.networks[0].predictions / "audit.npy").exists():
+        _write_mean(own, "audit", dtype, some)
     else:
         own.audit.unlink(missing_ok=True)  # of other params
     every, shown = rows.row_id, answered(P) if some else None
@@ -96,11 +100,13 @@ def _write_curves(own: Member) -> None:
 
 
 def _parts(own: Member, name: str) -> list[Predictions]:
-    return [read_predictions(network.predictions / f"{name}.npz") for network in own.networks]
+    return [read_predictions(network.predictions / f"{name}.npy") for network in own.networks]
 
 
-def _write_mean(own: Member, name: str, unknown: bool) -> None:
+def _write_mean(own: Member, name: str, dtype: Dtype, unknown: bool) -> None:
     parts = _parts(own, name)
-    image_id = parts[0].image_id
-    mean = mean_of([part.rows_of(image_id) for part in parts])
-    write_predictions(own.predictions / f"{name}.npz", image_id, mean, unknown=unknown)
+    image_id, shape = parts[0].image_id, parts[0].shape
+    networks = [part.matrix(part.places_of(image_id)) for part in parts]
+    with writing(own.predictions / f"{name}.npy", shape, dtype=dtype, unknown=unknown) as add:
+        for rows in row_blocks(shape[0], shape[1]):
+            add(image_id[rows], mean_of([network[rows] for network in networks]))

@@ -109,7 +109,7 @@ def predict(params: Params, own: Network, boxes: Mapping[str, Boxes], code: str,
 def seen_whole(own: Sequence[Network], boxes: Mapping[str, Boxes], groups: Sequence[str] = ()) -> tuple[int, int]:
     """How many of the images that networks of these label groups predict together have no box; how many there are."""
     asked = [read_asked(network.fold) for network in own]
-    test = read_predictions(own[0].predictions / "test.npz")
+    test = read_predictions(own[0].predictions / "test.npy")
     ids = {"test": [test.image_id[answered(test.probability)]]}
     for part in (part for one in asked for part in one.parts):
         ids.setdefault(part.split, []).append(part.of_groups(groups))
