@@ -22,7 +22,7 @@ from labelstack.commands.predicted_regions import picture_name, predict_regions,
 from labelstack.commands.rebuild_folder import _submit_masks
 from labelstack.ensemble import record
 from labelstack.ensemble.ensemble import Ensemble
-from labelstack.ensemble.folder import Parts, assemble_folder, read_spec
+from labelstack.ensemble.folder import ONLY, EnsembleSettings, NetworkPart, Parts, View, assemble_folder, read_spec
 from labelstack.ensemble.record import ProbeImages, RecordedPhotos
 from labelstack.ensemble.region_form import REGIONS
 from labelstack.formats.mask_submission import NOTHING
@@ -33,6 +33,7 @@ from labelstack.masks.region_table import read_regions
 from labelstack.masks.region_writer import region_rows, write_regions
 from labelstack.masks.run_geometry import boxes
 from labelstack.masks.run_text import read_runs, write_runs
+from labelstack.params.models import ModelSection
 from labelstack.predictions import Predictions
 from labelstack.registry.verification import recompute
 from labelstack.scoring.attribute_rule import chance_of
@@ -98,6 +99,43 @@ def by_hand(made: Parts, given: list[bytes]) -> list[list[dict[str, Any]]]:
             )
         told.append(regions)
     return told
+
+
+def test_networks_are_given_the_masks_of_regions_that_are_found(tmp_path: Path, made: Parts) -> None:
+    from labelstack.networks.inference import compile_predict, load_model, save_model
+    from labelstack.networks.model import build_model
+    from labelstack.networks.tasks import multi_label
+
+    section = ModelSection(
+        backbone="small_cnn", image_size=16, mask="channel", options={"filters": [8]}, head={"units": [8], "dropout": 0}
+    )
+    network = build_model(section, multi_label(section, len(LABELS)))
+    rng = np.random.default_rng(0)
+    network.set_weights([rng.normal(0, 0.3, weight.shape) ** 2 for weight in network.get_weights()])
+    save_model(network, tmp_path / "masked" / "model.keras")
+    view, tta = View(16, region=section.region_view), EnsembleSettings(("identity",), 4, STORE, QUALITY)
+    part = NetworkPart(ONLY, tmp_path / "masked" / "model.keras", view)
+    assemble_folder(
+        tmp_path / "ensemble", replace(made, models={"one": [part]}, regions=form(mask="stored"), settings=tta)
+    )
+    assert read_spec(tmp_path / "ensemble").views["one"][ONLY] == view
+    ensemble = Ensemble.load(tmp_path / "ensemble")
+    forward, seen, apart = compile_predict(load_model(part.file)), 0, 0.0
+    for jpeg, regions in zip(PHOTOS, ensemble.regions(PHOTOS, all_probabilities=True)["regions"], strict=True):
+        stored = to_stored_jpeg(jpeg, STORE, QUALITY)[0]
+        for region in regions:
+            if region["category_id"] in ROWS:
+                masks, *_ = read_runs([region["runs"]], *[[one] for one in region["size"]])
+                (crop,) = crops(stored, masks, CropStyle(0.1, False, QUALITY, True))
+                pixels = decode(crop.jpeg, 16, view=section.region_view)
+                assert np.allclose(forward(pixels[None])[0], region["probabilities"], atol=1e-5)
+                pixels[..., 3] = 0
+                apart = max(apart, float(np.abs(forward(pixels[None])[0] - region["probabilities"]).max()))
+                seen += 1
+    assert seen > 2
+    assert apart > 1e-3
+    (row,) = ensemble.predict([PHOTOS[0]])["error"]
+    assert "no mask lies beside the image" in row
 
 
 def test_regions_are_those_that_the_stages_find_and_label(ensemble: Ensemble, made: Parts) -> None:

@@ -415,6 +415,38 @@ def test_keys_of_segmenters_and_regions_rerun_their_stages(key: str, value: Any,
     assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("region_rows.garments.margin", 0.2, {"region_rows", "submit_masks", "register"}),
+        ("region_rows.garments.mask", "none", {"region_rows", "submit_masks", "register"}),
+        ("models.plain_cnn.mask", "grey", {"train", "predict", "register"}),
+        ("models.plain_cnn.sees", "region", {"train", "predict", "register"}),
+    ],
+)
+def test_keys_of_rows_that_are_regions_rerun_their_stages(key: str, value: Any, expected: set[str]) -> None:
+    stated = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    stated["dataset"] |= {
+        "format": "imaterialist2019", "into": "data/photos", "answers": None, "instances": {"labels": "attributes"}
+    }  # fmt: skip
+    stated |= {
+        "base_models": [0, 1, 2, 3, 4],
+        "segmenters": {"plain": {"backbone": "small_cnn"}},
+        "regions": {"garments": {}},
+        "region_rows": {"garments": {"mask": "stored"}},
+    }
+    before, table = settings(Params.model_validate(stated)), graph.stages(REPOSITORY / "dvc.yaml")
+    path, last = key.rsplit(".", 1)
+    section = stated
+    for part in path.split("."):
+        section = section[part]
+    section[last] = value
+    after = settings(Params.model_validate(stated))
+    before["models"] = {name: {"all": of["0"]} for name, of in before["models"].items()}
+    after["models"] = {name: {"all": of["0"]} for name, of in after["models"].items()}
+    assert {stage for stage in table if keys_changed(table[stage], before, after)} == expected
+
+
 def test_another_task_reruns_all_that_learns_decides_or_answers() -> None:
     stated = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     stated["thresholds"]["calibration"] = "none"  # fits both

@@ -16,6 +16,7 @@ import yaml
 from found_regions import write_found
 from labelstack.commands import audit
 from labelstack.formats.manifest import label_matrix, read_manifest
+from labelstack.images.pixels.decode import read_pixels, read_seen
 from labelstack.images.shards.shard_files import images_by_id, ok_ids, status_frame
 from labelstack.masks.class_map_table import class_map_groups, map_categories
 from labelstack.masks.instance_table import masks_of, read_instances, write_instances
@@ -23,6 +24,7 @@ from labelstack.masks.region_table import read_regions
 from labelstack.masks.run_geometry import resized
 from labelstack.masks.run_lengths import decode
 from labelstack.params import Params
+from labelstack.params.region_view import RegionView
 from labelstack.params.sample import SampleSection
 from labelstack.predictions import write_predictions
 from labelstack.sample import draw_instances
@@ -36,6 +38,7 @@ from labelstack.stages.work.rows_of_regions import PREDICTED, TRUE, region_id
 from labelstack.support.errors import UserError
 from tiny import REPOSITORY, TINY, merged
 
+WIDE = TINY["models"]["wide"]
 CHANGE: dict[str, Any] = {
     "dataset": {
         "format": "imaterialist2019",
@@ -48,7 +51,7 @@ CHANGE: dict[str, Any] = {
     "images": {"store_size": 64, "shard_rows": 25, "workers": 1},
     "base_models": [0, 1, 2],
     "folds": {"k": 3},
-    "models": {"wide": TINY["models"]["wide"]},
+    "models": {"wide": WIDE},
     "stackers": {"mean": {"kind": "mean"}},
     "segmenters": {"plain": {"backbone": "small_cnn", "decoder": {"filters": [16, 8], "middle": False}}},
     "regions": {"garments": {"size": 64}},
@@ -312,6 +315,12 @@ def test_no_region_to_learn_from_is_said(project: Path, tmp_path: Path) -> None:
         ({"dataset": {"corrections": "a.csv"}}, "dataset.corrections: changes labels of whole photos"),
         ({"region_rows": {"b": {}}}, "one section says how regions become rows, and there are b, garments"),
         ({"region_rows": {"garments": {"match": 0.4}}}, "region_rows.garments.match"),
+        (
+            {"models": {"wide": WIDE | {"mask": "channel"}}},
+            "models.wide.mask: channel needs what region_rows.garments.mask",
+        ),
+        ({"models": {"wide": WIDE | {"by_fold": {"1": {"sees": "region"}}}}}, "models.wide.sees: region needs what"),
+        ({"models": {"wide": WIDE | {"mask": ["grey"]}}}, "models.wide.mask"),
     ],
 )
 def test_params_that_do_not_fit_are_refused(change: dict[str, Any], told: str, tmp_path: Path) -> None:
@@ -331,6 +340,25 @@ def test_photos_are_rows_without_region_rows(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(whole))
     with pytest.raises(UserError, match="without region_rows photos are the rows"):
         load_params(file)
+
+
+def test_masks_are_kept_where_the_params_say_so_and_the_pixels_stay(project: Path) -> None:
+    before = {name: paths.manifest(name).read_bytes() for name in paths.SPLITS}
+    plain = {name: images_by_id(paths.shards(name), ok_ids(paths.shards(name))) for name in paths.SPLITS}
+    Path("params.yaml").write_text(yaml.safe_dump(content(region_rows={"garments": {"mask": "stored"}})))
+    try:
+        region_rows.run("garments")
+        assert {name: paths.manifest(name).read_bytes() for name in paths.SPLITS} == before
+        for name in paths.SPLITS:
+            with_masks = images_by_id(paths.shards(name), ok_ids(paths.shards(name)))
+            assert list(with_masks) == list(plain[name])
+            for row, data in with_masks.items():
+                seen = read_seen(data, None, RegionView("channel"))
+                assert np.array_equal(seen[..., :3], read_pixels(plain[name][row]))
+                assert set(np.unique(seen[..., 3]).tolist()) in ({0, 255}, {255})
+    finally:
+        Path("params.yaml").write_text(yaml.safe_dump(content()))
+        region_rows.run("garments")
 
 
 @pytest.mark.slow

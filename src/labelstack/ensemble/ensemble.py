@@ -375,7 +375,7 @@ def _row(error: str | None) -> dict[str, Any]:
 def map_views(spec: Spec, name: str) -> dict[str, View]:
     """How the networks see an image that find a model's part of it, by fold: whole."""
     views = spec.views[spec.heatmaps[name].of]
-    return {fold: View(view.image_size, tta=(OneView(),)) for fold, view in views.items()}
+    return {fold: View(view.image_size, tta=(OneView(),), region=view.region) for fold, view in views.items()}
 
 
 def _sides(jpeg: bytes) -> tuple[int, int]:

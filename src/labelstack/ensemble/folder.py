@@ -33,6 +33,7 @@ from labelstack.ensemble.spec_check import form_problems
 from labelstack.params.images import Damaged
 from labelstack.params.models import Resize
 from labelstack.params.prediction_views import Combine, OneView, one_view
+from labelstack.params.region_view import PLAIN, RegionView
 from labelstack.params.task import MULTI, SINGLE, Task
 from labelstack.predictions import other_columns
 from labelstack.support.box import Box
@@ -75,13 +76,15 @@ class View:
     """How a network sees an image: side in pixels, ``stretch`` or ``letterbox``, and of which part; None: the whole.
 
     A network that learnt from parts sees new images whole, which have no box, unless its model has a ``Heat``.
-    ``tta`` are its own test-time views; none: those of the settings.
+    ``region`` says what it is given of a region beside its pixels. ``tta`` are its own test-time views; none: those of
+    the settings.
     """
 
     image_size: int
     resize: Resize = "stretch"
     box: Box | None = None
     tta: tuple[OneView, ...] = ()
+    region: RegionView = PLAIN
 
 
 @dataclass(frozen=True)
@@ -208,12 +211,22 @@ def _described(networks: Sequence[NetworkPart]) -> dict[str, Any]:
 
 def _described_view(view: View) -> dict[str, Any]:
     own = {"tta": [one.as_json() for one in view.tta]} if view.tta else {}
-    return {"image_size": view.image_size, "resize": view.resize, **own}
+    given = {} if view.region == PLAIN else {"region": view.region._asdict()}
+    return {"image_size": view.image_size, "resize": view.resize, **given, **own}
 
 
 def _views(entry: Mapping[str, Any]) -> dict[str, View]:
     networks = entry.get("networks", {ONLY: entry})
-    return {fold: View(**{**view, "tta": tuple(map(one_view, view.get("tta", ())))}) for fold, view in networks.items()}
+    return {
+        fold: View(
+            **{
+                **view,
+                "tta": tuple(map(one_view, view.get("tta", ()))),
+                "region": RegionView(**view.get("region", {})),
+            }
+        )
+        for fold, view in networks.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def looks_of(spec: Spec, view: View) -> Looks:
     """What becomes of an image for a network that sees it so."""
     from labelstack.images.pixels.tta import Looks
 
-    return Looks(spec.tta(view), view.image_size, view.resize)
+    return Looks(spec.tta(view), view.image_size, view.resize, view.region)
 
 
 def probe_predictions(

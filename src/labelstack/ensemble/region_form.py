@@ -51,7 +51,8 @@ class RegionForm(Section):
     found : how class maps become regions, as ``regions`` in params.yaml; it names no segmenters
     categories : of the classes 0 …; background is the class after the last
     rows : ids of categories whose attributes the ensemble knows
-    margin, background, jpeg_quality : how a region is cut out for the ensemble, as in ``region_rows`` and ``images``
+    margin, background, mask : how a region is cut out for the ensemble, as in ``region_rows``
+    jpeg_quality : of it, as in ``images``
     attributes : by category id, when attributes are written; none of a category that is not there
     """
 
@@ -61,6 +62,7 @@ class RegionForm(Section):
     rows: list[_Id]
     margin: float = Field(ge=0, le=10)
     background: Literal["keep", "grey"]
+    mask: Literal["none", "stored"] = "none"
     jpeg_quality: int = Field(ge=1, le=100)
     attributes: dict[str, WrittenForm] = Field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from labelstack.params.images import Damaged
 from labelstack.params.models import Resize
 from labelstack.params.prediction_views import Combine
+from labelstack.params.region_view import Mask, Sees
 from labelstack.params.section import Section
 from labelstack.params.task import MULTI, Task
 from labelstack.support.logits import Dtype
@@ -38,12 +39,20 @@ class SettingsForm(Section):
     dtype: Dtype | None = None
 
 
+class RegionViewForm(Section):
+    """What a network is given of a region beside its pixels."""
+
+    mask: Mask = "none"
+    sees: Sees = "all"
+
+
 class ViewForm(Section):
     """How a network sees an image."""
 
     image_size: Side
     resize: Resize = "stretch"
     tta: Views = Field(default_factory=list)
+    region: RegionViewForm = RegionViewForm()
 
 
 class NetworksForm(Section):

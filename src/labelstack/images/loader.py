@@ -23,6 +23,7 @@ from labelstack.images.workers import Buffer, Portion, WorkerPool, decode_for, m
 from labelstack.params import digest
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
+from labelstack.params.region_view import PLAIN, RegionView
 from labelstack.support.box import Box, Boxes, as_rows, of_row
 from labelstack.support.cores import cores
 from labelstack.support.errors import UserError
@@ -82,6 +83,8 @@ class TrainingBatches:
         Decoded images are kept when all of them fit into this many bytes.
     boxes : mapping, optional
         Part of an image that is seen, by id; the others are seen whole.
+    view : RegionView
+        What is given of a region; a mask is a fourth channel of its image.
 
     Raises
     ------
@@ -104,11 +107,13 @@ class TrainingBatches:
         shuffle_shards: int = 8,
         cache_bytes: int = CACHE_BYTES,
         boxes: Boxes | None = None,
+        view: RegionView = PLAIN,
     ) -> None:
         if len(image_ids) != len(targets):
             raise ValueError(f"{len(image_ids)} image_ids do not fit {len(targets)} rows of targets")
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.augment, self.resize, self.shuffle_shards = augment, resize, shuffle_shards
+        self.view = view
         self.workers = cores() if workers is None else workers
         self._targets = np.asarray(targets, np.float32)
         self._image_ids = np.asarray(image_ids, np.int64)
@@ -165,6 +170,7 @@ class TrainingBatches:
                 "batch_size": self.batch_size,
                 "shuffle_shards": self.shuffle_shards,
                 "boxes": boxes,
+                **({} if self.view == PLAIN else {"view": list(self.view)}),
                 **({"rows": [n for _, n in self._folders]} if len(self._folders) > 1 else {}),
             }
         )
@@ -182,9 +188,9 @@ class TrainingBatches:
         self._pool = self._pixels = None
 
     def epoch(self, number: int, again: NDArray[np.int64] | None = None) -> Iterator[tuple[Images, Targets]]:
-        """Batches of epoch ``number``: images uint8 [b, size, size, 3] RGB and targets float32 [b, n_labels].
+        """Batches of epoch ``number``: images uint8 [b, size, size, channels] and targets float32 [b, n_labels].
 
-        Rows in ``again`` come twice, augmented alike.
+        Channels are RGB, and the mask where ``view`` has one. Rows in ``again`` come twice, augmented alike.
         """
         submit, ahead = self._maker()
         seed = self.augment_seed(number)
@@ -197,7 +203,7 @@ class TrainingBatches:
     def _start(
         self, rows: NDArray[np.int64], images: Sequence[Buffer], seed: int, submit: _Submit
     ) -> tuple[tuple[Images, Targets], list[Future[None]]]:
-        pixels = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+        pixels = np.empty((len(rows), self.size, self.size, self.view.channels), np.uint8)
         futures = []
         for start in range(0, len(rows), _PIECE):
             part = slice(start, start + _PIECE)
@@ -210,7 +216,7 @@ class TrainingBatches:
     def _maker(self) -> tuple[_Submit, int]:
         """What takes a portion, and how many batches to keep ahead of the reader."""
         if self.workers > 0 and (self.augment is not None or not self._cached):
-            self._pool = self._pool or WorkerPool(self.workers, self.size, self.augment, self.resize)
+            self._pool = self._pool or WorkerPool(self.workers, self.size, self.augment, self.resize, self.view)
             return self._pool.submit, max(2, -(-2 * self.workers * _PIECE // self.batch_size))
         if self.augment is not None and self._augmenter is None:
             self._augmenter = build_augmenter(self.augment)
@@ -218,7 +224,7 @@ class TrainingBatches:
 
     def _here(self, portion: Portion, out: Images) -> Future[None]:
         future: Future[None] = Future()
-        out[:] = make_images(portion, self.size, self._augmenter, self.resize, self._croppers)
+        out[:] = make_images(portion, self.size, self._augmenter, self.resize, self._croppers, self.view)
         future.set_result(None)
         return future
 
@@ -272,13 +278,13 @@ class TrainingBatches:
 
     def _decoded(self, row: int, data: Buffer) -> Images:
         box = None if self._boxes is None else of_row(self._boxes[row])
-        return decode_for(data, self.size, self._zoom, self.resize, box)
+        return decode_for(data, self.size, self._zoom, self.resize, box, self.view)
 
     def _bytes_of(self, sides: NDArray[np.int64]) -> int:
         """What all decoded images take at most; ``sides`` int64 [n, 2] are those of the stored ones."""
         square = self.size**2
         most = square if self._zoom is None or self.resize == "letterbox" else max(square, 3 * square * self._zoom**2)
-        return int(3 * np.clip(sides.prod(axis=1), square, most).sum())
+        return int(self.view.channels * np.clip(sides.prod(axis=1), square, most).sum())
 
 
 def evaluation_batches(
@@ -288,6 +294,7 @@ def evaluation_batches(
     batch_size: int,
     resize: Resize = "stretch",
     boxes: Boxes | None = None,
+    view: RegionView = PLAIN,
 ) -> Iterator[tuple[NDArray[np.int64], Images]]:
     """Images with status ok in the manifest's order, all of them or those in ``image_ids``.
 
@@ -296,13 +303,14 @@ def evaluation_batches(
     Yields
     ------
     ids : int64 [b]
-    images : uint8 [b, size, size, 3] RGB
+    images : uint8 [b, size, size, view.channels] RGB
     """
 
     def square(jpeg: Buffer, image_id: int, box: Box | None) -> Images:
-        return decode(jpeg, size, resize, box)
+        return decode(jpeg, size, resize, box, view)
 
-    yield from _batches_of(_stored_batches(shards, _chosen(image_ids), batch_size), square, (size, size, 3), boxes)
+    stored, shape = _stored_batches(shards, _chosen(image_ids), batch_size), (size, size, view.channels)
+    yield from _batches_of(stored, square, shape, boxes)
 
 
 def shown_batches(

@@ -1,4 +1,7 @@
-"""Regions of stored photos as images of their own: the box around a mask with a margin, the rest kept or grey."""
+"""Regions of stored photos as images of their own: the box around a mask with a margin, the rest kept or grey.
+
+The mask may lie beside the pixels, in the bytes of the image (`pixels/region_mask.py`).
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.images.pixels.decode import read_pixels
+from labelstack.images.pixels.region_mask import GREY, with_mask
 from labelstack.images.shards.shard_files import Shard, shard_paths, write_shard
 from labelstack.masks.run_geometry import boxes, resized
 from labelstack.masks.run_lengths import Ints, RunLengths, decode
 from labelstack.support.cores import cores
 
-GREY = 128  # as the published variant has it
 _KEY_BYTES = 9
 
 
@@ -33,11 +36,20 @@ class RegionCrop(NamedTuple):
 
 
 class CropStyle(NamedTuple):
-    """How regions are cut out: the margin as a share of the box's sides, all else grey or not, JPEG quality 1 … 100."""
+    """How regions are cut out.
+
+    Attributes
+    ----------
+    margin : share of the box's sides that is added all round
+    grey : whether all but the region is 128
+    quality : of the JPEG, 1 … 100
+    mask : whether it holds the region's mask
+    """
 
     margin: float
     grey: bool
     quality: int
+    mask: bool = False
 
 
 def crops_of(photos: Iterable[tuple[bytes | memoryview, RunLengths]], how: CropStyle) -> Iterator[list[RegionCrop]]:
@@ -60,14 +72,18 @@ def crops(jpeg: bytes | memoryview, masks: RunLengths, how: CropStyle) -> list[R
     cut = []
     for place, (left, top, right, bottom) in enumerate(crop_boxes(masks, height, width, how.margin).tolist()):
         shown = pixels[top:bottom, left:right]
+        if how.grey or how.mask:
+            inside = decode(resized(masks.take([place]), height, width))[0, top:bottom, left:right]
         if how.grey:
-            mask = decode(resized(masks.take([place]), height, width))[0, top:bottom, left:right]
-            shown = np.where(mask[:, :, None], shown, np.uint8(GREY))
+            shown = np.where(inside[:, :, None], shown, np.uint8(GREY))
         bgr = cv2.cvtColor(np.ascontiguousarray(shown), cv2.COLOR_RGB2BGR)
         written, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, how.quality])
         if not written:
             raise ValueError("could not be stored as a JPEG")
-        cut.append(RegionCrop(encoded.tobytes(), right - left, bottom - top))
+        data = encoded.tobytes()
+        if how.mask:
+            data = with_mask(data, inside, (0, 0, right - left, bottom - top))
+        cut.append(RegionCrop(data, right - left, bottom - top))
     return cut
 
 

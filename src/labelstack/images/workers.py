@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 
 from labelstack.images.pixels.augment import Augmenter, build_augmenter
 from labelstack.images.pixels.decode import decode, decode_to_move
+from labelstack.images.pixels.region_mask import part_seen
 from labelstack.images.pixels.source_crops import Croppers, build_croppers
 from labelstack.params.augment import AugmentSection
 from labelstack.params.models import Resize
+from labelstack.params.region_view import PLAIN, RegionView
 from labelstack.support.box import Box, of_row
 from labelstack.support.errors import UserError
 
@@ -43,7 +45,7 @@ class Portion:
 
     Attributes
     ----------
-    images : buffers of JPEGs, or of decoded pixels (height × width × 3 bytes each) where there are ``sides``
+    images : buffers of JPEGs, or of decoded pixels (height × width × channels bytes each) where there are ``sides``
     image_id : int64 [n]
     seed : of the augmentation, 0 ≤ seed < 2⁶⁴
     sides : int64 [n, 2] or None, height and width of decoded pixels
@@ -67,10 +69,11 @@ def make_images(
     augmenter: Augmenter | None,
     resize: Resize = "stretch",
     croppers: Croppers | None = None,
+    view: RegionView = PLAIN,
 ) -> Pixels:
-    """The images of a portion, decoded, cropped and augmented: uint8 [n, size, size, 3]."""
-    out = np.empty((len(portion.images), size, size, 3), np.uint8)
-    sources = _sources(portion, size, None if augmenter is None else augmenter.geometry.zoom, resize, croppers)
+    """The images of a portion, decoded, cropped and augmented: uint8 [n, size, size, view.channels]."""
+    out = np.empty((len(portion.images), size, size, view.channels), np.uint8)
+    sources = _sources(portion, size, None if augmenter is None else augmenter.geometry.zoom, resize, croppers, view)
     if augmenter is None:
         for row, source in zip(out, sources, strict=True):
             row[:] = source
@@ -80,24 +83,29 @@ def make_images(
 
 
 def decode_for(
-    data: Buffer, size: int, zoom: float | None, resize: Resize = "stretch", box: Box | None = None
+    data: Buffer,
+    size: int,
+    zoom: float | None,
+    resize: Resize = "stretch",
+    box: Box | None = None,
+    view: RegionView = PLAIN,
 ) -> Pixels:
     """A stored JPEG as an augmenter of this ``zoom`` wants it, see ``Geometry``."""
     if zoom is None:
-        return decode(data, size, resize, box)
-    return decode_to_move(data, size, resize, box, zoom)
+        return decode(data, size, resize, box, view)
+    return decode_to_move(data, size, resize, box, zoom, view)
 
 
 def _sources(
-    portion: Portion, size: int, zoom: float | None, resize: Resize, croppers: Croppers | None
+    portion: Portion, size: int, zoom: float | None, resize: Resize, croppers: Croppers | None, view: RegionView
 ) -> Iterator[Pixels]:
     crop = None if croppers is None else croppers(portion.seed, portion.image_id)
     for place, data in enumerate(portion.images):
         if portion.sides is not None:
-            yield np.frombuffer(data, np.uint8).reshape(*portion.sides[place], 3)
+            yield np.frombuffer(data, np.uint8).reshape(*portion.sides[place], view.channels)
         else:
-            box = portion.box(place)
-            yield decode_for(data, size, zoom, resize, box if crop is None else crop(place, data, box))
+            box = part_seen(data, portion.box(place), view)
+            yield decode_for(data, size, zoom, resize, box if crop is None else crop(place, data, box), view)
 
 
 class WorkerPool:
@@ -110,12 +118,20 @@ class WorkerPool:
         Side of the square images in pixels.
     augment : AugmentSection or None
     resize : how images become squares
+    view : what is given of regions
     """
 
-    def __init__(self, n: int, size: int, augment: AugmentSection | None, resize: Resize = "stretch") -> None:
+    def __init__(
+        self,
+        n: int,
+        size: int,
+        augment: AugmentSection | None,
+        resize: Resize = "stretch",
+        view: RegionView = PLAIN,
+    ) -> None:
         self.size = size
         policy = None if augment is None else augment.model_dump(mode="json")
-        config = json.dumps({"size": size, "resize": resize, "augment": policy})
+        config = json.dumps({"size": size, "resize": resize, "augment": policy, "view": view})
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
         self.processes = [
             subprocess.Popen(
@@ -134,7 +150,7 @@ class WorkerPool:
     def submit(self, portion: Portion, out: Pixels) -> Future[None]:
         """Queue a portion; its images are in ``out`` when the future is done, which raises ``UserError`` otherwise.
 
-        ``out`` is uint8 [n, size, size, 3] and contiguous.
+        ``out`` is uint8 [n, size, size, view.channels] and contiguous.
         """
         return self._threads.submit(self._call, portion, out)
 
@@ -182,6 +198,7 @@ def main() -> None:
 
     cv2.setNumThreads(1)
     config = json.loads(sys.argv[2])
+    view = RegionView(*config["view"])
     policy = None if config["augment"] is None else AugmentSection(**config["augment"])
     augmenter, croppers = None if policy is None else build_augmenter(policy), build_croppers(policy, config["size"])
     for seed, ids, shapes, rows, *images in _frames(sys.stdin.buffer):
@@ -190,7 +207,7 @@ def main() -> None:
         (number,) = struct.unpack("<Q", seed)
         portion = Portion(images, np.frombuffer(ids, "<i8").astype(np.int64), number, sides, boxes)
         try:
-            pixels = make_images(portion, config["size"], augmenter, config["resize"], croppers)
+            pixels = make_images(portion, config["size"], augmenter, config["resize"], croppers, view)
             answer: list[Buffer] = [b"", np.ascontiguousarray(pixels).data.cast("B")]
         except Exception as error:
             answer = [f"{type(error).__name__}: {error}".encode()]

@@ -76,7 +76,15 @@ class FinishedParts:
 
     def _file(self, spec: Spec, name: str, fold: str, shard: Path) -> Path:
         view, settings = spec.views[name][fold], spec.settings
-        seen = [spec.tta(view), view.image_size, view.resize, self._boxes[name], settings.batch_size, settings.combine]
+        seen = [
+            spec.tta(view),
+            view.image_size,
+            view.resize,
+            view.region,
+            self._boxes[name],
+            settings.batch_size,
+            settings.combine,
+        ]
         said = [self._key, self._contents.files[network_file(name, fold)].sha256, *seen, self._shards[shard]]
         digest = hashlib.sha256(" ".join(map(str, said)).encode()).hexdigest()[:16]
         return self._work / f"{name}-{fold}-{shard.stem}-{digest}.npz"

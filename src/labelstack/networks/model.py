@@ -28,7 +28,8 @@ def build_model(params: ModelSection, task: Task, *, mixed_precision: bool | str
     Returns
     -------
     keras.Model
-        uint8 [b, S, S, 3] RGB → float32 [b, task.outputs]; holds a layer (a model) named ``backbone``.
+        uint8 [b, S, S, 3] RGB, or with a mask [b, S, S, 4] → float32 [b, task.outputs]; holds a layer (a model) named
+        ``backbone``.
 
     Raises
     ------
@@ -37,8 +38,9 @@ def build_model(params: ModelSection, task: Task, *, mixed_precision: bool | str
     """
     low = "float16" if mixed_precision is True else mixed_precision
     with _policy(f"mixed_{low}" if low else "float32"):
-        backbone = build_backbone(params.backbone, params.image_size, params.weights, params.options)
-        image = keras.Input((params.image_size, params.image_size, 3), dtype="uint8", name="image")
+        channels = params.region_view.channels
+        backbone = build_backbone(params.backbone, params.image_size, params.weights, params.options, channels)
+        image = keras.Input((params.image_size, params.image_size, channels), dtype="uint8", name="image")
         model = keras.Model(image, add_head(backbone(image), params.head, task), name="base_model")
     if task.first_bias is not None:
         model.get_layer("logits").bias.assign(task.first_bias)

@@ -25,6 +25,7 @@ class Backbone:
     twin : options with which a rehearsal makes it small. A published network is built whole and cut off early.
     usual : side in pixels of the images that it is made for, the default of ``image_size``; None: the section's own
     package : of the extra ``pretrained``, that holds its ImageNet weights; "": they are fetched
+    colours_only : its first layers measure colours, so that they take no fourth channel
     """
 
     module: str
@@ -32,6 +33,7 @@ class Backbone:
     twin: Mapping[str, Any] = field(default_factory=dict)
     usual: int | None = None
     package: str = ""
+    colours_only: bool = False
 
 
 OWN: dict[str, Backbone] = {
@@ -61,11 +63,11 @@ OWN: dict[str, Backbone] = {
     "gluon_resnet152_v2": Backbone(f"{_ROOM}.gluon_resnet", 32, {"until": "features.5.0"}, 224),
     "small_cnn": Backbone(f"{_ROOM}.small_cnn", 16, {"filters": [8, 16], "convolutions": 1}),
     "small_resnet": Backbone(f"{_ROOM}.small_resnet", 16, {"filters": [8, 16], "blocks": 1}),
-    "descriptors": Backbone(f"{_ROOM}.descriptors", 32),  # nothing to learn below the head: small as it is
+    "descriptors": Backbone(f"{_ROOM}.descriptors", 32, colours_only=True),  # nothing to learn below the head
     "pixels": Backbone(f"{_ROOM}.pixels", 16, {"filters": [16, 16]}),
-    "silhouette": Backbone(f"{_ROOM}.silhouette", 32, {"filters": [8, 8]}),
+    "silhouette": Backbone(f"{_ROOM}.silhouette", 32, {"filters": [8, 8]}, colours_only=True),
     "silhouette_pixels": Backbone(
-        f"{_ROOM}.silhouette", 32, {"filters": [8, 8], "colours": [16, 16], "units": 16}
+        f"{_ROOM}.silhouette", 32, {"filters": [8, 8], "colours": [16, 16], "units": 16}, colours_only=True
     ),
 }  # fmt: skip
 BACKBONES = Catalogue("labelstack.backbones", {name: f"{own.module}:ARCHITECTURES" for name, own in OWN.items()})

@@ -22,6 +22,7 @@ from labelstack.params.notify import NotifySection
 from labelstack.params.prediction import PredictionSection
 from labelstack.params.prediction_views import OneView, raw_view_problems, single_views, view_problems
 from labelstack.params.region_rows import RegionRowsSection, region_row_problems
+from labelstack.params.region_view import region_view_problems
 from labelstack.params.regions import RegionsSection, region_problems
 from labelstack.params.sample import SampleSection
 from labelstack.params.second_level_file import SecondLevel
@@ -91,6 +92,7 @@ class Params(SecondLevel):
         problems += region_row_problems(
             self.region_rows, self.dataset, self.folds, by_fold=self.by_fold, found=bool(self.regions)
         )
+        problems += region_view_problems(self.models, self.region_rows)
         if not set(self.blend_members()) - set(self.flattered):
             problems.append(
                 "blend.members: needs one that is no student, since audit rows alone give a student a weight"

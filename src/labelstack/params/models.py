@@ -20,6 +20,7 @@ from labelstack.params.layer_groups import group_problems
 from labelstack.params.losses import Loss, PhasesSection
 from labelstack.params.messages import one_of
 from labelstack.params.prediction_views import Names
+from labelstack.params.region_view import Mask, RegionView, Sees, mask_problems
 from labelstack.params.schedule import ScheduleSection
 from labelstack.params.section import Section, Seed
 from labelstack.params.start_weights import StartWeights
@@ -136,6 +137,8 @@ class LearningSection(Section):
 class ModelSection(LearningSection, ArchitectureSection):
     """One base model: its network, or, one a fold, its networks."""
 
+    mask: Mask = "none"
+    sees: Sees = "all"
     by_fold: dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]?)$")], dict[str, Any]] = {}  # keys in quotes
 
     @model_validator(mode="before")
@@ -158,9 +161,14 @@ class ModelSection(LearningSection, ArchitectureSection):
     def _fine_tuning(self) -> ModelSection:
         trained = [phase.train for phase in self.phases]
         groups = group_problems(self.backbone, self.options, trained, self.group_rates)
-        if problems := [*fine_tuning_problems(self), *groups]:
+        if problems := [*fine_tuning_problems(self), *groups, *mask_problems(self)]:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def region_view(self) -> RegionView:
+        """What it is given of a region beside the pixels around it."""
+        return RegionView(self.mask, self.sees)
 
     def as_trained(self) -> dict[str, Any]:
         """All that may decide the weights: how it predicts is no matter of training."""

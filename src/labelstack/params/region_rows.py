@@ -18,6 +18,7 @@ class RegionRowsSection(Section):
 
     margin: float = Field(0.1, ge=0, le=10)
     background: Literal["keep", "grey"] = "keep"
+    mask: Literal["none", "stored"] = "none"
     match: float = Field(0.5, ge=0.5, le=0.95)
     fewest: int = Field(1, ge=1, le=1_000_000)
     learn_from: Literal["all", "with_attributes"] = "all"

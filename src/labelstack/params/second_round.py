@@ -141,6 +141,8 @@ def heatmap_problems(section: SecondRoundSection, models: Mapping[str, ModelSect
         return
     first = models[section.after[0]]
     folds = [first, *(first.of_fold(fold) for fold in first.by_fold)]
+    if any(one.sees != "all" for one in folds):
+        yield f"heatmap: needs sees: all of {section.after[0]}, whose maps are of whole images"
     if any(one.resize != "stretch" for one in folds):
         yield f"heatmap: needs resize: stretch of {section.after[0]}, whose maps are of whole images"
     if format_ == FASHIONAI and len(first.groups) != 1:

@@ -86,7 +86,7 @@ def settings(params: Params) -> dict[str, Any]:
         "segmenters": params.region_segmenters,
         "blend": params.blend_members(),
         "views": [
-            [name, fold, network.image_size, network.resize, _views(params, name, fold)]
+            [name, fold, network.image_size, network.resize, list(network.region_view), _views(params, name, fold)]
             for name in params.network_models
             for fold in params.networks
             for network in [params.network(name, fold)]

@@ -95,7 +95,9 @@ def log_network(run_: Run, own: Network, model: ModelSection, trained: Trained, 
     logged = history.drop(columns="seconds").replace({np.nan: None})
     run_.log_history({str(key): value for key, value in row.items()} for row in logged.to_dict("records"))
     run_.log_bytes(figure_png(training_curves({own.name: history})), "plots/training_curves.png")
-    shape = tensor_signature([-1, model.image_size, model.image_size, 3], [-1, n_labels], "uint8")
+    shape = tensor_signature(
+        [-1, model.image_size, model.image_size, model.region_view.channels], [-1, n_labels], "uint8"
+    )
     run_.log_model(own.name, own.weights, own.kind, flat({"model": model.as_trained()}), shape)
     run_.log_artifact(own.history, "")
     summary = {

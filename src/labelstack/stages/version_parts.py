@@ -16,6 +16,7 @@ from labelstack.ensemble.region_form import RegionForm
 from labelstack.params import Params, digest
 from labelstack.params.blend import BLEND
 from labelstack.params.prediction_views import OneView, single_views
+from labelstack.params.region_view import PLAIN
 from labelstack.params.second_round import CropSection
 from labelstack.params.task import MULTI
 from labelstack.registry.versions import DATA_TAG, METRIC_TAG, SCORE_TAG, SUBMISSION_TAG, TASK_TAG
@@ -70,6 +71,7 @@ def registered_regions(params: Params) -> RegionForm | None:
             "rows": [one for one in storage.read_json(paths.METRICS / "region_rows.json")["categories"] if one in ids],
             "margin": rows.margin,
             "background": rows.background,
+            "mask": rows.mask,
             "jpeg_quality": params.images.jpeg_quality,
             "attributes": storage.read_json(paths.attribute_rule(params.submission.directory)),
         }
@@ -113,7 +115,9 @@ def network_part(params: Params, network: Network) -> NetworkPart:
     made = params.network(network.model, network.fold)
     views = tuple(params.views_of(network.model, network.fold).values())
     own = () if views == shared_views(params) else views
-    return NetworkPart(network.fold, network.weights, View(made.image_size, made.resize, tta=own))
+    return NetworkPart(
+        network.fold, network.weights, View(made.image_size, made.resize, tta=own, region=made.region_view)
+    )
 
 
 def shared_views(params: Params) -> tuple[OneView, ...]:
@@ -139,7 +143,9 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     if heatmaps := ensemble.heatmaps_there:
         found["heatmaps"] = digest({name: asdict(heat) for name, heat in heatmaps.items()})
     if ensemble.regions is not None:
-        found["regions"] = digest(ensemble.regions.model_dump(mode="json"))
+        usual = {"mask": "none"}  # as in settings: what is not stated
+        form = ensemble.regions.model_dump(mode="json")
+        found["regions"] = digest({key: value for key, value in form.items() if usual.get(key) != value})
         found |= {
             f"segmenter {name} {fold}": read_run_json(folder / "run.json")["weights_digest"]
             for (name, fold), folder in ensemble.segmenters.items()
@@ -150,7 +156,13 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
 def _views(networks: Sequence[NetworkPart]) -> Any:
     """Of one network its view; of several one for each fold."""
     views = {
-        network.fold: [network.view.image_size, network.view.resize, *(one.as_json() for one in network.view.tta)]
+        network.fold: [
+            network.view.image_size,
+            network.view.resize,
+            # What is not stated is all of the pixels and nothing else, as it was before: the same digest.
+            *([] if network.view.region == PLAIN else [network.view.region._asdict()]),
+            *(one.as_json() for one in network.view.tta),
+        ]
         for network in networks
     }
     return views[ALL] if list(views) == [ALL] else views

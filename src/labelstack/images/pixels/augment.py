@@ -18,6 +18,7 @@ from labelstack.images.pixels.draws import BLUR, CONTRAST, EMBOSS, HUE, SHARPEN,
 from labelstack.images.pixels.erase import Erase
 from labelstack.images.pixels.geometry import Geometry
 from labelstack.images.pixels.one_of import OneOf
+from labelstack.images.pixels.region_mask import joined, split
 from labelstack.params.augment import AugmentSection
 
 Pixels = NDArray[np.uint8]
@@ -68,8 +69,18 @@ class Augmenter:
         return out
 
     def into(self, out: Pixels, sources: Iterable[Pixels], seed: int, image_ids: NDArray[np.int64]) -> None:
-        """Augment images uint8 [h, w, 3] of any size (see ``decode_to_move``) into ``out`` uint8 [n, H, W, 3]."""
+        """Augment images uint8 [h, w, 3] of any size (see ``decode_to_move``) into ``out`` uint8 [n, H, W, 3].
+
+        A fourth channel, the mask of a region, is moved as a class map is: see ``maps_into``.
+        """
         if not len(out):
+            return
+        if out.shape[3] == 4:
+            colours, masks = zip(*map(split, sources), strict=True)
+            seen, inside = np.empty((*out.shape[:3], 3), np.uint8), np.empty(out.shape[:3], np.uint8)
+            self.into(seen, colours, seed, image_ids)
+            self.maps_into(inside, masks, seed, image_ids, 0)
+            out[:] = joined(seen, inside)
             return
         draws = image_draws(seed, image_ids)
         chance = self.geometry.params.chance

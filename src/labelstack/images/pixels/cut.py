@@ -9,7 +9,7 @@ from labelstack.support.box import Box
 
 
 def cut(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    """The part of an image uint8 [height, width, 3] in a box, to the nearest pixels, at least one each way."""
+    """The part of an image uint8 [height, width, channels] in a box, to the nearest pixels, at least one each way."""
     height, width = pixels.shape[:2]
     left, right = _span(box.left, box.right, width)
     top, bottom = _span(box.top, box.bottom, height)

@@ -17,9 +17,11 @@ from labelstack.images.pixels import budget, tones, whole
 from labelstack.images.pixels.budget import USUAL, Budget
 from labelstack.images.pixels.cut import cut
 from labelstack.images.pixels.freed import give_back
+from labelstack.images.pixels.region_mask import joined, masked, part_seen, split
 from labelstack.images.pixels.whole import MAX_PIXELS
 from labelstack.params.images import Damaged
 from labelstack.params.models import Resize
+from labelstack.params.region_view import PLAIN, RegionView
 from labelstack.support.box import Box
 
 MAX_SIDE = 65_500  # libjpeg's limit
@@ -35,7 +37,13 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Pixels = NDArray[np.uint8]
 
 
-def decode(data: bytes | memoryview, size: int, resize: Resize = "stretch", box: Box | None = None) -> Pixels:
+def decode(
+    data: bytes | memoryview,
+    size: int,
+    resize: Resize = "stretch",
+    box: Box | None = None,
+    view: RegionView = PLAIN,
+) -> Pixels:
     """Decode a stored JPEG and bring the whole image, or the part in a box, to a square.
 
     ``stretch`` changes the sides' ratio; ``letterbox`` keeps it and repeats the border pixels outwards. The JPEG is
@@ -43,15 +51,14 @@ def decode(data: bytes | memoryview, size: int, resize: Resize = "stretch", box:
 
     Returns
     -------
-    uint8 [size, size, 3], RGB
+    uint8 [size, size, view.channels], RGB and, of a region, its mask where ``view`` wants it
 
     Raises
     ------
     ValueError
         When the bytes are no image.
     """
-    pixels = read_pixels(data)
-    return to_square(pixels if box is None else cut(pixels, box), size, resize)
+    return to_square(read_seen(data, box, view), size, resize)
 
 
 def read_pixels(data: bytes | memoryview) -> Pixels:
@@ -62,13 +69,24 @@ def read_pixels(data: bytes | memoryview) -> Pixels:
     return np.asarray(image, np.uint8)
 
 
+def read_seen(data: bytes | memoryview, box: Box | None = None, view: RegionView = PLAIN) -> Pixels:
+    """What a network sees of a stored JPEG, uint8 [height, width, view.channels]; raise as ``decode``."""
+    pixels, box = masked(read_pixels(data), data, view), part_seen(data, box, view)
+    return pixels if box is None else cut(pixels, box)
+
+
 def to_square(pixels: Pixels, size: int, resize: Resize = "stretch") -> Pixels:
-    """An image uint8 [height, width, 3] as a square of this side; ``decode`` says how."""
+    """An image uint8 [height, width, 3 or 4] as a square of this side; ``decode`` says how."""
     return fit(pixels, size, size) if resize == "stretch" else _letterboxed(pixels, size)
 
 
 def decode_to_move(
-    data: bytes | memoryview, size: int, resize: Resize = "stretch", box: Box | None = None, zoom: float = 1
+    data: bytes | memoryview,
+    size: int,
+    resize: Resize = "stretch",
+    box: Box | None = None,
+    zoom: float = 1,
+    view: RegionView = PLAIN,
 ) -> Pixels:
     """As ``decode``, but at the stored size where bilinear interpolation alone may bring the image to the square.
 
@@ -76,10 +94,9 @@ def decode_to_move(
 
     Returns
     -------
-    uint8 [h, w, 3], RGB
+    uint8 [h, w, view.channels], RGB and mask
     """
-    pixels = read_pixels(data)
-    pixels = pixels if box is None else cut(pixels, box)
+    pixels = read_seen(data, box, view)
     if resize == "letterbox":
         return _letterboxed(pixels, size)
     return pixels if fits_directly(pixels.shape[0], pixels.shape[1], size, zoom) else fit(pixels, size, size)
@@ -261,6 +278,8 @@ def fit(image: Pixels, width: int, height: int) -> Pixels:
     """
     if (height, width) == image.shape[:2]:
         return image
+    if image.ndim == 3 and image.shape[2] == 4:
+        return joined(*(fit(part, width, height) for part in split(image)))
     few = image.shape[0] * image.shape[1] < 3 * width * height
     if few and width <= image.shape[1] and height <= image.shape[0]:
         return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)

@@ -10,13 +10,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from labelstack.images.pixels.cut import cut
-from labelstack.images.pixels.decode import read_pixels, to_square
+from labelstack.images.pixels.decode import read_seen, to_square
 from labelstack.images.pixels.draws import SOURCE, Draws, image_draws
 from labelstack.images.pixels.source_crops import Crop, crop_of
 from labelstack.params.augment import ResizedCropSection
 from labelstack.params.models import Resize
 from labelstack.params.prediction_views import OneView
+from labelstack.params.region_view import PLAIN, RegionView
 from labelstack.support.box import Box
 
 Batch = NDArray[np.uint8]
@@ -55,11 +55,13 @@ class Looks:
     views : at least one
     size : side in pixels of the square that the network sees
     resize : how a part, or the whole image, becomes a square
+    region : what it is given of a region; a mask is a fourth channel of all shapes below
     """
 
     views: tuple[OneView, ...]
     size: int
     resize: Resize = "stretch"
+    region: RegionView = PLAIN
 
     @property
     def whole(self) -> bool:
@@ -69,7 +71,7 @@ class Looks:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of an image as it is shown."""
-        square = (self.size, self.size, 3)
+        square = (self.size, self.size, self.region.channels)
         return square if self.whole else (len(self.views), *square)
 
     @property
@@ -99,8 +101,7 @@ class Looks:
         ValueError
             When the bytes are no image.
         """
-        pixels = read_pixels(jpeg)
-        pixels = pixels if box is None else cut(pixels, box)
+        pixels = read_seen(jpeg, box, self.region)
         if self.whole:
             return to_square(pixels, self.size, self.resize)
         seen = np.empty(self.shape, np.uint8)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from labelstack.networks.backbones.architecture import Architecture, OptionDefault
+from labelstack.networks.backbones.mask_channel import with_mask_channel
 from labelstack.networks.backbones.weights import is_published_file, load_backbone_weights
 from labelstack.networks.depth import flat_layers
 from labelstack.params.backbone_names import backbone_of
@@ -32,7 +33,9 @@ def architecture_of(name: str) -> Architecture:
     return found
 
 
-def build_backbone(name: str, image_size: int, weights: str, options: Mapping[str, Any]) -> keras.Model:
+def build_backbone(
+    name: str, image_size: int, weights: str, options: Mapping[str, Any], channels: int = 3
+) -> keras.Model:
     """A backbone with its own preprocessing inside.
 
     Parameters
@@ -48,12 +51,14 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
         Of params.yaml; each architecture's file says which. All know ``batch_norm_momentum``: the library's 0.99
         forgets too slowly when a network is trained from scratch for few steps. Published networks know ``until``: the
         name of the layer of ``body`` after which the network is cut off.
+    channels : int
+        3, or 4 of an image beside whose colours a mask lies; the weights are those of a network for 3 all the same.
 
     Returns
     -------
     keras.Model
-        Named ``backbone``: uint8 or float [b, S, S, 3], RGB 0…255 → feature map [b, h, w, c]. Its layer ``body`` is the
-        network proper.
+        Named ``backbone``: uint8 or float [b, S, S, channels], RGB 0…255 → feature map [b, h, w, c]. Its layer ``body``
+        is the network proper.
 
     Raises
     ------
@@ -82,7 +87,7 @@ def build_backbone(name: str, image_size: int, weights: str, options: Mapping[st
     backbone = _with_preprocessing(architecture, body, image_size)
     if weights not in {"none", "imagenet"}:
         load_backbone_weights(backbone, weights, architecture.load_state)
-    return backbone
+    return backbone if channels == 3 else with_mask_channel(name, backbone)
 
 
 def _with_preprocessing(architecture: Architecture, body: keras.Model, image_size: int) -> keras.Model:

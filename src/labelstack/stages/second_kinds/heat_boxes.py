@@ -13,6 +13,7 @@ from labelstack.images.loader import shown_batches
 from labelstack.images.pixels.tta import Looks
 from labelstack.images.shards.shard_files import ok_ids, status_frame
 from labelstack.params import Params
+from labelstack.params.models import ModelSection
 from labelstack.params.prediction_views import OneView
 from labelstack.params.second_round import CropSection
 from labelstack.stages import paths
@@ -46,12 +47,12 @@ def heat_boxes(params: Params, section: CropSection) -> Seen:
         maps_of = heatmaps_of(load_model(Network(first, fold).weights))
         batch_size = params.prediction.batch_size
         for part in own_rows(params, fold, network.groups):
-            for ids, maps in _maps(part, maps_of, network.image_size, batch_size):
+            for ids, maps in _maps(part, maps_of, network, batch_size):
                 boxes.add(part.split, ids, maps)
                 if part.split == asked:
                     stacking.append((ids, as_stored(maps)))
         for part in shared_rows(fold, network.groups):
-            found = list(_maps(part, maps_of, network.image_size, batch_size))
+            found = list(_maps(part, maps_of, network, batch_size))
             if not found:
                 continue
             ids, maps = np.concatenate([ids for ids, _ in found]), np.concatenate([maps for _, maps in found])
@@ -92,9 +93,9 @@ def shared_rows(fold: str, groups: list[str]) -> list[Part]:
 
 
 def _maps(
-    part: Part, maps_of: Callable[[NDArray[np.uint8]], Maps], size: int, batch_size: int
+    part: Part, maps_of: Callable[[NDArray[np.uint8]], Maps], network: ModelSection, batch_size: int
 ) -> Iterator[tuple[NDArray[np.int64], Maps]]:
-    looks = Looks((OneView(),), size)
+    looks = Looks((OneView(),), network.image_size, region=network.region_view)
     for ids, images in shown_batches(paths.shards(part.split), part.row_id, looks, batch_size):
         yield ids, maps_of(images)
 

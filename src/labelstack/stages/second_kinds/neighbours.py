@@ -51,7 +51,8 @@ class Looked(SecondKind):
         first = load_model(Network(section.after[0], own.fold).weights)
         seen = self.params.network(own.model, own.fold)
         forward = compile_predict(features_model(first))
-        batches = evaluation_batches(paths.shards("train"), rows.image_id, seen.image_size, _BATCH, seen.resize)
+        size, view = seen.image_size, seen.region_view
+        batches = evaluation_batches(paths.shards("train"), rows.image_id, size, _BATCH, seen.resize, view=view)
         ids, parts = zip(*((i, forward(images)) for i, images in batches), strict=True)
         order = np.argsort(np.concatenate(ids), kind="stable")
         features = np.concatenate(parts)[order[np.searchsorted(np.concatenate(ids)[order], rows.image_id)]]

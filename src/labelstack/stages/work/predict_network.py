@@ -20,6 +20,7 @@ from labelstack.images.shards.shard_files import ok_ids, shard_paths
 from labelstack.images.shards.verify import check_shards
 from labelstack.params import Params, digest
 from labelstack.params.prediction_views import Combine, one_view
+from labelstack.params.region_view import RegionView
 from labelstack.predictions import Predictions, read_predictions, write_part, write_predictions
 from labelstack.stages import paths
 from labelstack.stages.fold_files import Asked, read_asked
@@ -109,7 +110,8 @@ def predict_shard(job: Job) -> int:
 
     wanted = None if job["wanted"] is None else np.array(job["wanted"], np.int64)
     boxes = None if job["boxes"] is None else {int(row): Box(*sides) for row, sides in job["boxes"].items()}
-    looks, most = Looks(tuple(map(one_view, job["tta"])), job["size"], job["resize"]), job["batch_size"]
+    views, most = tuple(map(one_view, job["tta"])), job["batch_size"]
+    looks = Looks(views, job["size"], job["resize"], RegionView(*job["region"]))
     batches = shown_batches(Path(job["shard"]), wanted, looks, most, boxes)
     image_id, probability = predict(
         network, batches, looks.transforms, forward=forward, combine=job["combine"], most=most
@@ -164,6 +166,7 @@ def _jobs(
         "model_sha256": storage.sha256(own.weights),
         "size": model.image_size,
         "resize": model.resize,
+        "region": list(model.region_view),
         "batch_size": params.prediction.batch_size,
         "tta": [view.as_json() for view in params.views_of(own.model, own.fold).values()],
         "combine": params.prediction.combine,

@@ -68,7 +68,7 @@ def compute(
     holdout = asked = None
     if len(held_out):
         size, shards = model.image_size, paths.shards("train")
-        batches = evaluation_batches(shards, held_out.image_id, size, 256, model.resize, boxes)
+        batches = evaluation_batches(shards, held_out.image_id, size, 256, model.resize, boxes, model.region_view)
         holdout = (np.concatenate([images for _, images in batches]), held_out.Y[:, columns])
         asked = asked_of(held_out, label_table())
         if asked is not None and model.groups:
@@ -92,6 +92,7 @@ def compute(
         workers=params.training.workers,
         shuffle_shards=params.training.shuffle_shards,
         boxes=boxes,
+        view=model.region_view,
     ) as train_batches:
         result = train(
             model,
