@@ -30,7 +30,9 @@ import yaml
 from labelstack.formats.imaterialist2019 import FORMAT
 from labelstack.formats.manifest import write_manifest
 from labelstack.formats.submission import Form, Texts, write_form
-from labelstack.masks.instance_table import masks_of, write_instances
+from labelstack.masks.class_map_table import ClassMapWriter
+from labelstack.masks.instance_table import categories_of, masks_of, write_instances
+from labelstack.masks.painted_maps import ClassMaps
 from labelstack.masks.region_writer import region_rows, write_regions
 from labelstack.params.sample import SampleSection
 from labelstack.sample import draw_instances
@@ -68,11 +70,23 @@ def prepare(root: Path, n: int, side: int) -> None:
         ]
         write_instances(manifest / f"{truth}.parquet", pa.concat_tables(parts))
         write_regions(root / f"data/regions/{split}.parquet", _regions(numbers, of_photo))
+    _write_class_maps(root, ids + n, side)
     data.labels.assign(train_frequency=0.0).to_parquet(manifest / "labels.parquet", index=False)
     names = [f"{number}.jpg" for number in ids.tolist()]
     write_form(manifest / "submission.json", Form(ids + n, ("ImageId", "labels"), Texts(names, {0: "none"}, "|")))
     folds = pd.DataFrame({"image_id": ids, "fold": ids % FOLDS, "source": ""})
     folds.to_parquet(root / "data/photo_folds.parquet", index=False)
+
+
+def _write_class_maps(root: Path, test: np.ndarray, side: int) -> None:
+    """Those of the truth, for every test photo."""
+    truth = root / "data/manifest/test_instances.parquet"
+    categories = categories_of(truth, test)
+    classes = {category: class_ for class_, category in enumerate(categories.tolist())}
+    painted = ClassMaps(truth, test, classes, len(categories))
+    with ClassMapWriter(root / "data/class_maps/test.parquet", categories) as writer:
+        for image_id in test.tolist():
+            writer.add(image_id, painted.at(image_id, side, side))
 
 
 def _regions(numbers: np.ndarray, of_photo: list[pa.Table]) -> Iterator[pa.RecordBatch]:
