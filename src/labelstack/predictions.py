@@ -1,7 +1,7 @@
-"""Predictions on disk (``.npy`` of logits, without pickle) and the cube that stackers learn from.
+"""Predictions on disk (``.npy`` without pickle) and the cube that stackers learn from.
 
-A file is one array of records: ``image_id`` int64 and ``logit`` float32 or float16 [n_labels], of nested predictions
-[k, n_labels]; ``numpy.load(file, mmap_mode="r")`` maps it. Files of label sets have ``value`` for ``logit``.
+A file is one array of records: ``image_id`` int64 and ``probability`` float32 [n_labels], of nested predictions
+[k, n_labels], or ``logit`` float16 in its place; ``numpy.load(file, mmap_mode="r")`` maps it. Label sets are ``value``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from labelstack.support.archive import DAMAGED_ARCHIVE
 from labelstack.support.errors import UserError
-from labelstack.support.logits import BLOCK, Dtype, LogitFolds, LogitRows, to_logits
+from labelstack.support.logits import BLOCK, Dtype, MappedFolds, MappedRows, to_kept
 from labelstack.support.storage import replacing
 
 _MAGIC = b"\x93NUMPY"
-_LOGIT, _VALUE = "logit", "value"
+_NAMES: dict[Dtype, str] = {"float32": "probability", "float16": "logit"}
+_VALUE = "value"
+_KINDS = {"probability": (np.float32,), "logit": (np.float16,), _VALUE: (np.bool_, np.float32)}
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -35,24 +37,24 @@ class Predictions:
     image_id : int64 [n], unique
     probability : float32 [n, n_labels], each in 0…1; of nested predictions [n, k, n_labels]. NaN: a label that the
         model does not know, or a row that it was not shown, since it knows another label group
-    logits : of the same shape, mapped from a file, in the place of ``probability``
+    kept : of the same shape, mapped from a file, in the place of ``probability``
     """
 
     def __init__(
-        self, image_id: Ids, probability: NDArray[Any] | None = None, logits: NDArray[Any] | None = None
+        self, image_id: Ids, probability: NDArray[Any] | None = None, kept: NDArray[Any] | None = None
     ) -> None:
         self.image_id = image_id
-        self._given, self._logits = probability, logits
+        self._given, self._kept = probability, kept
 
     @cached_property
     def probability(self) -> Floats:
         """All of them, in memory."""
-        return cast(Floats, self._given if self._logits is None else np.asarray(LogitRows(self._logits, self._every)))
+        return cast(Floats, self._given if self._kept is None else np.asarray(MappedRows(self._kept, self._every)))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of ``probability``, which need not be in memory."""
-        return cast(NDArray[Any], self._given if self._logits is None else self._logits).shape
+        return cast(NDArray[Any], self._given if self._kept is None else self._kept).shape
 
     def places_of(self, image_id: Ids) -> Ids:
         """Rows of the given ids in their order; raise ``UserError`` when one is absent."""
@@ -73,16 +75,16 @@ class Predictions:
         return np.asarray(self.matrix(self.places_of(image_id)))
 
     def matrix(self, rows: Ids) -> Floats:
-        """Probabilities of rows; those of a file, ``LogitRows``, are made of logits whenever some are asked for."""
-        if self._logits is None:
+        """Probabilities of rows; those of a file, ``MappedRows``, are read whenever some are asked for."""
+        if self._kept is None:
             return cast(Floats, cast(NDArray[Any], self._given)[rows])
-        return cast(Floats, LogitRows(self._logits, rows))
+        return cast(Floats, MappedRows(self._kept, rows))
 
     def folds(self, rows: Ids) -> Floats:
-        """Of nested predictions in a file the matrices [k, n, n_labels] of rows, as ``matrix``: ``LogitFolds``."""
-        if self._logits is None:
+        """Of nested predictions in a file the matrices [k, n, n_labels] of rows, as ``matrix``: ``MappedFolds``."""
+        if self._kept is None:
             return cast(Floats, cast(NDArray[Any], self._given)[rows].transpose(1, 0, 2))
-        return cast(Floats, LogitFolds(self._logits, rows))
+        return cast(Floats, MappedFolds(self._kept, rows))
 
     @property
     def _every(self) -> Ids:
@@ -100,7 +102,7 @@ def writing(
     Parameters
     ----------
     shape : (n, n_labels), of nested predictions (n, k, n_labels)
-    dtype : of the logits, ``prediction.dtype``
+    dtype : ``prediction.dtype``: float32 as they are, float16 as logits
     unknown : let NaN through: labels of groups that a model does not know
 
     Raises
@@ -108,7 +110,7 @@ def writing(
     ValueError
         On rows that do not fit, ids that come twice, NaN, infinity, and what lies outside 0 … 1.
     """
-    with _records(path, np.dtype(dtype), _LOGIT, shape) as add:
+    with _records(path, np.dtype(dtype), _NAMES[dtype], shape) as add:
 
         def add_checked(image_id: Ids, probability: NDArray[Any]) -> None:
             p = np.asarray(probability, np.float32)
@@ -119,7 +121,7 @@ def writing(
                 raise ValueError("probability holds NaN or infinity")
             if low < 0 or high > 1:
                 raise ValueError(f"probability must lie in 0 … 1, found {low:g} … {high:g}")
-            add(image_id, to_logits(p, dtype))
+            add(image_id, to_kept(p, dtype))
 
         yield add_checked
 
@@ -170,21 +172,21 @@ def read_predictions(path: str | Path) -> Predictions:
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
     except (*DAMAGED_ARCHIVE, KeyError, TypeError, ValueError, SyntaxError, tokenize.TokenError) as error:
-        raise UserError(f"{path}: not a predictions file, records of image_id and logit ({error})") from None
+        raise UserError(f"{path}: not a predictions file of image_id and probability or logit ({error})") from None
 
 
 def _mapped(path: str | Path) -> Predictions:
     records: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     names: tuple[str, ...] = records.dtype.names or ()
-    if records.ndim != 1 or len(names) != 2 or names[0] != "image_id" or names[1] not in (_LOGIT, _VALUE):
+    if records.ndim != 1 or len(names) != 2 or names[0] != "image_id" or names[1] not in _KINDS:
         raise ValueError(f"found {records.dtype} {list(records.shape)}")
-    content, expected = records[names[1]], {_LOGIT: "f", _VALUE: "bf"}[names[1]]
-    if records["image_id"].dtype != np.int64 or content.dtype.kind not in expected or content.ndim not in (2, 3):
+    content = records[names[1]]
+    if records["image_id"].dtype != np.int64 or content.dtype not in _KINDS[names[1]] or content.ndim not in (2, 3):
         raise ValueError(f"found {records.dtype}")
     if (size := Path(path).stat().st_size) != records.offset + records.nbytes:
         raise ValueError(f"{size - records.offset - records.nbytes} bytes too many")
     image_id = np.array(records["image_id"])
-    return Predictions(image_id, logits=content) if names[1] == _LOGIT else Predictions(image_id, np.array(content))
+    return Predictions(image_id, np.array(content)) if names[1] == _VALUE else Predictions(image_id, kept=content)
 
 
 @contextmanager

@@ -21,8 +21,6 @@ WEIGHTS = {"stack": 0.5, "small": 0.25, "large": 0.25}
 HERE = {"cpu": "a", "numpy": "1", "code": "x"}
 N = 7  # test images; the last one could not be downloaded
 
-DTYPE: Dtype = "float32"
-
 
 def jpegs() -> list[bytes]:
     """Images as the small ensembles read them: a percentage for each of three labels."""
@@ -53,16 +51,16 @@ def members(change: Mapping[str, Any] | None = None, seen: list[int] | None = No
     return Members(network, stacker, lambda jpeg, view, _: own.decode(jpeg, view))
 
 
-def predictions() -> dict[str, Predictions]:
+def predictions(dtype: Dtype = "float32") -> dict[str, Predictions]:
     """Test predictions of every member and the blend, each as the files of the stages keep it."""
     own, ids = rooms([]), np.arange(100, 100 + N - 1)
     answers = {
-        name: as_kept(own.models[name]({view: np.stack([own.decode(jpeg, view) for jpeg in jpegs()])}), DTYPE)
+        name: as_kept(own.models[name]({view: np.stack([own.decode(jpeg, view) for jpeg in jpegs()])}), dtype)
         for name, view in VIEWS.items()
     }
-    answers["stack"] = as_kept(own.stackers["stack"](np.stack([answers["small"], answers["large"]], axis=1)), DTYPE)
+    answers["stack"] = as_kept(own.stackers["stack"](np.stack([answers["small"], answers["large"]], axis=1)), dtype)
     total = sum(WEIGHTS[name] * answers[name].astype(np.float64) for name in WEIGHTS)
-    answers["blend"] = as_kept(np.asarray(total, np.float32), DTYPE)
+    answers["blend"] = as_kept(np.asarray(total, np.float32), dtype)
     return {name: Predictions(ids, answer) for name, answer in answers.items()}
 
 

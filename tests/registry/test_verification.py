@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import labelstack
-from ensemble.ensembles import files
-from ensemble.records import HERE, WEIGHTS, members, predictions, record
+from ensemble.ensembles import VIEWS, files, rooms
+from ensemble.records import HERE, WEIGHTS, jpegs, members, predictions, record
+from labelstack.ensemble.ensemble import Ensemble
 from labelstack.ensemble.folder import Parts, assemble_folder, read_spec
 from labelstack.ensemble.integrity import Registered, faults
 from labelstack.ensemble.log import log_ensemble
@@ -29,6 +31,7 @@ from labelstack.registry.fetched import fetch
 from labelstack.registry.verification import TOLERANCE, Agreement, recompute
 from labelstack.registry.versions import register
 from labelstack.support.errors import UserError
+from labelstack.support.logits import as_kept
 from labelstack.tracking.runs import Tracker
 
 OTHER = HERE | {"numpy": "2"}
@@ -69,6 +72,27 @@ def test_an_untouched_ensemble_passes_with_difference_zero(folder: Path) -> None
     assert [(row.member, row.kind) for row in found.rows] == [*ROWS, ("blend", "label sets")]
     assert [row.difference for row in found.rows] == [0, 0, 0, 0, 0]
     assert [row.images for row in found.rows] == [5, 5, 6, 6, 6]
+
+
+def test_members_whose_predictions_were_rounded_are_rounded_again(tmp_path: Path) -> None:
+    kept = parts(tmp_path, predictions=predictions("float16"), dtype="float16")
+    for dtype in ("float16", "float32"):
+        made = dataclasses.replace(kept, settings=dataclasses.replace(kept.settings, dtype=dtype))
+        assemble_folder(tmp_path / dtype, made)
+    found = recompute(tmp_path / "float16", members(), HERE)
+    assert [row.difference for row in found.rows] == [0, 0, 0, 0, 0]
+    assert len(recompute(tmp_path / "float32", members(), HERE).problems) >= 3
+    spec, own = read_spec(tmp_path / "float16"), rooms([])
+    models = {name: partial(_rounded, model) for name, model in own.models.items()}
+    served = Ensemble(spec, dataclasses.replace(own, models=models))
+    images = {view: np.stack([own.decode(jpeg, view) for jpeg in jpegs()]) for view in VIEWS.values()}
+    blended = predictions("float16")["blend"].probability
+    np.testing.assert_array_equal(served.probabilities(images), blended)
+    assert not np.array_equal(blended, predictions()["blend"].probability)
+
+
+def _rounded(model: Callable[[Any], NDArray[np.float32]], images: Any) -> NDArray[np.float32]:
+    return as_kept(model(images), "float16")
 
 
 def test_probe_images_are_predicted_in_the_recorded_batches(folder: Path) -> None:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from labelstack.predictions import read_predictions
 from labelstack.stacking.stackers.averaging import mean_of
-from labelstack.support.logits import as_kept
 from shared import made_once, run_folder
 from tiny import TINY, Workspace, typed
 
@@ -85,7 +84,7 @@ def test_new_images_get_the_mean_of_the_networks(folded: Workspace, part: str) -
     mean = read_predictions(folded.root / f"data/predictions/wide/{part}.npy")
     parts = [read_predictions(folded.root / f"data/network_predictions/wide/{fold}/{part}.npy") for fold in FOLDS]
     expected = mean_of([each.rows_of(mean.image_id) for each in parts])
-    np.testing.assert_array_equal(mean.probability, as_kept(expected, "float32"))
+    np.testing.assert_array_equal(mean.probability, expected)
     assert len({each.probability.tobytes() for each in parts}) == K
 
 

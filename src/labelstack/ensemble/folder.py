@@ -49,8 +49,8 @@ class EnsembleSettings:
     """How images are fetched, read and predicted: ``prediction`` and part of ``images`` in params.yaml.
 
     What a version does not name takes the default here: versions from before ``damaged`` refuse damaged images too,
-    those from before ``task`` give any number of labels, those from before ``combine`` average probabilities,
-    those from before ``dtype`` round none (``support.logits.as_kept``).
+    those from before ``task`` give any number of labels, those from before ``combine`` average probabilities.
+    ``dtype`` says how all that members say is rounded before it is used, see ``support.logits.as_kept``.
 
     ``tta`` are the views of networks that have none of their own, as ``OneView.as_json`` has them.
     """
@@ -63,7 +63,7 @@ class EnsembleSettings:
     fetch: Mapping[str, Any] = field(default_factory=dict)  # from sources.fetch_settings
     task: Task = MULTI
     combine: Combine = "probability"
-    dtype: Dtype | None = "float32"
+    dtype: Dtype = "float32"
 
     @property
     def exclusive(self) -> bool:
@@ -325,7 +325,7 @@ def read_spec(folder: Path) -> Spec:
         decision=rule["decision"],
         label_id=label_id,
         labels=[str(entry["name"]) for entry in labels],
-        settings=EnsembleSettings(**{"dtype": None, **settings, "tta": tuple(settings["tta"])}),
+        settings=EnsembleSettings(**{**settings, "tta": tuple(settings["tta"])}),
         second_round=list(content.get("second_round", [])),
         groups=blend.get("groups"),
         heatmaps={name: Heat(**heat) for name, heat in content.get("heatmaps", {}).items()},

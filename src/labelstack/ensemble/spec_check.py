@@ -36,7 +36,7 @@ class SettingsForm(Section):
     fetch: dict[str, Any] = Field(default_factory=dict)
     task: Task = MULTI
     combine: Combine = "probability"
-    dtype: Dtype | None = None
+    dtype: Dtype = "float32"
 
 
 class RegionViewForm(Section):

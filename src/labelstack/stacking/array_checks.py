@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labelstack.support.logits import LogitRows
+from labelstack.support.logits import MappedRows
 
 
 def check_cube(cube: ArrayLike, *, fitted: tuple[int, int] | None = None) -> NDArray[np.float32]:
@@ -81,7 +81,7 @@ def check_folds(folds: ArrayLike, n: int) -> NDArray[np.int64]:
 
 
 def _probabilities(values: ArrayLike, name: str, ndim: int, form: str) -> NDArray[np.float32]:
-    if isinstance(values, LogitRows) and values.ndim == ndim and values.size:
+    if isinstance(values, MappedRows) and values.ndim == ndim and values.size:
         if values.holds_nan():
             raise ValueError(f"{name} holds NaN")
         return cast(NDArray[np.float32], values)  # it stays in its file

@@ -53,7 +53,7 @@ class FoldPredictions:
         mean of the fold models. None: ``oof`` serves for all (a base model never saw these rows; for stackers with
         k = 2 there is nothing left to nest).
 
-    Both may be ``LogitRows`` and ``LogitFolds``, which lie in files.
+    Both may be ``MappedRows`` and ``MappedFolds``, which lie in files.
     """
 
     oof: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Logits in which probabilities are kept, and matrices of probabilities that are made of them as they are asked for."""
+"""How probabilities are kept, float32 or logits float16, and matrices that are read as they are asked for."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ BLOCK = 4_000_000  # numbers that are turned together, in float64
 Places = slice | NDArray[np.bool_] | NDArray[np.int64]
 
 
-def to_logits(probability: NDArray[np.floating[Any]], dtype: Dtype) -> NDArray[np.floating[Any]]:
-    """ln p − ln (1 − p) of probabilities in 0 … 1, of any shape: −inf of 0, inf of 1, NaN of NaN.
+def to_logits(probability: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
+    """ln p − ln (1 − p) as float16 of probabilities in 0 … 1, of any shape: −inf of 0, inf of 1, NaN of NaN.
 
-    Computed in float64 and rounded once. What ``to_probability`` makes of them is, in float32, from 0.25 on the very
-    float32 that it was, and below it within a share of 6e-8 · (1 + |logit|): 3.4e-7 at 0.01. In float16 it is
-    within 1.03e-4 of it everywhere, and within 0.4 % of what lies between 1e-7 and 1e-3.
+    Computed in float64 and rounded once. What ``to_probability`` makes of them is within 1.03e-4 of what it was, and
+    within 0.4 % of it between 1e-7 and 1e-3; float16 of the probability itself would make 1 of all above 0.99976.
     """
     p = np.asarray(probability, np.float64)
     with np.errstate(divide="ignore"):
-        logits: NDArray[np.floating[Any]] = (np.log(p) - np.log1p(-p)).astype(dtype)
+        logits: NDArray[np.float16] = (np.log(p) - np.log1p(-p)).astype(np.float16)
     return logits
 
 
@@ -35,27 +34,40 @@ def to_probability(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return probability
 
 
-def as_kept(probability: NDArray[np.float32], dtype: Dtype | None) -> NDArray[np.float32]:
-    """Probabilities float32 [n, …], clipped to 0 … 1, as they come back from a file; None: as they are."""
-    if dtype is None:
+def to_kept(probability: NDArray[np.float32], dtype: Dtype) -> NDArray[Any]:
+    """What a file holds of probabilities: themselves, or logits float16.
+
+    Logits float32 would change what lies below 0.25 by up to 1.5e-8: nothing, but for a CNN that learns from it.
+    """
+    return to_logits(probability) if dtype == "float16" else np.asarray(probability, np.float32)
+
+
+def from_kept(kept: NDArray[Any]) -> NDArray[np.float32]:
+    """Probabilities float32 of what ``to_kept`` gave."""
+    return to_probability(kept) if kept.dtype == np.float16 else np.asarray(kept, np.float32)
+
+
+def as_kept(probability: NDArray[np.float32], dtype: Dtype) -> NDArray[np.float32]:
+    """Probabilities float32 [n, …] as they come back from a file: float32 as they are."""
+    if dtype == "float32":
         return probability
     found = np.empty(probability.shape, np.float32)
 
     def turn(rows: slice) -> None:
-        found[rows] = to_probability(to_logits(np.clip(probability[rows], 0, 1), dtype))
+        found[rows] = to_probability(to_logits(np.clip(probability[rows], 0, 1)))
 
     in_threads(turn, _blocks(probability.shape))
     return found
 
 
-class LogitRows:
-    """Probabilities float32 [n, n_labels] of some rows of a file of logits, made of them a block at a time.
+class MappedRows:
+    """Probabilities float32 [n, n_labels] of some rows of a file, read and made of logits a block at a time.
 
     Indexing with rows (a slice, bool [n] or int [m]) gives an array; ``numpy.asarray`` gives all.
 
     Parameters
     ----------
-    logits : float16 or float32 [m, n_labels] or, of nested predictions, [m, k, n_labels]; mapped from a file
+    kept : as of ``to_kept``, [m, n_labels] or, of nested predictions, [m, k, n_labels]; mapped from a file
     rows : int64 [n], places in the file
     fold : of nested predictions one fold, or int64 [n], one for each row; None: all that there are
     """
@@ -63,10 +75,10 @@ class LogitRows:
     dtype = np.dtype(np.float32)
 
     def __init__(
-        self, logits: NDArray[Any], rows: NDArray[np.int64], fold: int | NDArray[np.int64] | None = None
+        self, kept: NDArray[Any], rows: NDArray[np.int64], fold: int | NDArray[np.int64] | None = None
     ) -> None:
-        self._logits, self._rows, self._fold = logits, rows, fold
-        self.shape = (len(rows), *logits.shape[1 if fold is None else 2 :])
+        self._kept, self._rows, self._fold = kept, rows, fold
+        self.shape = (len(rows), *kept.shape[1 if fold is None else 2 :])
 
     @property
     def ndim(self) -> int:
@@ -86,7 +98,7 @@ class LogitRows:
         found = np.empty((len(places), *self.shape[1:]), np.float32)
 
         def turn(rows: slice) -> None:
-            found[rows] = to_probability(self._of(places[rows]))
+            found[rows] = from_kept(self._of(places[rows]))
 
         in_threads(turn, _blocks(found.shape))
         return found
@@ -102,28 +114,28 @@ class LogitRows:
     def _of(self, places: NDArray[np.int64]) -> NDArray[Any]:
         rows = self._rows[places]
         if self._fold is None:
-            return np.asarray(self._logits[rows])
-        return np.asarray(self._logits[rows, self._fold if isinstance(self._fold, int) else self._fold[places]])
+            return np.asarray(self._kept[rows])
+        return np.asarray(self._kept[rows, self._fold if isinstance(self._fold, int) else self._fold[places]])
 
 
-class LogitFolds:
-    """Nested predictions float32 [k, n, n_labels] of a file of logits [m, k, n_labels].
+class MappedFolds:
+    """Nested predictions float32 [k, n, n_labels] of a file, ``kept`` [m, k, n_labels] as of ``to_kept``.
 
-    ``[j]`` is the matrix of a fold, ``[folds, arange(n)]`` that of one fold for each row: ``LogitRows``.
+    ``[j]`` is the matrix of a fold, ``[folds, arange(n)]`` that of one fold for each row: ``MappedRows``.
     """
 
-    def __init__(self, logits: NDArray[Any], rows: NDArray[np.int64]) -> None:
-        self._logits, self._rows = logits, rows
-        self.shape = (logits.shape[1], len(rows), logits.shape[2])
+    def __init__(self, kept: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        self._kept, self._rows = kept, rows
+        self.shape = (kept.shape[1], len(rows), kept.shape[2])
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: int | tuple[NDArray[np.int64], NDArray[np.int64]]) -> LogitRows:
+    def __getitem__(self, index: int | tuple[NDArray[np.int64], NDArray[np.int64]]) -> MappedRows:
         if isinstance(index, tuple):
             folds, rows = index
-            return LogitRows(self._logits, self._rows[rows], folds)
-        return LogitRows(self._logits, self._rows, int(index))
+            return MappedRows(self._kept, self._rows[rows], folds)
+        return MappedRows(self._kept, self._rows, int(index))
 
 
 def _blocks(shape: tuple[int, ...]) -> list[slice]:
