@@ -151,3 +151,46 @@ def test_browser_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RuntimeError, match="need Chromium"), browser():
         pass
+
+
+OVERLAPS = """(() => {
+  const boxes = [...document.querySelectorAll("#regions .item, #regions .scroll, #regions h3, #regions p.lead")].map(
+    (e) => e.getBoundingClientRect());
+  return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(
+    (b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)).length;
+})()"""
+OUTSIDE = """[...document.querySelectorAll("#regions .item, #regions .item *")].filter(
+  (e) => e.getBoundingClientRect().right > innerWidth + 1
+    || (e.clientWidth && e.scrollWidth > e.clientWidth + 1)).length"""
+CUT = (
+    "[...document.querySelectorAll('#regions th')].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.innerText)"
+)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_regions_stand_beside_their_truth_and_nothing_overlaps(window: Browser, screen: str, tmp_path: Path) -> None:
+    file = tmp_path / "index.html"
+    write_report(file, made_up.brief(regions=made_up.regions()))
+    window.viewport(*SCREENS[screen], phone=screen == "phone")
+    window.colour_scheme("light")
+    window.open(file.as_uri(), wait_for="#regions .pairs", until="[...document.images].every(image => image.complete)")
+    window.screenshot(tmp_path / f"regions-{screen}.png", full_page=True)
+
+    assert window.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert window.evaluate(OVERLAPS) == 0
+    assert window.evaluate(OUTSIDE) == 0
+    assert window.evaluate(CUT) == []
+    assert window.texts("#regions h3") == ["IoU of each class", "Photos, best to worst", "Worst photos"]
+    assert window.texts("nav a[href='#regions']") == ["Regions"]
+    assert window.count("#regions .class-iou tbody tr") == len(made_up.CLASSES) + 1
+    assert window.count("#regions .class-iou thead th") == 4  # a name; train, validation and withheld test photos
+    assert window.evaluate("[...document.querySelectorAll('#regions img')].every(image => image.naturalWidth > 0)")
+    of_each = "pair => [...pair.querySelectorAll('img')].map(image => image.alt)"
+    pairs = window.evaluate(f"[...document.querySelectorAll('#regions .pair')].map({of_each})")
+    assert len(pairs) == 12 + 6
+    names = [f"{seed:032x}.jpg" for seed in range(12)]
+    assert pairs[:12] == [[f"True regions of {name}", f"Predicted regions of {name}"] for name in names]
+    assert pairs[12:] == pairs[11:5:-1]
+    level = "[...document.querySelectorAll('#regions .pair')].every(p => new Set([...p.querySelectorAll('img')].map("
+    assert window.evaluate(level + "i => i.getBoundingClientRect().top)).size === 1)")
+    assert window.console_errors() == []

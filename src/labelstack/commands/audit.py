@@ -50,7 +50,7 @@ def run(member: str = BLEND, to: Path = paths.REPORT) -> None:
         raise UserError(
             "audit: with region_rows the rows are regions, whose attributes stand in the data set's file of masks, and "
             "dataset.corrections changes labels of whole photos. Mend that file itself, or look at labels of photos "
-            "with a params.yaml without region_rows (and dataset.into: data)"
+            "with a params.yaml without region_rows (dataset.into: data)"
         )
     known = {one.name: one for one in everyone(params)}
     if member not in known:
