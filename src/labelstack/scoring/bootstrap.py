@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from labelstack.scoring.metric import Metric
 
 _CHUNK_BYTES = 32 * 2**20  # of picked images
+_FEW_BYTES = 2 * 2**20
 
 
 class Interval(NamedTuple):
@@ -68,7 +69,8 @@ def interval_of_mean(values: ArrayLike, *, seed: int = 0, draws: int = 1000, lev
     _check(draws, level)
     if each.ndim != 1 or not len(each):
         raise ValueError(f"values: expected scores of at least one row, found an array of {each.shape}")
-    means = np.concatenate([weights @ each / len(each) for weights in _weights(len(each), draws, seed)])
+    few = _weights(len(each), draws, seed, chunk=_FEW_BYTES)  # the same draws, few at a time
+    means = np.concatenate([weights @ each / len(each) for weights in few])
     return Interval(float(each.mean()), *_bounds(means, level))
 
 
@@ -133,10 +135,12 @@ def _bounds(values: NDArray[np.float64], level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _weights(n: int, draws: int, seed: int, strata: NDArray[np.int64] | None = None) -> Iterator[NDArray[np.float32]]:
+def _weights(
+    n: int, draws: int, seed: int, strata: NDArray[np.int64] | None = None, chunk: int = _CHUNK_BYTES
+) -> Iterator[NDArray[np.float32]]:
     """How often each image occurs in each resample, float32 [some draws, n] a chunk; multinomial, in each stratum."""
     rng = np.random.default_rng(seed)
-    size = max(1, _CHUNK_BYTES // (8 * n))
+    size = max(1, chunk // (8 * n))
     one = np.zeros(n, np.int64) if strata is None else strata
     parts = [np.flatnonzero(one == stratum) for stratum in np.unique(one)]
     for start in range(0, draws, size):

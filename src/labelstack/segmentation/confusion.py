@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
+_DRAWN = 250_000  # numbers of photos' times that are drawn at once
 
 
 def confusion_matrix(
@@ -94,8 +95,12 @@ def bootstrap_scores(
         Of each photo.
     """
     n = len(counts)
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=repeats)
-    sums = (drawn @ counts.reshape(n, -1)).reshape(repeats, *counts.shape[1:])
+    draw, share, flat = np.random.default_rng(seed), np.full(n, 1 / n), counts.reshape(n, -1)
+    at_once = max(1, min(repeats, _DRAWN // max(n, 1)))
+    parts = [
+        draw.multinomial(n, share, size=min(at_once, repeats - start)) @ flat for start in range(0, repeats, at_once)
+    ]
+    sums = np.concatenate(parts).reshape(repeats, *counts.shape[1:])
     ends = (1 - level) / 2, (1 + level) / 2
     low_high = {key: np.nanquantile(values, ends) for key, values in _scores(sums, background).items()}
     return {key: (float(low), float(high)) for key, (low, high) in low_high.items()}
