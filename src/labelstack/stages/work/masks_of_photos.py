@@ -1,4 +1,4 @@
-"""Regions as they are handed in, against true instances; a few hundred photos at a time."""
+"""Regions as they are handed in, against true instances; a hundred photos at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from labelstack.support.storage import replacing
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-_AT_ONCE = 250  # photos
+_AT_ONCE = 100  # photos
 _NEVER = -1.0  # chance of a set of a region that nothing was predicted of
 
 
@@ -130,7 +130,7 @@ class HandedIn:
 
 
 def write_checked(path: Path, writing: Writing, truth: Path) -> HandedIn:
-    """Write the submission, a few hundred photos at a time, each part read back as the server would read it.
+    """Write the submission, a hundred photos at a time, each part read back as the server would read it.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def _scored(truth: Instances, given: Instances, n: int) -> dict[str, NDArray[np.
 
 
 def photos_to_write(writing: Writing) -> Iterator[FoundInstances]:
-    """What is handed in of every photo that has regions, a few hundred photos in memory at a time."""
+    """What is handed in of every photo that has regions, a hundred photos in memory at a time."""
     for start in range(0, len(writing.names), _AT_ONCE):
         stop = start + _AT_ONCE
         yield from _photos_to_write(writing.names[start:stop], writing.photos[start:stop], writing)
