@@ -7,10 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from labelstack.images.pixels.decode import read_pixels
+from labelstack.images.pixels.decode import read_pixels, read_seen
+from labelstack.images.pixels.region_mask import region_box
 from labelstack.images.region_crops import CropShards, CropStyle, crop_boxes, crops, crops_of
 from labelstack.images.shards.shard_files import ok_ids, read_shard, shard_paths
-from labelstack.masks.run_lengths import RunLengths, encode
+from labelstack.masks.run_lengths import RunLengths, decode, encode
+from labelstack.params.region_view import RegionView
+from labelstack.support.box import Box
 
 
 def mask(height: int, width: int, top: int, bottom: int, left: int, right: int) -> RunLengths:
@@ -48,6 +51,22 @@ def test_all_but_the_region_is_grey() -> None:
     assert np.abs(pixels[14:46, 14:26] - [200, 30, 30]).max() <= 8
     assert np.abs(pixels[:4] - 128).max() <= 8
     assert np.abs(pixels[:, 36:] - 128).max() <= 8
+
+
+def test_context_is_kept_around_the_box_of_the_region() -> None:
+    box = mask(60, 80, 10, 30, 20, 40)  # left 20, top 10, 20 wide and high
+    whole, most = photo((200, 30, 30)), 100
+    (near,) = crops(whole, box, CropStyle(0.1, False, most, True, 0.5))
+    assert (near.width, near.height) == (40, 40)  # 10 … 50 by 0 … 40
+    assert region_box(near.jpeg) == Box(8 / 40, 8 / 40, 32 / 40, 32 / 40)
+    (all_,) = crops(whole, box, CropStyle(0.1, False, most, True, None))
+    assert (all_.width, all_.height) == (80, 60)
+    assert region_box(all_.jpeg) == Box(18 / 80, 8 / 60, 42 / 80, 32 / 60)
+    assert (read_seen(all_.jpeg, None, RegionView("channel"))[..., 3] == np.where(decode(box)[0], 255, 0)).all()
+    (alone,) = crops(whole, box, CropStyle(0.1, False, most, True, 0.05))
+    assert (alone.width, alone.height) == (24, 24)
+    tight = [read_seen(one.jpeg, None, RegionView("channel", "region")) for one in (near, all_, alone)]
+    assert all(np.array_equal(one[..., 3], tight[0][..., 3]) for one in tight)
 
 
 def test_regions_of_many_photos_come_in_order_and_in_shards(tmp_path: Path) -> None:

@@ -420,6 +420,7 @@ def test_keys_of_segmenters_and_regions_rerun_their_stages(key: str, value: Any,
     [
         ("region_rows.garments.margin", 0.2, {"region_rows", "submit_masks", "register"}),
         ("region_rows.garments.mask", "none", {"region_rows", "submit_masks", "register"}),
+        ("region_rows.garments.context", "photo", {"region_rows", "submit_masks", "register"}),
         ("models.plain_cnn.mask", "grey", {"train", "predict", "register"}),
         ("models.plain_cnn.sees", "region", {"train", "predict", "register"}),
     ],

@@ -317,10 +317,17 @@ def test_no_region_to_learn_from_is_said(project: Path, tmp_path: Path) -> None:
         ({"region_rows": {"garments": {"match": 0.4}}}, "region_rows.garments.match"),
         (
             {"models": {"wide": WIDE | {"mask": "channel"}}},
-            "models.wide.mask: channel needs what region_rows.garments.mask",
+            "models.wide.mask: channel needs what region_rows",
         ),
         ({"models": {"wide": WIDE | {"by_fold": {"1": {"sees": "region"}}}}}, "models.wide.sees: region needs what"),
         ({"models": {"wide": WIDE | {"mask": ["grey"]}}}, "models.wide.mask"),
+        ({"region_rows": {"garments": {"context": "photo"}}}, "garments.context: goes with mask: stored"),
+        (
+            {"region_rows": {"garments": {"context": 1, "mask": "stored", "background": "grey"}}},
+            "region_rows.garments.background: grey hides context",
+        ),
+        ({"region_rows": {"garments": {"context": 11, "mask": "stored"}}}, "from 0 to 10, not 11"),
+        ({"region_rows": {"garments": {"context": "all"}}}, "garments.context: must be photo, or a share"),
     ],
 )
 def test_params_that_do_not_fit_are_refused(change: dict[str, Any], told: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from labelstack.formats.manifest import read_manifest
+from labelstack.images.shards.shard_files import status_frame
 from labelstack.masks.instance_table import masks_of
 from labelstack.masks.region_table import read_regions
 from labelstack.masks.run_text import write_runs
@@ -119,6 +120,24 @@ def the_version_finds_and_draws_what_the_stages_found(workspace: Workspace) -> N
                 seen += 1
     assert seen
     assert len(list((root / "drawn").glob("*.jpg"))) == 3
+
+
+def test_networks_with_masks_and_what_lies_around_join_in_a_version(tmp_path: Path) -> None:
+    """One sees the region and its mask, one the whole photo with the mask, one the photo with all else grey."""
+    wide = TINY["models"]["wide"]
+    models = {
+        "close": {**wide, "sees": "region", "mask": "channel"},
+        "around": {**wide, "mask": "channel", "resize": "letterbox"},
+        "greyed": {**wide, "mask": "grey"},
+    }
+    change = {**CHANGE, "models": models, "sample": {"n_train": 60, "n_test": 16, "image_size": 64}}
+    change["region_rows"] = {"garments": {"size": 128, "mask": "stored", "context": "photo"}}
+    workspace = Workspace(tmp_path / "work", change)
+    assert "register" in workspace.repro("register")
+    sides = status_frame(workspace.root / "data/images/train")[["width", "height"]]
+    photos = status_frame(workspace.root / "data/photos/images/train")[["width", "height"]]
+    assert set(sides.itertuples(index=False)) <= set(photos.itertuples(index=False))
+    the_version_finds_and_draws_what_the_stages_found(workspace)
 
 
 def test_photos_alone_have_masks_to_hand_in(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def crops_with_attributes(form: RegionForm, jpeg: bytes, found: PhotoMasks) -> t
     from labelstack.images.region_crops import CropStyle, crops
 
     asked = np.isin(found.category, form.rows)
-    how = CropStyle(form.margin, form.background == "grey", form.jpeg_quality, form.mask == "stored")
+    how = CropStyle.of(form, form.jpeg_quality)
     return asked, [crop.jpeg for crop in crops(jpeg, found.masks.take(asked), how)]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from labelstack.params.messages import explain
+from labelstack.params.region_rows import Context
 from labelstack.params.regions import RegionsSection
 from labelstack.params.section import Section
 from labelstack.scoring.attribute_rule import SETS, Rule, Written
@@ -51,7 +52,7 @@ class RegionForm(Section):
     found : how class maps become regions, as ``regions`` in params.yaml; it names no segmenters
     categories : of the classes 0 …; background is the class after the last
     rows : ids of categories whose attributes the ensemble knows
-    margin, background, mask : how a region is cut out for the ensemble, as in ``region_rows``
+    margin, background, mask, context : how a region is cut out for the ensemble, as in ``region_rows``
     jpeg_quality : of it, as in ``images``
     attributes : by category id, when attributes are written; none of a category that is not there
     """
@@ -63,6 +64,7 @@ class RegionForm(Section):
     margin: float = Field(ge=0, le=10)
     background: Literal["keep", "grey"]
     mask: Literal["none", "stored"] = "none"
+    context: Context = 0.0
     jpeg_quality: int = Field(ge=1, le=100)
     attributes: dict[str, WrittenForm] = Field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from labelstack.images.pixels.region_mask import GREY, with_mask
 from labelstack.images.shards.shard_files import Shard, shard_paths, write_shard
 from labelstack.masks.run_geometry import boxes, resized
 from labelstack.masks.run_lengths import Ints, RunLengths, decode
+from labelstack.params.region_rows import PHOTO
 from labelstack.support.cores import cores
 
 _KEY_BYTES = 9
@@ -35,21 +36,49 @@ class RegionCrop(NamedTuple):
     height: int
 
 
+class Cutting(Protocol):
+    """What says how regions are cut out: ``region_rows`` in params.yaml, and a version's own."""
+
+    @property
+    def margin(self) -> float:
+        """See ``CropStyle``."""
+
+    @property
+    def background(self) -> str:
+        """``keep`` or ``grey``."""
+
+    @property
+    def mask(self) -> str:
+        """``none`` or ``stored``."""
+
+    @property
+    def context(self) -> float | str:
+        """See ``CropStyle``; ``photo``: all of it."""
+
+
 class CropStyle(NamedTuple):
     """How regions are cut out.
 
     Attributes
     ----------
-    margin : share of the box's sides that is added all round
+    margin : share of the box's sides that is added all round; so much belongs to the region
     grey : whether all but the region is 128
     quality : of the JPEG, 1 … 100
     mask : whether it holds the region's mask
+    context : as margin, of what is kept around it besides, where it is more; None: all of the photo
     """
 
     margin: float
     grey: bool
     quality: int
     mask: bool = False
+    context: float | None = 0
+
+    @classmethod
+    def of(cls, section: Cutting, quality: int) -> CropStyle:
+        """What a section of params.yaml, or of a version, says."""
+        context = None if section.context == PHOTO else float(section.context)
+        return cls(section.margin, section.background == "grey", quality, section.mask == "stored", context)
 
 
 def crops_of(photos: Iterable[tuple[bytes | memoryview, RunLengths]], how: CropStyle) -> Iterator[list[RegionCrop]]:
@@ -70,7 +99,11 @@ def crops(jpeg: bytes | memoryview, masks: RunLengths, how: CropStyle) -> list[R
     pixels = read_pixels(jpeg)
     height, width = pixels.shape[:2]
     cut = []
-    for place, (left, top, right, bottom) in enumerate(crop_boxes(masks, height, width, how.margin).tolist()):
+    around = [[0, 0, width, height]] * len(masks)
+    if how.context is not None:
+        around = crop_boxes(masks, height, width, max(how.margin, how.context)).tolist()
+    own = crop_boxes(masks, height, width, how.margin).tolist()
+    for place, (left, top, right, bottom) in enumerate(around):
         shown = pixels[top:bottom, left:right]
         if how.grey or how.mask:
             inside = decode(resized(masks.take([place]), height, width))[0, top:bottom, left:right]
@@ -82,7 +115,8 @@ def crops(jpeg: bytes | memoryview, masks: RunLengths, how: CropStyle) -> list[R
             raise ValueError("could not be stored as a JPEG")
         data = encoded.tobytes()
         if how.mask:
-            data = with_mask(data, inside, (0, 0, right - left, bottom - top))
+            x, y, beyond_x, beyond_y = own[place]
+            data = with_mask(data, inside, (x - left, y - top, beyond_x - left, beyond_y - top))
         cut.append(RegionCrop(data, right - left, bottom - top))
     return cut
 

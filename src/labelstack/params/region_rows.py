@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from labelstack.params.dataset import INSTANCES, PHOTOS, ROWS, DatasetSection
 from labelstack.params.folds import BlocksSection, FoldsSection
 from labelstack.params.messages import dotted, name_fault
 from labelstack.params.section import Section
+
+PHOTO = "photo"
+
+
+def parsed_context(value: Any) -> Any:
+    """A share as a float, or ``photo``; raise ``ValueError`` when it is neither."""
+    if value == PHOTO:
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 10:
+        return float(value)
+    raise ValueError(f"must be {PHOTO}, or a share of the box's sides from 0 to 10, not {value!r}")
+
+
+Context = Annotated[float | Literal["photo"], BeforeValidator(parsed_context)]
 
 
 class RegionRowsSection(Section):
@@ -19,6 +33,7 @@ class RegionRowsSection(Section):
     margin: float = Field(0.1, ge=0, le=10)
     background: Literal["keep", "grey"] = "keep"
     mask: Literal["none", "stored"] = "none"
+    context: Context = 0.0
     match: float = Field(0.5, ge=0.5, le=0.95)
     fewest: int = Field(1, ge=1, le=1_000_000)
     learn_from: Literal["all", "with_attributes"] = "all"
@@ -51,6 +66,11 @@ def region_row_problems(
         yield f"region_rows: one section says how regions become rows, and there are {', '.join(region_rows)}"
     if fault := name_fault(name):
         yield f"{place}: {fault}"
+    section = region_rows[name]
+    if section.context != 0 and section.mask != "stored":
+        yield f"{place}.context: goes with mask: stored, without which no network knows which part of it is the region"
+    if section.context != 0 and section.background == "grey":
+        yield f"{place}.background: grey hides context: keep it, and set models.<name>.mask to grey where it is to be"
     if not found:
         yield f"{place}: comes of regions, and there are none: add segmenters and regions, or leave region_rows out"
     if dataset.format != INSTANCES:

@@ -86,7 +86,7 @@ def _written(
     counted: Counted,
 ) -> _Rows:
     """Write the crops of a split; its rows."""
-    how = CropStyle(section.margin, section.background == "grey", params.images.jpeg_quality, section.mask == "stored")
+    how = CropStyle.of(section, params.images.jpeg_quality)
     shards, rows, under_way = CropShards(paths.shards(split), params.images.shard_rows), _Rows(), list[list[int]]()
 
     def photos() -> Iterator[tuple[memoryview, RunLengths]]:

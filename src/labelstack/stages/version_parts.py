@@ -72,6 +72,7 @@ def registered_regions(params: Params) -> RegionForm | None:
             "margin": rows.margin,
             "background": rows.background,
             "mask": rows.mask,
+            "context": rows.context,
             "jpeg_quality": params.images.jpeg_quality,
             "attributes": storage.read_json(paths.attribute_rule(params.submission.directory)),
         }
@@ -143,9 +144,9 @@ def digests(params: Params, ensemble: Parts) -> dict[str, str]:
     if heatmaps := ensemble.heatmaps_there:
         found["heatmaps"] = digest({name: asdict(heat) for name, heat in heatmaps.items()})
     if ensemble.regions is not None:
-        usual = {"mask": "none"}  # as in settings: what is not stated
+        unstated: dict[str, Any] = {"mask": "none", "context": 0.0}  # as versions of before: the same digest
         form = ensemble.regions.model_dump(mode="json")
-        found["regions"] = digest({key: value for key, value in form.items() if usual.get(key) != value})
+        found["regions"] = digest({key: value for key, value in form.items() if unstated.get(key) != value})
         found |= {
             f"segmenter {name} {fold}": read_run_json(folder / "run.json")["weights_digest"]
             for (name, fold), folder in ensemble.segmenters.items()
