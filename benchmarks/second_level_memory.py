@@ -2,8 +2,8 @@
 
     python benchmarks/second_level_memory.py --base REVISION [--rows 20000] [--models 4] [--labels 300] [--budget 50]
 
-Base predictions are generated and written into a folder by each revision in its own form; stackers, nested, and the
-blend run in processes of their own. Printed are a stage's seconds, the largest memory of its own (RssAnon, looked at
+A process for each revision generates base predictions, writes them in its own form, and does the work of both stages,
+stackers nested. Printed are a stage's seconds, the largest memory of its own (RssAnon, looked at
 every 5 ms) and that with mapped files (VmHWM), which the system takes back when it needs it. ``--budget`` is what may
 be in memory, in MB, in the place of ``IN_MEMORY``; 0 leaves that. Both revisions' scores, weights and predictions are
 compared. At last the time to write and read what the default run has: 500 rows × 44 labels, 4 models and 5 stackers.
@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 from revision import ROOT, run_with, source_of
 
-STACKERS = {"mean": {"kind": "mean"}, "weighted": {"kind": "weighted_mean"}, "logistic": {"kind": "logistic"}}
+STACKERS = {"mean": {"kind": "mean"}, "weighted": {"kind": "weighted_mean"}, "greedy": {"kind": "greedy"}}
 K = 5
 
 
@@ -78,6 +78,7 @@ def measured(stage: str, budget: int) -> dict[str, Any]:
     if budget and hasattr(fold_predictions, "IN_MEMORY"):
         fold_predictions.IN_MEMORY = budget
     params, most, ended = load_params(), [0], threading.Event()
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
 
     def look() -> None:
         while not ended.wait(0.005):
@@ -120,9 +121,8 @@ def files_time() -> dict[str, float]:
     return {"write": min(written), "read": min(read)}
 
 
-def answers(folder: Path) -> dict[str, np.ndarray]:
+def answers() -> dict[str, np.ndarray]:
     """The blend's predictions and those of stackers, as the revision in use reads them."""
-    os.chdir(folder)
     from labelstack.predictions import read_predictions
     from labelstack.stages.members import THE_BLEND, stacker
 
@@ -132,19 +132,14 @@ def answers(folder: Path) -> dict[str, np.ndarray]:
 
 
 def child(args: argparse.Namespace) -> None:
-    """What one process does in one revision."""
-    if args.child == "files":
-        print(json.dumps(files_time()))
-        return
-    args.folder.mkdir(parents=True, exist_ok=True)
-    if args.child == "answers":
-        np.savez(args.folder / "answers.npz", **answers(args.folder))
-        return
+    """All that one revision does; a line of JSON for each stage, and one of the files' time."""
+    args.folder.mkdir(parents=True)
     os.chdir(args.folder)
-    if args.child == "make":
-        write_workspace(args.rows, args.models, args.labels)
-    else:
-        print(json.dumps(measured(args.child, args.budget * 1_000_000)))
+    write_workspace(args.rows, args.models, args.labels)
+    for stage in (*STACKERS, "blend"):
+        print(json.dumps({"stage": stage} | measured(stage, args.budget * 1_000_000)), flush=True)
+    np.savez("answers.npz", **answers())
+    print(json.dumps({"stage": "files"} | files_time()))
 
 
 def main() -> None:
@@ -155,33 +150,30 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=4)
     parser.add_argument("--labels", type=int, default=300)
     parser.add_argument("--budget", type=int, default=50, help="MB in memory; 0: IN_MEMORY")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
+    if args.folder:
         child(args)
         return
     if not args.base:
         sys.exit("give --base REVISION")
     shape = [f"--{name}={getattr(args, name)}" for name in ("rows", "models", "labels", "budget")]
-    print(f"{args.rows:,} rows × {args.models} models × {args.labels} labels, {K} folds, nested; {args.budget} MB")
+    print(
+        f"{args.rows:,} rows × {args.models} models × {args.labels} labels, {K} folds, nested; {args.budget} MB",
+        flush=True,
+    )
     found: dict[str, dict[str, Any]] = {}
-    script = Path(__file__).name
     with tempfile.TemporaryDirectory() as temporary, source_of(args.base, Path(temporary)) as before:
         for name, source in (("before", before), ("now", ROOT / "src")):
-            folder = Path(temporary) / name
-
-            def run(what: str, source: Path = source, folder: Path = folder) -> str:
-                return run_with(source, script, f"--child={what}", f"--folder={folder}", *shape)
-
-            run("make")
-            found[name] = {stage: json.loads(run(stage)) for stage in (*STACKERS, "blend")}
+            said = run_with(source, Path(__file__).name, f"--folder={Path(temporary) / name}", *shape)
+            found[name] = {row["stage"]: row for row in map(json.loads, said.splitlines())}
+            files = found[name].pop("files")
             for stage, row in found[name].items():
                 memory = f"own {row['own'] / 1e6:6.0f} MB, with mapped files {row['mapped'] / 1e6:6.0f} MB"
                 print(f"{name:7} {stage:9} {row['seconds']:7.1f} s  {memory}", flush=True)
-            run("answers")
-            files = json.loads(run("files"))
-            print(f"{name:7} files of a default run: write {files['write']:.3f} s, read {files['read']:.3f} s")
+            print(
+                f"{name:7} files of a default run: write {files['write']:.3f} s, read {files['read']:.3f} s", flush=True
+            )
         compare(found, *(np.load(Path(temporary) / name / "answers.npz") for name in ("before", "now")))
 
 

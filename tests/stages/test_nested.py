@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,7 @@ from labelstack.formats.manifest import label_matrix, read_manifest
 from labelstack.params import Params, load_params
 from labelstack.predictions import Predictions, assemble_cube, read_predictions
 from labelstack.stacking import assign_folds, make_stacker
+from labelstack.stages.work import fit_blend, fit_stacker
 from tiny import Workspace
 
 K = 3
@@ -87,3 +89,30 @@ def test_the_blend_takes_each_row_from_the_column_of_its_fold(validation: Valida
     blended = validation.read("ensemble/oof.npy").rows_of(validation.image_id)
     assert any(weights[name] > 0 for name in validation.params.stackers)
     np.testing.assert_allclose(blended, total, atol=1e-6)
+
+
+def test_what_is_left_in_files_gives_the_same_bytes(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (
+        "data/manifest",
+        "data/folds",
+        "data/predictions",
+        "data/stacked",
+        "data/ensemble",
+        "models",
+        "metrics",
+    ):
+        shutil.copytree(finished.root / folder, tmp_path / folder)
+    shutil.copyfile(finished.root / "params.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    folders = ("data/stacked/xgboost", "data/ensemble", "models/ensemble", "models/stackers/xgboost/folds")
+    files = sorted(file for folder in folders for file in Path(folder).rglob("*") if file.is_file())
+    before = {file: file.read_bytes() for file in files}
+    assert Path("data/stacked/xgboost/nested.npy") in before
+    monkeypatch.setattr("labelstack.stacking.fold_predictions.IN_MEMORY", 0)
+    params, work = load_params(), tmp_path / "work"
+    fit_stacker.compute(params, "xgboost", work)
+    fit_blend.compute(params)
+    assert {file for file in files if file.read_bytes() != before[file]} == set()
+    assert {file.suffix for file in work.iterdir()} == {""}  # fits; the cubes are gone
