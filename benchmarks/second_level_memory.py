@@ -138,7 +138,7 @@ def child(args: argparse.Namespace) -> None:
     write_workspace(args.rows, args.models, args.labels)
     for stage in (*STACKERS, "blend"):
         print(json.dumps({"stage": stage} | measured(stage, args.budget * 1_000_000)), flush=True)
-    np.savez("answers.npz", **answers())
+    np.savez("answers.npz", allow_pickle=False, **answers())  # type: ignore[arg-type]
     print(json.dumps({"stage": "files"} | files_time()))
 
 

@@ -135,6 +135,10 @@ class _Revision:
             return None
         return copy
 
+    def predictions(self, path: Path) -> Path | None:
+        """A copy of predictions, which commits of before have as ``.npz``."""
+        return self.file(path) or self.file(path.with_suffix(".npz"))
+
 
 def load_revision(sources: Names, name: str, sha: str, row: str, folder: Path) -> Side:
     """A commit or DVC experiment; raise ``UserError`` when its results were not committed."""
@@ -181,7 +185,7 @@ def _sets(at: _Revision, member: Member, metric: Metric, split: Split) -> Scored
     """What is cross-fitted of a member with the truth, rows of a split; None where a file is not to be had."""
     from labelstack.formats.manifest import read_manifest
 
-    file, of_labels = at.file(member.cross_fitted), at.file(paths.LABELS)
+    file, of_labels = at.predictions(member.cross_fitted), at.file(paths.LABELS)
     manifest = at.file(paths.manifest(split))
     if file is None or of_labels is None or manifest is None:
         return None
@@ -191,7 +195,7 @@ def _sets(at: _Revision, member: Member, metric: Metric, split: Split) -> Scored
     rows = rows_in(split, read_manifest(manifest), labels, chosen.image_id)
     more = {}
     if (wanted := cross_fitted_file(member.cross_fitted, metric)) != member.cross_fitted:
-        if (probability := at.file(wanted)) is None:
+        if (probability := at.predictions(wanted)) is None:
             return None
         more = {member.name: read_predictions(probability).rows_of(rows.row_id)}
     return scored(rows, labels, {member.name: chosen.rows_of(rows.row_id) > 0}, more, metric)
