@@ -322,9 +322,9 @@ def test_evaluation_of_a_subset(make_shards: Make) -> None:
 def test_evaluation_decodes_ahead_but_not_far(make_shards: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
 
-    def counting(data: Any, size: int, resize: Any, box: Any) -> NDArray[np.uint8]:
+    def counting(data: Any, size: int, *how: Any) -> NDArray[np.uint8]:
         decoded.append(size)
-        return decode(data, size, resize, box)
+        return decode(data, size, *how)
 
     monkeypatch.setattr("labelstack.images.loader.decode", counting)
     iterator = evaluation_batches(make_shards(60), None, 16, 5)
@@ -335,7 +335,7 @@ def test_evaluation_decodes_ahead_but_not_far(make_shards: Make, monkeypatch: py
 
 
 def test_an_image_that_does_not_decode_stops_the_evaluation(make_shards: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(data: Any, size: int, resize: Any, box: Any) -> NDArray[np.uint8]:
+    def broken(*asked: Any) -> NDArray[np.uint8]:
         raise ValueError("not an image")
 
     monkeypatch.setattr("labelstack.images.loader.decode", broken)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,13 +135,13 @@ def test_random_parts_are_the_same_for_ever() -> None:
 
 def test_an_image_is_decoded_once_for_all_views(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = list[int]()
-    real = tta.read_pixels
+    real = tta.read_seen
 
-    def counting(data: bytes | memoryview) -> NDArray[np.uint8]:
+    def counting(data: bytes | memoryview, *how: Any) -> NDArray[np.uint8]:
         counted.append(len(data))
-        return real(data)
+        return real(data, *how)
 
-    monkeypatch.setattr(tta, "read_pixels", counting)
+    monkeypatch.setattr(tta, "read_seen", counting)
     assert Looks(MIXED, 16)(gradient(40, 30), 1).shape == (4, 16, 16, 3)
     assert len(counted) == 1
 
