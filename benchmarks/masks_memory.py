@@ -3,7 +3,7 @@
     python benchmarks/masks_memory.py [--photos 300 3000] [--side 256] [--out FOLDER]
 
 The instances of a few generated photos stand in the tables again and again under ids of their own, and are the regions
-too. What runs is the stage's own code in a process of its own for each number of photos: regions of train are matched
+too. What runs is the stage, by its command, for each number of photos: regions of train are matched
 with the truth, masks of as many test photos are written at 512 × 512, read back and scored. Memory is the largest
 resident set of that process.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -96,17 +95,19 @@ def _regions(numbers: np.ndarray, of_photo: list[pa.Table]) -> Iterator[pa.Recor
         yield region_rows(number, rows["category"].to_numpy(), score, masks_of(rows))
 
 
-def measure(root: Path) -> None:
-    """Run the stage and print what it took."""
-    from labelstack.stages import submit_masks
-
-    os.chdir(root)
+def measure(root: Path) -> dict[str, float]:
+    """Run the stage; what it took."""
+    command = [str(Path(sys.executable).with_name("labelstack")), "stage", "submit_masks", NAME]
     started = time.monotonic()
-    submit_masks.run(NAME)
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as stage:
+        said = stage.stdout.read() if stage.stdout else b""
+        _, status, used = os.wait4(stage.pid, 0)
+        stage.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told = json.loads(Path("metrics/masks.json").read_text())
-    print(json.dumps({"MiB": peak, "seconds": seconds, "masks": told["instances"]}))
+    if stage.returncode:
+        raise SystemExit(said.decode(errors="replace"))
+    told = json.loads((root / "metrics/masks.json").read_text())
+    return {"MiB": used.ru_maxrss / 1024, "seconds": seconds, "masks": told["instances"]}
 
 
 def main() -> None:
@@ -115,10 +116,10 @@ def main() -> None:
     parser.add_argument("--photos", type=int, nargs="+", default=[300, 3000], help="of train, and as many of test")
     parser.add_argument("--side", type=int, default=256, help="of the drawn photos, in pixels")
     parser.add_argument("--out", type=Path, help="a new folder that is kept")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.measure:
-        measure(given.measure)
+    if given.prepare:
+        prepare(given.prepare, given.photos[0], given.side)
         return
     with tempfile.TemporaryDirectory() as temporary:
         place, peaks = given.out or Path(temporary), []
@@ -126,12 +127,11 @@ def main() -> None:
         for n in given.photos:
             root = (place / str(n)).resolve()
             root.mkdir(parents=True)
-            prepare(root, n, given.side)
-            command = [sys.executable, __file__, "--measure", str(root)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(done.stderr)
-            took = json.loads(done.stdout.splitlines()[-1])
+            # by a process of its own: a process's largest resident set begins with that of who starts it
+            subprocess.run(
+                [sys.executable, __file__, "--prepare", root, "--photos", str(n), "--side", str(given.side)], check=True
+            )
+            took = measure(root)
             peaks.append(took["MiB"])
             print(f"{n:7} {took['MiB']:7.0f} {took['seconds']:8.0f} {took['masks']:8}", flush=True)
         print(f"the largest peak is {max(peaks) / min(peaks) - 1:.1%} above the smallest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -628,6 +629,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files need not be text: they are shown with escapes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # tables that are gone give their memory back
     gc.set_threshold(50_000, 20, 100)  # what libraries and networks are made of stays: look less often
     try:
         app()
