@@ -30,10 +30,10 @@ def test_every_stage_leaves_its_outputs(finished: Workspace) -> None:
         assert {file.name for file in folder.iterdir()} == {"run.json", "thresholds.json"}
         network = finished.root / "models/networks" / name / "all"
         assert {file.name for file in network.iterdir()} == {"model.keras", "history.csv", "run.json"}
-    with np.load(finished.root / "data/predictions/wide/oof.npy", allow_pickle=False) as predictions:
-        assert predictions["image_id"].dtype == np.int64
-        assert predictions["probability"].dtype == np.float32
-        assert len(predictions["probability"]) == 60
+    predictions = np.load(finished.root / "data/predictions/wide/oof.npy", allow_pickle=False)
+    assert predictions["image_id"].dtype == np.int64
+    assert predictions["probability"].dtype == np.float32
+    assert len(predictions["probability"]) == 60
 
 
 def test_the_submission_answers_every_test_image_in_order(finished: Workspace) -> None:
