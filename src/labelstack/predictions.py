@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.support.archive import DAMAGED_ARCHIVE
+from labelstack.support.dtypes import Dtype
 from labelstack.support.errors import UserError
-from labelstack.support.logits import BLOCK, Dtype, MappedFolds, MappedRows, to_kept
+from labelstack.support.logits import BLOCK, MappedFolds, MappedRows, to_kept
 from labelstack.support.storage import replacing
 
 _MAGIC = b"\x93NUMPY"

@@ -123,7 +123,7 @@ def test_without_doubts_both_files_say_so(truth: np.ndarray) -> None:
 def test_what_is_not_there_is_said(truth: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"^nobody: no such member \(there are: plain_cnn, .*blend\)$"):
         audit.run("nobody")
-    with pytest.raises(UserError, match=r"plain_cnn/oof\.npz: not found\. Run `dvc repro` first\.$"):
+    with pytest.raises(UserError, match=r"plain_cnn/oof\.npy: not found\. Run `dvc repro` first\.$"):
         audit.run("plain_cnn")
 
 

@@ -37,8 +37,8 @@ from labelstack.params.region_view import PLAIN, RegionView
 from labelstack.params.task import MULTI, SINGLE, Task
 from labelstack.predictions import other_columns
 from labelstack.support.box import Box
+from labelstack.support.dtypes import Dtype
 from labelstack.support.errors import InputProblems
-from labelstack.support.logits import Dtype
 from labelstack.support.storage import read_json, write_json
 
 ONLY = "all"  # in place of a fold's number: the one network of a base model

@@ -19,8 +19,8 @@ from labelstack.predictions import Predictions, write_predictions
 from labelstack.scoring.scored import Scored, write_scored
 from labelstack.support import storage
 from labelstack.support.box import Boxes
+from labelstack.support.dtypes import Dtype
 from labelstack.support.errors import UserError
-from labelstack.support.logits import Dtype
 
 FOLDER = "record"
 CHECKSUMS = "checksums.json"

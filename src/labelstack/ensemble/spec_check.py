@@ -12,7 +12,7 @@ from labelstack.params.prediction_views import Combine
 from labelstack.params.region_view import Mask, Sees
 from labelstack.params.section import Section
 from labelstack.params.task import MULTI, Task
-from labelstack.support.logits import Dtype
+from labelstack.support.dtypes import Dtype
 
 Side = Annotated[int, Field(ge=1, le=100_000)]
 _SHOWN = 20

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from labelstack.params.messages import SectionProblems
 from labelstack.params.prediction_views import Combine, Names, ViewSection, ill_named, view_problems
 from labelstack.params.section import Section
-from labelstack.support.logits import Dtype
+from labelstack.support.dtypes import Dtype
 
 
 class PredictionSection(Section):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelstack.support.cores import in_threads
+from labelstack.support.dtypes import Dtype
 
-Dtype = Literal["float32", "float16"]
 BLOCK = 4_000_000  # numbers that are turned together, in float64
 Places = slice | NDArray[np.bool_] | NDArray[np.int64]
 

@@ -30,8 +30,8 @@ from labelstack.stages.members import THE_BLEND, blended, oof_files
 from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
+from labelstack.support.dtypes import Dtype
 from labelstack.support.errors import UserError
-from labelstack.support.logits import Dtype
 
 if TYPE_CHECKING:
     import pandas as pd

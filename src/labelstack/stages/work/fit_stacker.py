@@ -31,7 +31,7 @@ from labelstack.stages.members import Member, cube_members, stacker
 from labelstack.stages.rows import Rows, label_table
 from labelstack.stages.work.curves import threshold_curve
 from labelstack.support import storage
-from labelstack.support.logits import Dtype
+from labelstack.support.dtypes import Dtype
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,7 +21,7 @@ from labelstack.stages.label_sets import save_decision
 from labelstack.stages.members import Member
 from labelstack.stages.rows import Rows, label_table
 from labelstack.support import storage
-from labelstack.support.logits import Dtype
+from labelstack.support.dtypes import Dtype
 
 if TYPE_CHECKING:
     import pandas as pd
