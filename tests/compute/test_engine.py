@@ -339,7 +339,7 @@ def test_workers_without_the_workspace_get_and_give_files_through_s3(
     with on(cluster, workspace="s3://files/work", s3_endpoint_url=s3) as engine:
         made = fits(engine, workspace / "there")
     assert made == fits(None, workspace / "here")
-    assert len(made) == 3 * 4
+    assert len(made) == 3 * 5  # key, held-out rows, test rows, and two files of the stacker
     objects = [item["Key"] for item in client.list_objects_v2(Bucket="files")["Contents"]]
     assert {key.rsplit("/", 1)[1] for key in objects} == {*made.values(), sha256(workspace / "there/inputs.npz")}
     assert all(key.startswith("work/") for key in objects)
