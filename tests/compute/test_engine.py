@@ -344,7 +344,14 @@ def test_workers_without_the_workspace_get_and_give_files_through_s3(
     assert {key.rsplit("/", 1)[1] for key in objects} == {*made.values(), sha256(workspace / "there/inputs.npz")}
     assert all(key.startswith("work/") for key in objects)
     scratch = [file for file in cluster.folder.rglob("labelstack-*/**/*") if file.is_file()]
-    assert {file.name for file in scratch} <= {"inputs.npz", "key.json", "predictions.npz", "config.json", "arrays.zip"}
+    assert {file.name for file in scratch} <= {
+        "inputs.npz",
+        "key.json",
+        "held_out.npy",
+        "test.npy",
+        "config.json",
+        "arrays.zip",
+    }
 
 
 def test_single_files_travel_too_and_damaged_objects_are_refused(cluster: Cluster, workspace: Path, s3: str) -> None:
