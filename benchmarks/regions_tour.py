@@ -1,13 +1,15 @@
 """Garments with masks from the generator to the masks that are handed in: one command.
 
+    pip install 'labelstack[pretrained]'
     python benchmarks/regions_tour.py FOLDER            # 3 segmenters, 6 networks
     python benchmarks/regions_tour.py FOLDER --small    # whether it runs
     python benchmarks/regions_tour.py FOLDER --print    # the figures of a folder in which it has run
 
 Copies the project into the folder, puts benchmarks/regions_tour.yaml into its params.yaml, runs `dvc repro`, and prints
-how well pixels are told apart (train's photos by segmenters that did not learn from them), how right the attributes of
-regions are, and the metric of iMaterialist 2019 with 95 % intervals over photos: `out of fold`, train's photos by
-rules chosen on other folds, and `withheld`, the file itself on test photos whose instances nothing saw.
+how well pixels are told apart (of train's photos by segmenters that did not learn from them, of test's by the mean of
+all), how right the attributes of regions are, and the metric of iMaterialist 2019 with 95 % intervals over photos: `out
+of fold`, train's photos by rules chosen on other folds, and `withheld`, the file itself on test photos whose instances
+nothing saw.
 """
 
 from __future__ import annotations
@@ -45,10 +47,11 @@ def print_figures() -> None:
     rows = json.loads(Path("metrics/region_rows.json").read_text())["splits"]
     masks = json.loads(Path("metrics/masks.json").read_text())
     scores = json.loads(Path("metrics/evaluation.json").read_text())["scores"]
-    for key, value in pixels["train"].items():
-        if isinstance(value, float):
-            low, high = pixels["train"].get("intervals", {}).get(key, (float("nan"),) * 2)
-            print(f"{key:<28}{value:.4f} [{low:.4f}, {high:.4f}]")
+    for title, told in (("train", pixels["train"]), ("withheld", masks.get("test_segmentation") or {})):
+        for key, value in told.items():
+            if isinstance(value, float):
+                low, high = told.get("intervals", {}).get(key, (float("nan"),) * 2)
+                print(f"{title + ' ' + key:<28}{value:.4f} [{low:.4f}, {high:.4f}]")
     for split, counted in rows.items():
         print(f"regions of {split:<17}{counted['predicted']} found, {counted['matched']} of them a true one")
     for name, found in scores.items():
