@@ -543,6 +543,7 @@ INPUTS: dict[str, set[str]] = {
     "data/manifest/local_files.json": {"ingest", "download@test"},  # the last digit is of the test images
     "data/manifest/beside.parquet": {"ingest", "split"},
     "data/manifest/instances.parquet": {"ingest"},
+    "data/manifest/test_instances.parquet": {"ingest", "report"},
     "data/manifest/train.parquet": {"ingest", "download@train", "split", *MODELS, *SCORED, *STACKED, *WHOLE},
     "data/manifest/test.parquet": {"ingest", "download@test"},
     "data/manifest/submission.json": {"ingest", "submit", "register"},
