@@ -4,6 +4,9 @@ On the cubes of ``trained_cubes.py``, three folds, not nested, labels by expecte
 from the default in what its name says. Printed are means over cubes and paired differences from XGBoost and from the
 default with 95 % bootstrap intervals over cubes. Probabilities are kept in the folder, so a second call goes on.
 
+``--blends`` puts each CNN in the place of the shipped one into the blend of all shipped stackers and the cube's models,
+and prints what these blends score, and the one without a CNN.
+
 ``--generated 9000,9,228`` measures the stackers that params.yaml ships with on a made-up cube of that shape instead,
 five folds, not nested: each alone, all blended, and all but the CNN blended, with paired intervals over images.
 """
@@ -119,7 +122,11 @@ def predicted(name: str, cube: NDArray[Any], Y: NDArray[Any], folds: NDArray[Any
 
 def scored(P: NDArray[Any], Y: NDArray[Any], folds: NDArray[Any]) -> tuple[float, float]:
     """Samples F1 and the cross-entropy of an answer."""
-    labels = cross_fit(P, Y, folds, thresholds=ThresholdsSection(strategy="expected_f")).labels
+    return scores_of(P, cross_fit(P, Y, folds, thresholds=ThresholdsSection(strategy="expected_f")).labels, Y)
+
+
+def scores_of(P: NDArray[Any], labels: NDArray[Any], Y: NDArray[Any]) -> tuple[float, float]:
+    """Samples F1 of label sets, and the cross-entropy of probabilities."""
     true, p = Y > 0.5, np.clip(P.astype(float), 1e-6, 1 - 1e-6)
     f1 = 2 * (labels & true).sum(axis=1) / np.maximum(labels.sum(axis=1) + true.sum(axis=1), 1)
     return float(f1.mean()), float(-(Y * np.log(p) + (1 - Y) * np.log1p(-p)).mean())
@@ -130,6 +137,34 @@ def interval(values: NDArray[Any]) -> str:
     draws = np.random.default_rng(0).integers(0, len(values), (4000, len(values)))
     low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
     return f"{values.mean():+.4f} ({low:+.4f} … {high:+.4f})"
+
+
+def blends(names: list[str], cubes: dict[str, Path], kept: Kept) -> None:
+    """Print what the blend scores with each CNN, and without."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ("without", *names)}
+    for cube_name, file in cubes.items():
+        with np.load(file, allow_pickle=False) as arrays:
+            cube, Y = arrays["cube"], arrays["labels"]
+        folds = assign_folds(Y, K, 0)
+        members = {f"model_{i}": cube[:, i] for i in range(cube.shape[1])}
+        for name, own in default_second_level().stackers.items():
+            path = kept.path(name, own.model_dump(), cube, Y).with_suffix(".npy")
+            if own.kind != "cnn" and not path.exists():
+                np.save(path, out_of_fold(lambda own=own: make_stacker(own), cube, Y, folds, nested=False).oof)
+            if own.kind != "cnn":
+                members[name] = np.load(path)[: len(Y)]  # seconds may follow
+        for name, of_name in found.items():
+            some = members if name == "without" else members | {"cnn": predicted(name, cube, Y, folds, kept)[:-1]}
+            whole = fit_blend(some, Y, folds, thresholds=ThresholdsSection(strategy="expected_f")).cross_fitted
+            of_name.append(scores_of(whole.probability, whole.labels, Y))
+        print(f"{cube_name}: " + ", ".join(f"{name} {values[-1][0]:.4f}" for name, values in found.items()), flush=True)
+    scores = {name: np.array(values) for name, values in found.items()}
+    print(f"\n{'the blend with':26}{'F1':>8}{'log loss':>10}  {'F1 − without':28}F1 − default")
+    for name, values in scores.items():
+        line = f"{name:26}{values[:, 0].mean():8.4f}{values[:, 1].mean():10.5f}  "
+        for other in ("without", "default"):
+            line += f"{interval(values[:, 0] - scores[other][:, 0]) if other in scores else '':28}"
+        print(line)
 
 
 def generated(shape: str, kept: Kept) -> None:
@@ -164,6 +199,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=900, help="as trained_cubes.py has it")
     parser.add_argument("--only", default=",".join(VARIANTS), help="variants, separated by commas")
     parser.add_argument("--cubes", default="", help="beginnings of the cubes' names, separated by commas")
+    parser.add_argument("--blends", action="store_true", help="put CNNs into the blend of everything")
     parser.add_argument("--generated", default="", help="images,models,labels of a made-up cube, in place of the cubes")
     given = parser.parse_args()
     if given.generated:
@@ -171,8 +207,10 @@ def main() -> None:
     names, wanted = given.only.split(","), tuple(given.cubes.split(","))
     kept = Kept(given.folder / "kept")
     share_starts(kept)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     cubes = {name: file for name, file in made(given.folder, given.rows).items() if name.startswith(wanted)}
+    if given.blends:
+        return blends(names, cubes, kept)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for cube_name, file in cubes.items():
         with np.load(file, allow_pickle=False) as arrays:
             cube, Y = arrays["cube"], arrays["labels"]
