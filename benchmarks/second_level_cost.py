@@ -4,8 +4,8 @@
 
 A generated cube (images, models, labels), or one of a file: .npz with ``cube`` float32 [n, n_models, n_labels] and
 ``labels`` bool [n, n_labels]. ``--against`` runs the source of a git revision too, in turn, each in a process of its
-own, and prints the ratios, the largest difference of a blended probability, and that of cross-fitted samples F1 with
-its 95 % bootstrap interval over images.
+own, and prints the ratios, the largest difference of a blended probability, and those of cross-fitted samples F1
+and log loss with 95 % bootstrap intervals over images.
 """
 
 from __future__ import annotations
@@ -68,13 +68,21 @@ def measure(shape: list[int], cube: str, without: list[str], file: str) -> dict[
 def compare(now: Any, before: Any) -> None:
     """Print how far both results are apart."""
     from labelstack.params.metric import MetricSection
-    from labelstack.scoring.bootstrap import paired
+    from labelstack.scoring.bootstrap import interval_of_mean, paired
     from labelstack.scoring.metric import metric_of
 
     apart = np.abs(now["probability"] - before["probability"]).max()
     print(f"largest difference of a cross-fitted blended probability: {apart:.2g}")
     gain = paired(metric_of(MetricSection()), now["answers"], now["labels"], before["labels"])
     print(f"samples F1 now − before: {gain.score:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]")
+    loss = interval_of_mean(log_losses(now) - log_losses(before))
+    print(f"log loss now − before: {loss.score:+.5f} [{loss.low:+.5f}, {loss.high:+.5f}]")
+
+
+def log_losses(found: Any) -> Any:
+    """Of each image, the mean over labels."""
+    true, p = found["answers"], np.clip(found["probability"].astype(float), 1e-6, 1 - 1e-6)
+    return -np.where(true, np.log(p), np.log1p(-p)).mean(axis=1)
 
 
 def main() -> None:
