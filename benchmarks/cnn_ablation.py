@@ -101,6 +101,13 @@ def share_starts(kept: Kept) -> None:
     cnn_residual.fit_start = fit_once
 
 
+def read(file: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """A cube, its labels, and the fold of each row."""
+    with np.load(file, allow_pickle=False) as arrays:
+        cube, Y = arrays["cube"], arrays["labels"]
+    return cube, Y, assign_folds(Y, K, 0)
+
+
 def predicted(name: str, cube: NDArray[Any], Y: NDArray[Any], folds: NDArray[Any], kept: Kept) -> NDArray[Any]:
     """Probabilities out of fold, and seconds of the fits, as one more row."""
     own = section(name)
@@ -143,16 +150,15 @@ def blends(names: list[str], cubes: dict[str, Path], kept: Kept) -> None:
     """Print what the blend scores with each CNN, and without."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ("without", *names)}
     for cube_name, file in cubes.items():
-        with np.load(file, allow_pickle=False) as arrays:
-            cube, Y = arrays["cube"], arrays["labels"]
-        folds = assign_folds(Y, K, 0)
+        cube, Y, folds = read(file)
         members = {f"model_{i}": cube[:, i] for i in range(cube.shape[1])}
         for name, own in default_second_level().stackers.items():
+            if own.kind == "cnn":
+                continue
             path = kept.path(name, own.model_dump(), cube, Y).with_suffix(".npy")
-            if own.kind != "cnn" and not path.exists():
+            if not path.exists():
                 np.save(path, out_of_fold(lambda own=own: make_stacker(own), cube, Y, folds, nested=False).oof)
-            if own.kind != "cnn":
-                members[name] = np.load(path)[: len(Y)]  # seconds may follow
+            members[name] = np.load(path)[: len(Y)]  # seconds may follow
         for name, of_name in found.items():
             some = members if name == "without" else members | {"cnn": predicted(name, cube, Y, folds, kept)[:-1]}
             whole = fit_blend(some, Y, folds, thresholds=ThresholdsSection(strategy="expected_f")).cross_fitted
@@ -212,9 +218,7 @@ def main() -> None:
         return blends(names, cubes, kept)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for cube_name, file in cubes.items():
-        with np.load(file, allow_pickle=False) as arrays:
-            cube, Y = arrays["cube"], arrays["labels"]
-        folds = assign_folds(Y, K, 0)
+        cube, Y, folds = read(file)
         for name in names:
             P = predicted(name, cube, Y, folds, kept)
             found[name].append(scored(P[:-1], Y, folds))
